@@ -1,0 +1,1 @@
+//! The launcher: executes a plain plan with namespaces, mounts and capabilities.

@@ -1,0 +1,96 @@
+//! `$ZAGI_HOME/config.toml`: addresses and the default host. Every key is optional; an
+//! unknown key is an error that names it.
+//!
+//! ```toml
+//! default-host = "github.com"            # what `owner/repo` means
+//! [addresses]
+//! npm = "https://registry.npmjs.org"
+//! pypi = "https://pypi.org"
+//! debian = "http://deb.debian.org/debian"
+//! crates-index = "https://index.crates.io"
+//! crates-files = "https://static.crates.io/crates"
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Base addresses of the registries, without a trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Addresses {
+    /// The npm registry.
+    pub npm: String,
+    /// The Python package index: `/simple/`, `/pypi/NAME/json`.
+    pub pypi: String,
+    /// A Debian mirror: `/dists/`, `/pool/`.
+    pub debian: String,
+    /// The sparse index of crates.
+    pub crates_index: String,
+    /// The files of crates: `/NAME/NAME-VERSION.crate`.
+    pub crates_files: String,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Addresses {
+            npm: "https://registry.npmjs.org".into(),
+            pypi: "https://pypi.org".into(),
+            debian: "http://deb.debian.org/debian".into(),
+            crates_index: "https://index.crates.io".into(),
+            crates_files: "https://static.crates.io/crates".into(),
+        }
+    }
+}
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// The host that `owner/repo` is looked for on.
+    pub default_host: String,
+    /// Where registries are.
+    pub addresses: Addresses,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { default_host: "github.com".into(), addresses: Addresses::default() }
+    }
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is there and cannot be read.
+    #[error("cannot read `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The file is not what this module describes.
+    #[error("`{path}` is not a valid configuration: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is wrong with it.
+        source: Box<toml_edit::de::Error>,
+    },
+}
+
+impl Config {
+    /// Reads `path`; a missing file is the default.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        };
+        toml_edit::de::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+}

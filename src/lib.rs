@@ -1,0 +1,51 @@
+//! zagi: `git clone`, but it runs.
+//!
+//! A repository is a directory that runs: source, dependencies, tools and history are
+//! seen as one tree. What somebody else built is shared, read-only and addressed by its
+//! content; what you change is yours, cheap, and kept.
+//!
+//! # Code map
+//!
+//! Floors, from the top. A room imports only from floors below its own, and rooms on one
+//! floor know nothing of each other (`tests/tidy.rs` enforces it).
+//!
+//! | floor | room | what is in it |
+//! |---|---|---|
+//! | 6 | `main` | returns an exit code, nothing else |
+//! | 5 | [`cli`] | one file a command; the only room that prints, prompts or reads argv |
+//! | 4 | [`workspace`] | create, mount, materialise, list, discard; the daemon; implements `Layer` over git trees and store trees |
+//! | 3 | [`source`] | what REPO may be → a shared bare clone and a revision |
+//! | 3 | [`dependencies`] | plan, install once, capture, relocate |
+//! | 2 | [`environment`] | spec, lock, `detect/`, catalogue, `provider/`, realise, activate |
+//! | 1 | [`registry`] | one HTTP client; npm, PyPI, Debian and crates as protocols; archives |
+//! | 1 | [`store`] | packs, trees, refs, farm |
+//! | 1 | `zagi-fuse` (`fuse/`) | the overlay and the kernel adapter that presents it |
+//! | 1 | `zagi-sandbox` (`sandbox/`) | executes a plain plan: namespaces, mounts, capabilities |
+//! | 0 | [`context`], [`home`], [`config`], [`event`] | what is passed in: paths, addresses, clock, progress |
+//!
+//! # Architecture invariants
+//!
+//! - Only `cli` prints, prompts, or reads the terminal. The library reports progress
+//!   through [`event::Events`].
+//! - The library reads no global state: home, clock, environment and network addresses
+//!   arrive in [`context::Context`]. So every test is hermetic and every registry can be
+//!   another (a mirror, a test server).
+//! - Where a tool comes from is catalogue data (`environment/catalog.toml`), never code:
+//!   detection names tools, providers do not.
+//! - What is in the store is never changed; what is not verified is never used.
+//! - The daemon never touches its own mounts by path.
+//! - `unsafe` stands in `fuse/src/sys.rs` and `sandbox/src/sys.rs` only.
+#![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod cli;
+pub mod config;
+pub mod context;
+pub mod dependencies;
+pub mod environment;
+pub mod event;
+pub mod home;
+pub mod registry;
+pub mod source;
+pub mod store;
+pub mod workspace;

@@ -1,0 +1,1 @@
+//! One HTTP client; npm, PyPI, Debian and crates as protocols; archives.

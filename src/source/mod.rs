@@ -1,0 +1,1 @@
+//! What REPO may be, made into a shared bare clone and a revision.

@@ -1,0 +1,1 @@
+//! The content-addressed store: packs, trees, refs, farm.

@@ -1,0 +1,1 @@
+//! One binary: library and command tests, tidy.
