@@ -1,1 +1,11 @@
 //! One HTTP client; npm, PyPI, Debian and crates as protocols; archives.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | [`http`] | the client: cached metadata, downloads verified by digest |
+//! | [`digest`] | SHA-1, SHA-256 and SHA-512 digests in every form registries write them |
+//!
+//! Every parser here takes bytes, so that it can be tested and fuzzed without a network.
+
+pub mod digest;
+pub mod http;
