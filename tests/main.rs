@@ -1,1 +1,4 @@
 //! One binary: library and command tests, tidy.
+
+mod http;
+mod support;
