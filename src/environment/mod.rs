@@ -1,1 +1,13 @@
-//! Tools, system packages, variables: asked for in `env.toml`, pinned in `env.lock`, realised for this home.
+//! Tools, system packages, variables: asked for in `env.toml`, pinned in `env.lock`,
+//! realised for this home.
+//!
+//! [`detect`] reads what a repository says about itself, through [`files`], as constraints
+//! of [`version`]'s language, each with the file and line that it came from. The result has
+//! the shape of [`spec`], the `env.toml` that a person would have written. From there on
+//! only names and constraints count: which versions exist, where they are and how they are
+//! unpacked is the catalogue's and the providers' business.
+
+pub mod detect;
+pub mod files;
+pub mod spec;
+pub mod version;

@@ -1,0 +1,356 @@
+//! `.zagi/env.toml`: what a repository asks for. Small, written by people or by `zagi init`.
+//!
+//! ```toml
+//! version = 1                      # optional
+//! [tools]
+//! node = "22"                      # any constraint of `version`
+//! [system]
+//! packages = ["libpq", "vips"]
+//! [env]
+//! LOG_LEVEL = "debug"
+//! [run]
+//! test = "pnpm test"
+//! build = "pnpm build"
+//! start = "pnpm start"
+//! ```
+//!
+//! Every key is optional; one that is not in this list is refused, with its line.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use toml_edit::{Document, Item, Key, TableLike, Value};
+
+use super::version::{Constraint, ConstraintError};
+
+/// Where the file stands in a repository.
+pub const PATH: &str = ".zagi/env.toml";
+/// The version of the format above.
+pub const VERSION: i64 = 1;
+/// The column at which comments begin, where the entry is short enough.
+const COMMENT_COLUMN: usize = 33;
+
+/// The whole file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Tools by name, each with the versions that will do.
+    pub tools: BTreeMap<String, Constraint>,
+    /// System packages, by the catalogue's names.
+    pub system: Vec<String>,
+    /// Variables of every process of the environment.
+    pub env: BTreeMap<String, String>,
+    /// How it is tested, built and started.
+    pub run: Run,
+}
+
+/// Commands for a shell, from the workspace's root.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Runs the project's own tests.
+    pub test: Option<String>,
+    /// Builds it.
+    pub build: Option<String>,
+    /// Starts it.
+    pub start: Option<String>,
+}
+
+impl Run {
+    /// The commands that there are, with their keys.
+    pub fn commands(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [("test", &self.test), ("build", &self.build), ("start", &self.start)]
+            .into_iter()
+            .filter_map(|(key, command)| Some((key, command.as_deref()?)))
+    }
+}
+
+/// Why a specification cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}:{line}: {problem}")]
+pub struct SpecError {
+    /// The file, as it was named to [`Spec::parse`].
+    pub file: String,
+    /// The line, from 1.
+    pub line: u32,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// What can be wrong with one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// It is not TOML.
+    #[error("{0}")]
+    Syntax(String),
+    /// A key that this version does not know.
+    #[error("unknown key `{key}` in {table}; allowed here: {allowed}")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// Where it stands.
+        table: &'static str,
+        /// What may stand there.
+        allowed: &'static str,
+    },
+    /// The value is of another kind.
+    #[error("`{key}` must be {expected}")]
+    Kind {
+        /// The key, dotted.
+        key: String,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// A name that no tool, package or variable can have.
+    #[error("`{name}` cannot be the name of {what}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What it would name.
+        what: &'static str,
+    },
+    /// A tool's versions cannot be read.
+    #[error(
+        "`tools.{tool}`: {source}; write it as `22`, `>=20 <23`, `^18 || >=20`, `=1.2.3` or `*`"
+    )]
+    Constraint {
+        /// The tool.
+        tool: String,
+        /// What is wrong with the text.
+        source: ConstraintError,
+    },
+    /// The file was written for a newer program.
+    #[error("version {found} is not known; this program reads version {VERSION}")]
+    Newer {
+        /// What the file says.
+        found: i64,
+    },
+}
+
+impl Spec {
+    /// Reads `text`; `file` is its name in errors.
+    pub fn parse(file: &str, text: &str) -> Result<Spec, SpecError> {
+        Reader { file, text }.read()
+    }
+
+    /// The line of each of `text`'s keys (`tools.node`, `run.test`), from 1.
+    pub fn lines(text: &str) -> BTreeMap<String, u32> {
+        let mut lines = BTreeMap::new();
+        let Ok(document) = Document::parse(text) else { return lines };
+        for (table, item) in document.iter() {
+            let Some(entries) = item.as_table_like() else { continue };
+            for (name, _) in entries.iter() {
+                let line = line_of(text, entries.key(name).and_then(Key::span));
+                lines.insert(format!("{table}.{name}"), line);
+            }
+        }
+        lines
+    }
+
+    /// The file's text. `comments` are by key, as [`Spec::lines`] names them.
+    pub fn render(&self, comments: &BTreeMap<String, String>) -> String {
+        let mut out = String::new();
+        let tools = self.tools.iter().map(|(name, c)| (name.as_str(), quoted(&c.to_string())));
+        section(&mut out, "tools", tools, comments);
+        if !self.system.is_empty() {
+            let packages: toml_edit::Array = self.system.iter().collect();
+            let packages = [("packages", packages.to_string())];
+            section(&mut out, "system", packages.into_iter(), comments);
+        }
+        let env = self.env.iter().map(|(name, value)| (name.as_str(), quoted(value)));
+        section(&mut out, "env", env, comments);
+        let run = self.run.commands().map(|(key, command)| (key, quoted(command)));
+        section(&mut out, "run", run, comments);
+        out
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn section<'a>(
+    out: &mut String,
+    name: &str,
+    entries: impl Iterator<Item = (&'a str, String)>,
+    comments: &BTreeMap<String, String>,
+) {
+    let mut entries = entries.peekable();
+    if entries.peek().is_none() {
+        return;
+    }
+    out.push_str(&format!("[{name}]\n"));
+    for (key, value) in entries {
+        let entry = format!("{} = {value}", Key::new(key));
+        match comments.get(&format!("{name}.{key}")) {
+            Some(comment) => {
+                // A comment ends with its line, and control characters are not TOML.
+                let comment: String =
+                    comment.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                out.push_str(&format!(
+                    "{entry:<0$}# {comment}\n",
+                    COMMENT_COLUMN.max(entry.len() + 1)
+                ));
+            }
+            None => out.push_str(&format!("{entry}\n")),
+        }
+    }
+}
+
+fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> u32 {
+    let end = span.map_or(0, |s| s.start).min(text.len());
+    let before = text.as_bytes()[..end].iter().filter(|b| **b == b'\n').count();
+    u32::try_from(before + 1).unwrap_or(u32::MAX)
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn error(&self, span: Option<std::ops::Range<usize>>, problem: Problem) -> SpecError {
+        SpecError { file: self.file.to_owned(), line: line_of(self.text, span), problem }
+    }
+
+    fn read(&self) -> Result<Spec, SpecError> {
+        let document = Document::parse(self.text)
+            .map_err(|e| self.error(e.span(), Problem::Syntax(e.message().to_owned())))?;
+        let mut spec = Spec::default();
+        for (name, item) in document.iter() {
+            let span = document.key(name).and_then(Key::span);
+            match name {
+                "version" => self.version(item)?,
+                "tools" => self.tools(self.table(name, item)?, &mut spec)?,
+                "system" => self.system(self.table(name, item)?, &mut spec)?,
+                "env" => self.env(self.table(name, item)?, &mut spec)?,
+                "run" => self.run(self.table(name, item)?, &mut spec)?,
+                _ => {
+                    return Err(self.unknown(
+                        name,
+                        span,
+                        "the file",
+                        "version, [tools], [system], [env], [run]",
+                    ));
+                }
+            }
+        }
+        Ok(spec)
+    }
+
+    fn unknown(
+        &self,
+        key: &str,
+        span: Option<std::ops::Range<usize>>,
+        table: &'static str,
+        allowed: &'static str,
+    ) -> SpecError {
+        self.error(span, Problem::UnknownKey { key: key.to_owned(), table, allowed })
+    }
+
+    fn kind(&self, key: String, item: &Item, expected: &'static str) -> SpecError {
+        self.error(item.span(), Problem::Kind { key, expected })
+    }
+
+    fn version(&self, item: &Item) -> Result<(), SpecError> {
+        match item.as_integer() {
+            Some(VERSION) => Ok(()),
+            Some(found) => Err(self.error(item.span(), Problem::Newer { found })),
+            None => Err(self.kind("version".into(), item, "a whole number")),
+        }
+    }
+
+    fn table<'i>(&self, name: &str, item: &'i Item) -> Result<&'i dyn TableLike, SpecError> {
+        item.as_table_like().ok_or_else(|| self.kind(name.to_owned(), item, "a table"))
+    }
+
+    fn text(&self, table: &str, name: &str, item: &Item) -> Result<String, SpecError> {
+        item.as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| self.kind(format!("{table}.{name}"), item, "a string"))
+    }
+
+    fn name(
+        &self,
+        table: &dyn TableLike,
+        name: &str,
+        fits: bool,
+        what: &'static str,
+    ) -> Result<(), SpecError> {
+        let span = table.key(name).and_then(Key::span);
+        let name = name.chars().take(60).collect();
+        if fits { Ok(()) } else { Err(self.error(span, Problem::Name { name, what })) }
+    }
+
+    fn tools(&self, table: &dyn TableLike, spec: &mut Spec) -> Result<(), SpecError> {
+        for (tool, item) in table.iter() {
+            self.name(table, tool, is_package(tool), "a tool")?;
+            let text = self.text("tools", tool, item)?;
+            let constraint = Constraint::parse(&text).map_err(|source| {
+                self.error(item.span(), Problem::Constraint { tool: tool.to_owned(), source })
+            })?;
+            spec.tools.insert(tool.to_owned(), constraint);
+        }
+        Ok(())
+    }
+
+    fn system(&self, table: &dyn TableLike, spec: &mut Spec) -> Result<(), SpecError> {
+        for (name, item) in table.iter() {
+            if name != "packages" {
+                let span = table.key(name).and_then(Key::span);
+                return Err(self.unknown(name, span, "[system]", "packages"));
+            }
+            let expected = "an array of package names";
+            let array = item
+                .as_array()
+                .ok_or_else(|| self.kind("system.packages".into(), item, expected))?;
+            for value in array {
+                match value.as_str() {
+                    Some(package) if is_package(package) => spec.system.push(package.to_owned()),
+                    _ => {
+                        let key = "system.packages".to_owned();
+                        return Err(self.error(value.span(), Problem::Kind { key, expected }));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn env(&self, table: &dyn TableLike, spec: &mut Spec) -> Result<(), SpecError> {
+        for (name, item) in table.iter() {
+            self.name(table, name, is_variable(name), "a variable")?;
+            spec.env.insert(name.to_owned(), self.text("env", name, item)?);
+        }
+        Ok(())
+    }
+
+    fn run(&self, table: &dyn TableLike, spec: &mut Spec) -> Result<(), SpecError> {
+        for (name, item) in table.iter() {
+            let slot = match name {
+                "test" => &mut spec.run.test,
+                "build" => &mut spec.run.build,
+                "start" => &mut spec.run.start,
+                _ => {
+                    let span = table.key(name).and_then(Key::span);
+                    return Err(self.unknown(name, span, "[run]", "test, build, start"));
+                }
+            };
+            *slot = Some(self.text("run", name, item)?);
+        }
+        Ok(())
+    }
+}
+
+/// What catalogues call things: `node`, `libpq`, `g++`, `python3.11`.
+fn is_package(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "+-._".contains(c))
+}
+
+fn is_variable(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests;
