@@ -8,20 +8,43 @@
 //! workspaces/<id>/      description and delta              (room `workspace`)
 //! cache/                downloads and registry answers; may be deleted at any time
 //! envs/<key>/           realised environments              (room `environment`)
-//! tmp/                  half-made things; removed when nobody holds their lock
+//! tmp/<pid>.<nonce>/    half-made things of one process; removed when nobody holds the lock
+//!                       of its `lock` file, so a killed command leaves nothing for long
 //! run/                  sockets, where there is no $XDG_RUNTIME_DIR
 //! ```
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use nix::fcntl::{Flock, FlockArg};
 
 /// The version of the layout above.
 pub const VERSION: u32 = 1;
 
 /// The home directory of one user's zagi.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Home {
     root: PathBuf,
+    scratch: Arc<OnceLock<Scratch>>,
+}
+
+/// This process's directory under `tmp/`, held by a lock and removed with the last
+/// [`Home`].
+#[derive(Debug)]
+struct Scratch {
+    dir: PathBuf,
+    /// `None` where it could not be taken: the directory is then made by whoever needs it,
+    /// who reports the error with its path.
+    _lock: Option<Flock<File>>,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left behind is swept by the next process.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
 }
 
 /// Why a home cannot be used.
@@ -76,7 +99,7 @@ impl Home {
             }
             Err(source) => return Err(HomeError::Io { path: version, source }),
         }
-        Ok(Home { root: root.to_owned() })
+        Ok(Home { root: root.to_owned(), scratch: Arc::default() })
     }
 
     /// The directory itself.
@@ -107,8 +130,70 @@ impl Home {
     pub fn envs(&self) -> PathBuf {
         self.root.join("envs")
     }
-    /// Half-made things; on the same file system as all else.
+    /// A directory for this process's half-made things, on the same file system as all
+    /// else. It goes with the process; those of killed processes are removed here.
     pub fn tmp(&self) -> PathBuf {
-        self.root.join("tmp")
+        self.scratch.get_or_init(|| Scratch::new(&self.root.join("tmp"))).dir.clone()
+    }
+}
+
+impl Scratch {
+    fn new(tmp: &Path) -> Scratch {
+        Self::sweep(tmp);
+        let nonce = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| d.subsec_nanos());
+        let dir = tmp.join(format!("{}.{nonce:x}", std::process::id()));
+        let lock = std::fs::create_dir_all(&dir)
+            .and_then(|()| File::create(dir.join("lock")))
+            .ok()
+            .and_then(|f| Flock::lock(f, FlockArg::LockExclusiveNonblock).ok());
+        Scratch { dir, _lock: lock }
+    }
+
+    /// Removes the directories whose owner is gone. One without a lock file belongs to a
+    /// process between its two first steps, unless it is old.
+    fn sweep(tmp: &Path) {
+        for entry in std::fs::read_dir(tmp).into_iter().flatten().flatten() {
+            let dead = match File::open(entry.path().join("lock")) {
+                Ok(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok(),
+                Err(_) => entry
+                    .metadata()
+                    .and_then(|m| m.modified())
+                    .is_ok_and(|t| t.elapsed().is_ok_and(|age| age.as_secs() > 3600)),
+            };
+            if dead {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_home_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("version"), "2\n").unwrap();
+        let e = Home::open(dir.path()).unwrap_err();
+        assert!(matches!(e, HomeError::Newer { ref found, .. } if found == "2"), "{e}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn scratch_of_the_living_stays_and_of_the_dead_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let dead = dir.path().join("tmp/1.dead");
+        std::fs::create_dir_all(&dead).unwrap();
+        std::fs::write(dead.join("lock"), "").unwrap();
+        let one = Home::open(dir.path()).unwrap();
+        let mine = one.tmp();
+        assert!(mine.is_dir() && !dead.exists());
+        let two = Home::open(dir.path()).unwrap();
+        assert!(two.tmp().is_dir() && mine.is_dir());
+        drop(one);
+        assert!(!mine.exists());
     }
 }
