@@ -1,0 +1,202 @@
+//! The system calls that no safe wrapper offers. The crate's only `unsafe`.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_int, c_uint, c_ulong};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::unistd::Pid;
+
+/// From `linux/mount.h`; open_tree(2), move_mount(2), mount_setattr(2).
+const OPEN_TREE_CLONE: c_uint = 1;
+const OPEN_TREE_CLOEXEC: c_uint = libc::O_CLOEXEC as c_uint;
+const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 0x04;
+const MOVE_MOUNT_T_EMPTY_PATH: c_uint = 0x40;
+pub(crate) const MOUNT_ATTR_RDONLY: u64 = 0x01;
+pub(crate) const MOUNT_ATTR_NOSUID: u64 = 0x02;
+pub(crate) const MOUNT_ATTR_NODEV: u64 = 0x04;
+pub(crate) const MOUNT_ATTR_NOEXEC: u64 = 0x08;
+
+/// `struct mount_attr`, its first and so far only version.
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Which side of a fork this is.
+pub(crate) enum Fork {
+    Parent(Pid),
+    Child,
+}
+
+/// fork(2), refused where the process has more than one thread.
+pub(crate) fn fork() -> io::Result<Fork> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(io::Error::other(format!("the helper has {threads} threads, not one")));
+    }
+    // SAFETY: the process has one thread (just counted, and only that thread could start
+    // another), so no lock can be held by a thread that the child does not have: the child
+    // may allocate and do anything the parent could.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+        nix::unistd::ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// Closes every descriptor from 3 on.
+pub(crate) fn close_from_3() -> io::Result<()> {
+    // SAFETY: called first in the helper, before it opened anything, so no `OwnedFd`
+    // stands for any of the descriptors that are closed.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 3 as c_uint, c_uint::MAX, 0 as c_uint) })?;
+    Ok(())
+}
+
+/// Marks every descriptor from 3 on to be closed by the next execve(2).
+pub(crate) fn close_from_3_on_exec() -> io::Result<()> {
+    // SAFETY: closes nothing; sets a flag that every descriptor may have.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3 as c_uint,
+            c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC as c_uint,
+        )
+    })?;
+    Ok(())
+}
+
+/// A detached copy of the mount at `path` (links are followed) with all that is mounted
+/// below it.
+pub(crate) fn open_tree(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as c_uint;
+    // SAFETY: `path` is a NUL-terminated string that outlives the call, which keeps no
+    // pointer to it.
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    // SAFETY: the kernel just made this descriptor for us and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
+}
+
+/// Adds attributes to the mount at `fd`, and where `recursive` to all below it; all or
+/// none.
+pub(crate) fn mount_setattr(fd: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
+    let attr = MountAttr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the empty path is a NUL-terminated literal; `attr` is the kernel's structure
+    // of exactly the size given and outlives the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags as c_uint,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    })?;
+    Ok(())
+}
+
+/// Attaches the detached mount `tree` on top of what `target` names.
+pub(crate) fn move_mount(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both paths are NUL-terminated literals; both descriptors are borrowed and so
+    // open during the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            target.as_raw_fd(),
+            c"".as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH,
+        )
+    })?;
+    Ok(())
+}
+
+/// Leaves the caller's session keyring for a new, empty one. A kernel without keyrings has
+/// nothing to leave.
+pub(crate) fn leave_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: c_ulong = 1;
+    // SAFETY: the call takes two integers here; a null name asks for an anonymous keyring.
+    let result = check(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0 as c_ulong)
+    });
+    match result {
+        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Empties the capability bounding set, also of capabilities newer than this program.
+pub(crate) fn drop_bounding_set() -> io::Result<()> {
+    for capability in 0..64 as c_ulong {
+        // SAFETY: the call takes integers only.
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match check(result.into()) {
+            Ok(_) => {}
+            // The first number that is no capability of this kernel.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) && capability > 0 => return Ok(()),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Gives every signal its default action back: ignored ones would stay ignored in the
+/// program (Rust ignores `SIGPIPE`).
+pub(crate) fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: `SIG_DFL` runs no code of ours. Signals that cannot be set (KILL, STOP,
+        // those that the C library keeps) answer EINVAL, which is what they should have.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Brings `lo` up in a network namespace that has nothing else.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    // SAFETY: socket(2) takes integers.
+    let fd = check(
+        unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into(),
+    )?;
+    // SAFETY: the kernel just made this descriptor for us and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd as c_int) };
+    // SAFETY: `ifreq` is plain data for which all-zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which outlives the call and has its name and
+    // flags set.
+    check(
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into(),
+    )?;
+    Ok(())
+}
+
+/// The Landlock version of this kernel; an error where it has none or it is off.
+pub(crate) fn landlock_abi() -> io::Result<u32> {
+    const LANDLOCK_CREATE_RULESET_VERSION: c_uint = 1;
+    // SAFETY: with this flag the call takes no structure (null, 0) and makes no descriptor.
+    let version = check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    })?;
+    Ok(u32::try_from(version).unwrap_or(0))
+}
