@@ -210,8 +210,8 @@ fn a_wrong_digest_is_an_error_and_leaves_nothing() {
     let digest = Digest::sha256(&file());
     match Client::new(&ctx).download(&server.base, &digest, "it") {
         Err(HttpError::Mismatch { expected, found, .. }) => {
-            assert_eq!(expected, digest);
-            assert_eq!(found, Digest::sha256(b"something else"));
+            assert_eq!(*expected, digest);
+            assert_eq!(*found, Digest::sha256(b"something else"));
         }
         other => panic!("{other:?}"),
     }

@@ -3,9 +3,16 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`http`] | the client: cached metadata, downloads verified by digest |
+//! | [`npm`], [`pypi`], [`crates`] | what a registry says about a package |
+//! | [`archive`] | unpacks what they publish, hostile or not |
 //! | [`digest`] | SHA-1, SHA-256 and SHA-512 digests in every form registries write them |
 //!
 //! Every parser here takes bytes, so that it can be tested and fuzzed without a network.
 
+pub mod archive;
+pub mod crates;
 pub mod digest;
 pub mod http;
+pub mod npm;
+pub mod pypi;
+mod text;

@@ -34,7 +34,7 @@ struct Partial {
 enum Claim {
     /// Somebody finished it while we waited.
     Done,
-    Ours(Partial),
+    Ours(Box<Partial>),
 }
 
 impl Client {
@@ -120,8 +120,8 @@ impl Client {
                 // What was there before may have been of another file: once more, whole.
                 None if resumed => partial.restart(expected)?,
                 None => {
-                    let (url, expected) = (shown(url), *expected);
-                    return Err(HttpError::Mismatch { url, expected, found });
+                    let (expected, found) = (Box::new(*expected), Box::new(found));
+                    return Err(HttpError::Mismatch { url: shown(url), expected, found });
                 }
             }
         }
@@ -231,7 +231,8 @@ fn claim(path: &Path, expected: &Digest) -> Result<Claim, HttpError> {
         }
         let mut hasher = expected.hasher();
         let length = hash(&mut file, &mut hasher).map_err(io())?;
-        return Ok(Claim::Ours(Partial { file, path: part, hasher, length }));
+        let partial = Partial { file, path: part, hasher, length };
+        return Ok(Claim::Ours(Box::new(partial)));
     }
 }
 

@@ -57,9 +57,9 @@ pub enum HttpError {
         /// What was asked for.
         url: String,
         /// What was promised.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What came.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// The body ended early, also at the second attempt.
     #[error("`{url}` broke off after {got} bytes: {source}")]
