@@ -1,1 +1,230 @@
 //! The content-addressed store: packs, trees, refs, farm.
+//!
+//! A directory is [captured](Store::capture) as a [`Tree`], a Merkle directory of names,
+//! execute bits, link targets and content ids; contents are stored once, whatever their
+//! names. A tree comes out again as [files of one's own](Store::restore), as
+//! [hard links](Store::link_tree) into the farm, or [a file at a time](Store::open_file).
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `format.rs`, `format/` | the on-disk format: ids, cuts, records, packs. Read first |
+//! | `storage.rs` | the seam to the disk for what must survive a crash |
+//! | `pack.rs` | writes and reads pack files |
+//! | `index.rs` | where each record is (SQLite; a cache of the packs' footers) |
+//! | `objects.rs` | records by name, over the two above |
+//! | `contents.rs` | files from records, one or many at a time |
+//! | `tree.rs` | directories, cached |
+//! | `refs.rs` | names for trees that must stay |
+//! | `farm.rs` | files and trees as such, for links |
+//! | `capture.rs`, `restore.rs` | directories in and out |
+//! | `scratch.rs`, `parallel.rs` | half-made things; a few threads |
+//!
+//! # Invariants
+//!
+//! - What is in the store is never changed. A pack is written under another name, synced,
+//!   renamed, its directory synced; then it is put in the index, and only then may a ref
+//!   speak of what is in it. After a crash at any point everything that was acknowledged
+//!   is there.
+//! - Nothing is used that was not verified: frames, records and whole files each have a
+//!   hash that is checked whenever they are decoded; files of the farm are checked when
+//!   they are extracted, and carry a stamp that shows whether anybody touched them since.
+//! - Any number of processes and threads may use one store at once.
+//! - The index and the farm may be deleted at any time (not under a running mount); they
+//!   are made again. Packs and refs may not.
+
+mod capture;
+mod contents;
+mod error;
+mod farm;
+pub mod format;
+mod index;
+mod objects;
+mod pack;
+mod parallel;
+mod refs;
+mod restore;
+mod scratch;
+mod storage;
+mod tree;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use capture::Captured;
+pub use error::StoreError;
+pub use farm::{MTIME, Make, remove_tree};
+pub use format::tree::{Entry, Kind};
+pub use format::{FileId, PackId, ParseIdError, TreeId};
+pub use objects::Rebuilt;
+pub use restore::{Linked, Restored, Strategy};
+pub use storage::{Disk, Input, Output, Storage};
+pub use tree::Tree;
+
+use farm::Farm;
+use format::{STORE_MAGIC, VERSION};
+use objects::Objects;
+use refs::Refs;
+use restore::Parts;
+use tree::TreeCache;
+
+/// A store. Cheap to clone; every clone is the same store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    objects: Objects,
+    trees: TreeCache,
+    farm: Farm,
+}
+
+impl Store {
+    /// Opens the store in the directory `dir`, making it where it is missing.
+    pub fn open(dir: &Path) -> Result<Store, StoreError> {
+        Store::open_on(dir, Arc::new(Disk))
+    }
+
+    /// The same on another storage, for tests of what a disk may do.
+    pub fn open_on(dir: &Path, storage: Arc<dyn Storage>) -> Result<Store, StoreError> {
+        let format = dir.join("format");
+        match fs::read_to_string(&format) {
+            Ok(text) => check_format(dir, &text)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => create(dir, &*storage)?,
+            Err(e) => return Err(StoreError::read(&format)(e)),
+        }
+        Ok(Store {
+            inner: Arc::new(Inner {
+                root: dir.to_owned(),
+                objects: Objects::open(dir, storage)?,
+                trees: TreeCache::default(),
+                farm: Farm::new(dir),
+            }),
+        })
+    }
+
+    /// Puts the directory `dir` into the store. Regular files, directories and symbolic
+    /// links are captured with their names, execute bits and targets; hard links within
+    /// `dir` are remembered; times, owners and other mode bits are not.
+    ///
+    /// When this returns, the tree survives a crash; for it to survive a collection, set a
+    /// ref. A socket, pipe or device is an error, and so is a file that keeps changing.
+    pub fn capture(&self, dir: &Path) -> Result<Captured, StoreError> {
+        capture::capture(&self.inner.objects, dir)
+    }
+
+    /// One directory.
+    pub fn tree(&self, id: &TreeId) -> Result<Arc<Tree>, StoreError> {
+        self.inner.trees.get(&self.inner.objects, id)
+    }
+
+    /// Puts a directory composed of what is in the store into the store. `entries` may be in
+    /// any order; what they refer to must be there, sizes included.
+    pub fn put_tree(&self, entries: Vec<Entry>) -> Result<TreeId, StoreError> {
+        tree::put(&self.inner.objects, &self.inner.trees, entries)
+    }
+
+    /// A file of the farm, open for reading. Extracted and verified on first use.
+    pub fn open_file(&self, id: &FileId, exec: bool) -> Result<File, StoreError> {
+        self.inner.farm.open(&self.inner.objects, id, exec)
+    }
+
+    /// The content of a file, from the packs.
+    pub fn read_file(&self, id: &FileId) -> Result<Vec<u8>, StoreError> {
+        contents::read(&self.inner.objects, id)
+    }
+
+    /// Writes the tree `id` to the directory `dest`: files of one's own, 0644 or 0755 less
+    /// the umask, times [`MTIME`]. Blocks are shared with the store where the file system
+    /// can.
+    ///
+    /// `dest` is made if it is missing, and removed again should this fail. If it exists,
+    /// its directories are kept; a file or link in the way is an error, and what had been
+    /// written before it stays.
+    pub fn restore(&self, id: &TreeId, dest: &Path) -> Result<Restored, StoreError> {
+        self.parts().restore(id, dest)
+    }
+
+    /// Makes the tree `id` at `dest`, as [`Store::restore`] does, but of hard links into the
+    /// farm: read-only files that must be replaced, never edited. `dest` must be on the
+    /// store's file system.
+    pub fn link_tree(&self, id: &TreeId, dest: &Path) -> Result<Linked, StoreError> {
+        self.parts().link(id, dest)
+    }
+
+    /// The tree `key` of the farm, a read-only directory. If it is not there, `make` fills
+    /// an empty directory that then becomes it, synced, whole or not at all. Who wants the
+    /// same key meanwhile waits.
+    pub fn farm_tree(&self, key: &str, make: &mut Make<'_>) -> Result<PathBuf, StoreError> {
+        self.inner.farm.tree(key, make)
+    }
+
+    /// Files of the farm that somebody had changed, where they are kept.
+    pub fn aside(&self) -> Result<Vec<PathBuf>, StoreError> {
+        self.inner.farm.aside()
+    }
+
+    /// Makes `name` mean `tree`, durably. Any text without line breaks is a name, up to some
+    /// 200 characters.
+    pub fn set_ref(&self, name: &str, tree: &TreeId) -> Result<(), StoreError> {
+        self.refs_of().set(name, tree)
+    }
+
+    /// What `name` means.
+    pub fn get_ref(&self, name: &str) -> Result<Option<TreeId>, StoreError> {
+        self.refs_of().get(name)
+    }
+
+    /// All refs whose names begin with `prefix`, in order.
+    pub fn refs(&self, prefix: &str) -> Result<Vec<(String, TreeId)>, StoreError> {
+        self.refs_of().list(prefix)
+    }
+
+    /// Forgets `name`. Says whether it was there.
+    pub fn remove_ref(&self, name: &str) -> Result<bool, StoreError> {
+        self.refs_of().remove(name)
+    }
+
+    /// Makes the index anew from the packs. Happens by itself when it is missing or corrupt.
+    pub fn rebuild_index(&self) -> Result<Rebuilt, StoreError> {
+        self.inner.objects.rebuild_index()
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        let Inner { objects, trees, farm, .. } = &*self.inner;
+        Parts { objects, trees, farm }
+    }
+
+    fn refs_of(&self) -> Refs<'_> {
+        let objects = &self.inner.objects;
+        Refs::new(&self.inner.root, objects.storage(), objects.scratch())
+    }
+}
+
+fn check_format(dir: &Path, text: &str) -> Result<(), StoreError> {
+    match text.strip_prefix(STORE_MAGIC).and_then(|version| version.trim().parse::<u32>().ok()) {
+        Some(version) if version <= VERSION => Ok(()),
+        _ => {
+            let found = text.trim().chars().take(40).collect();
+            Err(StoreError::Newer { path: dir.to_owned(), found })
+        }
+    }
+}
+
+/// Makes an empty store; its `format` last, so that where it is, the rest is too.
+fn create(dir: &Path, storage: &dyn Storage) -> Result<(), StoreError> {
+    for name in ["packs", "refs", "tmp"] {
+        let path = dir.join(name);
+        fs::create_dir_all(&path).map_err(StoreError::write(&path))?;
+    }
+    Farm::create(dir)?;
+    let format = dir.join("format");
+    let scratch = scratch::Scratch::new(&dir.join("tmp")).map_err(StoreError::write(dir))?;
+    let text = format!("{STORE_MAGIC}{VERSION}\n");
+    storage::write(storage, &scratch.fresh(), &format, text.as_bytes())
+        .and_then(|()| storage.sync_directory(dir))
+        .map_err(StoreError::write(&format))
+}

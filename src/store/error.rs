@@ -1,0 +1,190 @@
+//! What can go wrong in the store.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::format::{FileId, FormatError, PackId, RecordId, VERSION};
+
+/// An operation of the store that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store was written by a newer zagi.
+    #[error("the store `{path}` has version {found}, this zagi knows up to {VERSION}")]
+    Newer {
+        /// The store.
+        path: PathBuf,
+        /// What its `format` file says.
+        found: String,
+    },
+    /// A file of the store could not be read.
+    #[error("cannot read `{path}` of the store: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A file of the store could not be written.
+    #[error("cannot write `{path}` of the store: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The disk, or the user's share of it, is full.
+    #[error("no space is left for `{path}`: {source}")]
+    NoSpace {
+        /// What was being written.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The index did not answer.
+    #[error("the index `{path}` of the store failed: {source}")]
+    Index {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's answer.
+        source: rusqlite::Error,
+    },
+    /// A pack is not what was written.
+    #[error("pack {pack} of the store is damaged: {source}")]
+    DamagedPack {
+        /// The pack.
+        pack: PackId,
+        /// What is wrong.
+        source: FormatError,
+    },
+    /// A record is not what its id says.
+    #[error("{record} in the store is damaged: {source}")]
+    DamagedRecord {
+        /// The record.
+        record: RecordId,
+        /// What is wrong.
+        source: FormatError,
+    },
+    /// A file, joined from its chunks, is not what its id says.
+    #[error("file {id} in the store is damaged: its chunks do not add up to it")]
+    DamagedFile {
+        /// The file.
+        id: FileId,
+    },
+    /// Something that is referred to is not in the store.
+    #[error("{record} is not in the store")]
+    Missing {
+        /// What is missing.
+        record: RecordId,
+    },
+    /// A directory cannot be kept as a tree.
+    #[error("cannot make a tree of `{path}`: {source}")]
+    Unrepresentable {
+        /// The directory, or what was given to `put_tree`.
+        path: PathBuf,
+        /// The rule that it breaks.
+        source: FormatError,
+    },
+    /// A file or directory that is to be captured could not be read.
+    #[error("cannot capture `{path}`: {source}")]
+    Capture {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A file kept changing while it was being captured.
+    #[error("cannot capture `{path}`: it changes while it is being read")]
+    Changing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A directory holds what is no file, directory or link.
+    #[error("cannot capture `{path}`: it is a {kind}")]
+    Special {
+        /// The thing.
+        path: PathBuf,
+        /// "socket", "named pipe", "device".
+        kind: &'static str,
+    },
+    /// A file of a tree could not be written to where it is restored.
+    #[error("cannot restore `{path}`: {source}")]
+    Restore {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Something stands where a tree is to be restored.
+    #[error("cannot restore `{path}`: it exists")]
+    Exists {
+        /// What stands there.
+        path: PathBuf,
+    },
+    /// A tree for the farm could not be made.
+    #[error("cannot make the tree `{key}` of the farm: {source}")]
+    Make {
+        /// The tree's key.
+        key: String,
+        /// Why its maker failed.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A file of the farm is no longer what was extracted as soon as it is.
+    #[error("`{path}` of the farm is changed by somebody as soon as it is made")]
+    FarmFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key of the farm is not a plain file name.
+    #[error("`{key}` cannot be a key of the farm: letters, digits and `-_+.` make one")]
+    FarmKey {
+        /// The key.
+        key: String,
+    },
+    /// A ref's name is empty or too long.
+    #[error("`{name}` cannot be the name of a ref: it is empty or too long")]
+    RefName {
+        /// The name.
+        name: String,
+    },
+    /// A ref's file is not what was written.
+    #[error("the ref `{path}` is damaged")]
+    DamagedRef {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Whether the kernel said that the disk or the quota is full.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl StoreError {
+    pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        let path = path.to_owned();
+        move |source| StoreError::Read { path, source }
+    }
+
+    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        let path = path.to_owned();
+        move |source| match is_full(&source) {
+            true => StoreError::NoSpace { path, source },
+            false => StoreError::Write { path, source },
+        }
+    }
+
+    pub(super) fn capture(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        let path = path.to_owned();
+        move |source| StoreError::Capture { path, source }
+    }
+
+    pub(super) fn restore(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::Exists { path },
+            _ if is_full(&source) => StoreError::NoSpace { path, source },
+            _ => StoreError::Restore { path, source },
+        }
+    }
+}

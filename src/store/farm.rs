@@ -1,0 +1,346 @@
+//! The farm: files as files, for links, reflinks and reads. Everything in it can be made
+//! again from the packs, so it is neither synced file by file nor precious.
+//!
+//! `files/<aa>/<id>[x]` is a whole content, mode 0444, or 0555 with the `x`. It was verified
+//! when it was extracted. Its modification time is [`MTIME`] and, in the nanoseconds, a *stamp*
+//! made of its id, mode and length. So one `stat` tells whether anybody has written to it,
+//! put another file in its place, or changed its mode, and whether a power cut has left it
+//! short; no registry of inodes is needed that could be lost or disagree. Before each use the
+//! stamp is looked at; what does not carry its own is moved to `aside/` and extracted again.
+//!
+//! `trees/<key>` is a whole tree that somebody made of such files, read-only. `locks/<key>`
+//! makes two who want the same tree wait for one another.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::contents::{self, Sink, Want};
+use super::error::StoreError;
+use super::format::FileId;
+use super::objects::Objects;
+
+/// The modification time, in seconds since the epoch, of every file that comes out of the
+/// store: 1980-01-02. The same everywhere; zip files, which know no time before 1980 in any
+/// time zone, can hold it.
+pub const MTIME: i64 = 315_619_200;
+
+/// A maker of a tree for the farm.
+pub type Make<'m> = dyn FnMut(&Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'm;
+
+/// The farm of one store.
+pub struct Farm {
+    root: PathBuf,
+    // Whether the file system forgets the nanoseconds of times (ext3, small old ext4).
+    coarse: OnceLock<bool>,
+}
+
+fn mode(exec: bool) -> u32 {
+    if exec { 0o555 } else { 0o444 }
+}
+
+/// Nanoseconds that belong to a content of this id, mode and length, and hardly to another.
+fn stamp(id: &FileId, exec: bool, size: u64) -> u32 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(id.as_bytes()).update(&[exec.into()]).update(&size.to_le_bytes());
+    let hash = hasher.finalize();
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    // Never 0, which is what a file system without nanoseconds gives.
+    1 + u32::from_le_bytes([a, b, c, d]) % 999_999_999
+}
+
+fn mtime(nanoseconds: u32) -> SystemTime {
+    UNIX_EPOCH + Duration::new(MTIME as u64, nanoseconds)
+}
+
+impl Farm {
+    /// The farm in the store `store`, whose directories are there.
+    pub fn new(store: &Path) -> Farm {
+        Farm { root: store.join("farm"), coarse: OnceLock::new() }
+    }
+
+    /// Makes the farm's directories.
+    pub fn create(store: &Path) -> Result<(), StoreError> {
+        for name in ["files", "trees", "locks", "aside"] {
+            let path = store.join("farm").join(name);
+            fs::create_dir_all(&path).map_err(StoreError::write(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Where the file is, if it is there.
+    pub fn path(&self, id: &FileId, exec: bool) -> PathBuf {
+        let name = id.to_string();
+        let x = if exec { "x" } else { "" };
+        self.root.join(format!("files/{}/{name}{x}", &name[..2]))
+    }
+
+    /// Opens a file, which is extracted first if need be.
+    pub fn open(&self, objects: &Objects, id: &FileId, exec: bool) -> Result<File, StoreError> {
+        let path = self.path(id, exec);
+        // Somebody may be at the farm meanwhile, but not at every turn.
+        for _ in 0..4 {
+            match File::open(&path) {
+                Ok(file) => {
+                    let found = file.metadata().map_err(StoreError::read(&path))?;
+                    if self.is_sound(objects, id, exec, &found)? {
+                        return Ok(file);
+                    }
+                    self.set_aside(&path, &found)?;
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                // Somebody took the read bits off.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                    let found = fs::symlink_metadata(&path).map_err(StoreError::read(&path))?;
+                    self.set_aside(&path, &found)?;
+                }
+                Err(e) => return Err(StoreError::read(&path)(e)),
+            }
+            self.extract(objects, id, exec)?;
+        }
+        Err(StoreError::FarmFile { path })
+    }
+
+    /// Extracts what is not there, or no longer as it was, in one go.
+    pub fn fill(
+        &self,
+        objects: &Objects,
+        files: impl IntoIterator<Item = (FileId, bool)>,
+    ) -> Result<(), StoreError> {
+        let mut files: Vec<_> = files.into_iter().collect();
+        files.sort_unstable();
+        files.dedup();
+        let mut wants = Vec::new();
+        for (id, exec) in files {
+            let target = self.path(&id, exec);
+            if !self.check(objects, &id, exec, &target)? {
+                wants.push(Want { id, exec, target });
+            }
+        }
+        contents::extract(objects, wants, &FarmSink(objects)).map(drop)
+    }
+
+    /// Gives the file, which must have been filled in, one more name.
+    pub fn link(
+        &self,
+        objects: &Objects,
+        id: &FileId,
+        exec: bool,
+        target: &Path,
+    ) -> Result<(), StoreError> {
+        let path = self.path(id, exec);
+        for _ in 0..4 {
+            match fs::hard_link(&path, target) {
+                Ok(()) => return Ok(()),
+                // The inode has as many names as it can have (65,000 on ext4): the next
+                // ones go to a new one.
+                Err(e) if e.kind() == io::ErrorKind::TooManyLinks => {}
+                // Evicted meanwhile, unless it is the target's directory that is missing.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {}
+                Err(e) => return Err(StoreError::restore(target)(e)),
+            }
+            self.extract(objects, id, exec)?;
+        }
+        Err(StoreError::FarmFile { path })
+    }
+
+    fn extract(&self, objects: &Objects, id: &FileId, exec: bool) -> Result<(), StoreError> {
+        let want = Want { id: *id, exec, target: self.path(id, exec) };
+        contents::extract_one(objects, &want, &FarmSink(objects)).map(drop)
+    }
+
+    /// Whether the file is there as it was extracted. If it is there otherwise, it is not
+    /// any more after this.
+    fn check(
+        &self,
+        objects: &Objects,
+        id: &FileId,
+        exec: bool,
+        path: &Path,
+    ) -> Result<bool, StoreError> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if self.is_sound(objects, id, exec, &found)? => Ok(true),
+            Ok(found) => self.set_aside(path, &found).map(|()| false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(StoreError::read(path)(e)),
+        }
+    }
+
+    fn is_sound(
+        &self,
+        objects: &Objects,
+        id: &FileId,
+        exec: bool,
+        found: &Metadata,
+    ) -> Result<bool, StoreError> {
+        if !found.is_file() || found.mode() & 0o7777 != mode(exec) || found.mtime() != MTIME {
+            return Ok(false);
+        }
+        if found.mtime_nsec() == i64::from(stamp(id, exec, found.len())) {
+            return Ok(true);
+        }
+        if found.mtime_nsec() != 0 || !self.is_coarse(objects)? {
+            return Ok(false);
+        }
+        Ok(contents::size(objects, id)? == Some(found.len()))
+    }
+
+    fn is_coarse(&self, objects: &Objects) -> Result<bool, StoreError> {
+        if let Some(coarse) = self.coarse.get() {
+            return Ok(*coarse);
+        }
+        let path = objects.scratch().fresh();
+        let probe = || {
+            let file = File::create_new(&path)?;
+            file.set_modified(mtime(1))?;
+            Ok(file.metadata()?.mtime_nsec() == 0)
+        };
+        let coarse = probe().map_err(StoreError::write(&path));
+        // The scratch directory goes with the process.
+        let _ = fs::remove_file(&path);
+        Ok(*self.coarse.get_or_init(|| matches!(coarse, Ok(true))))
+    }
+
+    /// Moves a file that is not what was extracted out of the way. It may hold somebody's
+    /// work.
+    fn set_aside(&self, path: &Path, found: &Metadata) -> Result<(), StoreError> {
+        let name = path.file_name().expect("files of the farm have names").to_string_lossy();
+        let aside = self.root.join(format!("aside/{name}.{}", found.ino()));
+        match fs::rename(path, &aside) {
+            // Another process was faster.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            moved => moved.map_err(StoreError::write(&aside)),
+        }
+    }
+
+    /// The files that were found changed and moved out of the way.
+    pub fn aside(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let path = self.root.join("aside");
+        let list = || -> io::Result<Vec<PathBuf>> {
+            fs::read_dir(&path)?.map(|entry| Ok(entry?.path())).collect()
+        };
+        let mut files = list().map_err(StoreError::read(&path))?;
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    /// The tree `key`, made by `make` unless it is there.
+    pub fn tree(&self, key: &str, make: &mut Make<'_>) -> Result<PathBuf, StoreError> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'+' | b'.');
+        if key.is_empty() || key.starts_with('.') || key.len() > 200 || !key.bytes().all(plain) {
+            return Err(StoreError::FarmKey { key: key.to_owned() });
+        }
+        let trees = self.root.join("trees");
+        let path = trees.join(key);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let lock_path = self.root.join("locks").join(key);
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(StoreError::write(&lock_path))?;
+        lock.lock().map_err(StoreError::write(&lock_path))?;
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let building = trees.join(format!(".{key}.building"));
+        let write = |e| StoreError::write(&building)(e);
+        remove_tree(&building).map_err(write)?;
+        fs::create_dir(&building).map_err(write)?;
+        let made = make(&building)
+            .map_err(|source| StoreError::Make { key: key.to_owned(), source })
+            .and_then(|()| seal(&building).map_err(write))
+            .and_then(|()| {
+                // One call for however many files there are.
+                let directory = File::open(&building).map_err(write)?;
+                nix::unistd::syncfs(&directory).map_err(|e| write(e.into()))?;
+                fs::rename(&building, &path).map_err(StoreError::write(&path))?;
+                sync_directory(&trees)
+            });
+        if made.is_err() {
+            // The first error is the one to tell; the next builder begins with this too.
+            let _ = remove_tree(&building);
+        }
+        made.map(|()| path)
+    }
+}
+
+fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+    File::open(directory).and_then(|d| d.sync_all()).map_err(StoreError::write(directory))
+}
+
+/// Takes the write bits off everything in a tree.
+fn seal(path: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    if found.is_dir() {
+        for entry in fs::read_dir(path)? {
+            seal(&entry?.path())?;
+        }
+    }
+    // Links into the farm have none: their mode is part of their stamp.
+    if !found.is_symlink() && found.mode() & 0o222 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(found.mode() & 0o7555))?;
+    }
+    Ok(())
+}
+
+/// Removes a tree whose directories may be read-only, as those of the farm are. That there
+/// is none is no error.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    fn open_up(directory: &Path) -> io::Result<()> {
+        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open_up(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }
+        Ok(_) => fs::remove_file(path),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Where files of the farm are extracted to.
+struct FarmSink<'o>(&'o Objects);
+
+impl Sink for FarmSink<'_> {
+    fn begin(&self, _: &Want) -> Result<(PathBuf, File), StoreError> {
+        let path = self.0.scratch().fresh();
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path);
+        Ok((path.clone(), file.map_err(StoreError::write(&path))?))
+    }
+
+    fn end(&self, want: &Want, path: &Path, file: File) -> Result<(), StoreError> {
+        let finish = || {
+            let size = file.metadata()?.len();
+            file.set_permissions(Permissions::from_mode(mode(want.exec)))?;
+            file.set_modified(mtime(stamp(&want.id, want.exec, size)))?;
+            match fs::rename(path, &want.target) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    let parent = want.target.parent().expect("the farm's files are in one");
+                    match DirBuilder::new().mode(0o755).create(parent) {
+                        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+                        _ => {}
+                    }
+                    fs::rename(path, &want.target)
+                }
+                renamed => renamed,
+            }
+        };
+        finish().map_err(StoreError::write(&want.target))
+    }
+
+    fn failed(&self, path: &Path, error: io::Error) -> StoreError {
+        StoreError::write(path)(error)
+    }
+}

@@ -1,0 +1,333 @@
+//! Records by name: found through the index, read from packs, verified; and written to new
+//! packs, each once.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::error::StoreError;
+use super::format::{FormatError, PackId, RecordId};
+use super::index::{Index, Location};
+use super::pack::{self, FrameBuilder, PackWriter};
+use super::scratch::Scratch;
+use super::storage::{Input, Storage};
+
+/// Decoded frames are kept up to this many bytes in all.
+const FRAME_CACHE: usize = 16 << 20;
+/// Packs are kept open up to this many.
+const OPEN_PACKS: usize = 128;
+
+const UNPOISONED: &str = "nothing panics with it held";
+
+/// What a rebuild of the index found.
+#[derive(Debug, Default)]
+pub struct Rebuilt {
+    /// Packs in the index.
+    pub packs: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Packs whose footer cannot be read, and why. They are left where they are.
+    pub damaged: Vec<(PackId, StoreError)>,
+}
+
+/// All records of a store.
+pub struct Objects {
+    root: PathBuf,
+    storage: Arc<dyn Storage>,
+    index: Index,
+    scratch: Scratch,
+    packs: Mutex<HashMap<PackId, Arc<dyn Input>>>,
+    frames: Mutex<FrameCache>,
+    // The index is doubted once a process, not once a missing record.
+    doubted: AtomicBool,
+}
+
+/// The frames that were decoded last, the newest at the back.
+#[derive(Default)]
+struct FrameCache {
+    frames: VecDeque<(PackId, u64, Arc<Vec<u8>>)>,
+    bytes: usize,
+}
+
+impl Objects {
+    /// The records of the store `root`, whose directories are there.
+    pub fn open(root: &Path, storage: Arc<dyn Storage>) -> Result<Objects, StoreError> {
+        let tmp = root.join("tmp");
+        // Garbage that cannot be removed does no harm.
+        let _ = Scratch::sweep(&tmp);
+        let objects = Objects {
+            root: root.to_owned(),
+            storage,
+            index: Index::new(root),
+            scratch: Scratch::new(&tmp).map_err(StoreError::write(&tmp))?,
+            packs: Mutex::default(),
+            frames: Mutex::default(),
+            doubted: AtomicBool::new(false),
+        };
+        if !objects.index.is_sound()? {
+            objects.rebuild(|index| Ok(!index.is_sound()?))?;
+        }
+        Ok(objects)
+    }
+
+    /// Where half-made things go.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// How files that must survive a crash are written.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// Makes the index anew from the packs.
+    pub fn rebuild_index(&self) -> Result<Rebuilt, StoreError> {
+        Ok(self.rebuild(|_| Ok(true))?.unwrap_or_default())
+    }
+
+    fn rebuild(
+        &self,
+        needed: impl FnOnce(&Index) -> Result<bool, StoreError>,
+    ) -> Result<Option<Rebuilt>, StoreError> {
+        self.index.rebuild(needed, || {
+            let mut rebuilt = Rebuilt::default();
+            let mut packs = Vec::new();
+            for pack in pack::list(&self.root)? {
+                match pack::read_footer(&*self.storage, &self.root, &pack) {
+                    Ok(packed) => {
+                        rebuilt.packs += 1;
+                        rebuilt.records += packed.footer.records.len() as u64;
+                        packs.push(packed);
+                    }
+                    Err(error) => rebuilt.damaged.push((pack, error)),
+                }
+            }
+            Ok((packs, rebuilt))
+        })
+    }
+
+    /// Whether the record is in the store, as far as the index knows.
+    pub fn contains(&self, id: &RecordId) -> Result<bool, StoreError> {
+        Ok(self.locate(id)?.is_some())
+    }
+
+    /// Where the record is, as far as the index knows.
+    pub fn locate(&self, id: &RecordId) -> Result<Option<Location>, StoreError> {
+        self.healing(|| self.index.find(id))
+    }
+
+    /// The same for many.
+    pub fn locate_all(&self, ids: &[RecordId]) -> Result<Vec<Option<Location>>, StoreError> {
+        self.healing(|| self.index.find_all(ids))
+    }
+
+    /// Reads a record and gives it to `verify`, which makes something of it or says what is
+    /// wrong with it.
+    pub fn read<R>(
+        &self,
+        id: &RecordId,
+        verify: impl Fn(&[u8]) -> Result<R, FormatError>,
+    ) -> Result<R, StoreError> {
+        self.doubting(|| {
+            let location = self.locate(id)?.ok_or(StoreError::Missing { record: *id })?;
+            let frame = self.cached_frame(&location)?;
+            verify(slice(&frame, &location, id)?)
+                .map_err(|source| StoreError::DamagedRecord { record: *id, source })
+        })
+    }
+
+    /// Runs `work`; if a record is missing or damaged, which may be the index's fault, makes
+    /// the index anew and runs it again. Only the first time in this process.
+    pub fn doubting<R>(&self, work: impl Fn() -> Result<R, StoreError>) -> Result<R, StoreError> {
+        let done = work();
+        let doubtful = matches!(
+            done,
+            Err(StoreError::Missing { .. }
+                | StoreError::DamagedPack { .. }
+                | StoreError::DamagedRecord { .. }
+                | StoreError::Read { .. })
+        );
+        if doubtful && !self.doubted.swap(true, Ordering::Relaxed) {
+            self.rebuild_index()?;
+            self.packs.lock().expect(UNPOISONED).clear();
+            return work();
+        }
+        done
+    }
+
+    /// Runs `work`; if SQLite finds its file corrupt, makes the index anew and runs it again.
+    fn healing<R>(&self, work: impl Fn() -> Result<R, StoreError>) -> Result<R, StoreError> {
+        match work() {
+            Err(e) if self.index.is_lost(&e) => {
+                self.rebuild_index()?;
+                work()
+            }
+            done => done,
+        }
+    }
+
+    /// Reads the frame that holds a record.
+    pub fn frame(&self, location: &Location) -> Result<Vec<u8>, StoreError> {
+        let path = pack::pack_path(&self.root, &location.pack);
+        let input = self.input(&location.pack, &path)?;
+        pack::read_frame(&*input, &path, &location.pack, location.frame)
+    }
+
+    fn cached_frame(&self, location: &Location) -> Result<Arc<Vec<u8>>, StoreError> {
+        let key = (location.pack, location.frame);
+        if let Some(frame) = self.frames.lock().expect(UNPOISONED).get(key) {
+            return Ok(frame);
+        }
+        let frame = Arc::new(self.frame(location)?);
+        self.frames.lock().expect(UNPOISONED).put(key, &frame);
+        Ok(frame)
+    }
+
+    fn input(&self, pack: &PackId, path: &Path) -> Result<Arc<dyn Input>, StoreError> {
+        if let Some(input) = self.packs.lock().expect(UNPOISONED).get(pack) {
+            return Ok(Arc::clone(input));
+        }
+        let input = self.storage.open(path).map_err(StoreError::read(path))?;
+        let mut packs = self.packs.lock().expect(UNPOISONED);
+        if packs.len() >= OPEN_PACKS {
+            packs.clear();
+        }
+        packs.insert(*pack, Arc::clone(&input));
+        Ok(input)
+    }
+
+    /// Begins to write records.
+    pub fn writer(&self) -> Writer<'_> {
+        Writer {
+            objects: self,
+            claimed: Mutex::default(),
+            current: Mutex::default(),
+            stored: AtomicU64::new(0),
+        }
+    }
+}
+
+/// The bytes of a record in its frame. An index that points elsewhere is found out here or
+/// by the record's hash.
+pub fn slice<'f>(
+    frame: &'f [u8],
+    location: &Location,
+    record: &RecordId,
+) -> Result<&'f [u8], StoreError> {
+    let (start, length) = (location.offset as usize, location.length as usize);
+    frame.get(start..start + length).ok_or(StoreError::DamagedRecord {
+        record: *record,
+        source: FormatError::Truncated { what: "a frame" },
+    })
+}
+
+impl FrameCache {
+    fn get(&mut self, (pack, offset): (PackId, u64)) -> Option<Arc<Vec<u8>>> {
+        let at = self.frames.iter().rposition(|(p, o, _)| (*p, *o) == (pack, offset))?;
+        let found = self.frames.remove(at)?;
+        let frame = Arc::clone(&found.2);
+        self.frames.push_back(found);
+        Some(frame)
+    }
+
+    fn put(&mut self, (pack, offset): (PackId, u64), frame: &Arc<Vec<u8>>) {
+        if frame.len() > FRAME_CACHE / 4 {
+            return;
+        }
+        self.bytes += frame.len();
+        self.frames.push_back((pack, offset, Arc::clone(frame)));
+        while self.bytes > FRAME_CACHE {
+            let Some((.., oldest)) = self.frames.pop_front() else { return };
+            self.bytes -= oldest.len();
+        }
+    }
+}
+
+/// Writes records into new packs. Used by several threads, each with a [`FrameBuilder`] of
+/// its own. Nothing is referred to before [`Writer::finish`]; if it never comes, whole packs
+/// that were finished stay and will be found again, and the last one is removed.
+pub struct Writer<'o> {
+    objects: &'o Objects,
+    claimed: Mutex<HashSet<RecordId>>,
+    current: Mutex<Option<PackWriter>>,
+    stored: AtomicU64,
+}
+
+impl Writer<'_> {
+    /// Whether the record is new to the store and to this writer. Says so once; the caller
+    /// must then add it.
+    pub fn claim(&self, id: RecordId) -> Result<bool, StoreError> {
+        if !self.claimed.lock().expect(UNPOISONED).insert(id) {
+            return Ok(false);
+        }
+        Ok(!self.objects.contains(&id)?)
+    }
+
+    /// Adds a record to `frame`, which is written out first if it would be over `limit`.
+    pub fn add(
+        &self,
+        frame: &mut FrameBuilder,
+        limit: usize,
+        id: RecordId,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        if frame.is_full(bytes.len(), limit) {
+            self.flush(frame)?;
+        }
+        frame.push(id, bytes);
+        Ok(())
+    }
+
+    /// Writes out what was added to `frame`.
+    pub fn flush(&self, frame: &mut FrameBuilder) -> Result<(), StoreError> {
+        let path = &self.objects.root;
+        let encoded = frame
+            .encode()
+            .map_err(|source| StoreError::Unrepresentable { path: path.clone(), source })?;
+        let Some(encoded) = encoded else { return Ok(()) };
+        self.stored.fetch_add(encoded.stored(), Ordering::Relaxed);
+        let full = {
+            let mut current = self.current.lock().expect(UNPOISONED);
+            let mut pack = match current.take() {
+                Some(pack) => pack,
+                None => self.begin()?,
+            };
+            pack.append(encoded)?;
+            if pack.is_full() {
+                Some(pack)
+            } else {
+                *current = Some(pack);
+                None
+            }
+        };
+        full.map_or(Ok(()), |pack| self.commit(pack))
+    }
+
+    fn begin(&self) -> Result<PackWriter, StoreError> {
+        PackWriter::new(Arc::clone(&self.objects.storage), self.objects.scratch.fresh())
+    }
+
+    fn commit(&self, pack: PackWriter) -> Result<(), StoreError> {
+        let Objects { root, index, scratch, .. } = self.objects;
+        let added = {
+            let writing = index.writing()?;
+            let packed = pack.finish(root, &scratch.fresh())?;
+            index.add(&writing, &packed)
+        };
+        match added {
+            // The pack has its name, so making the index anew finds it.
+            Err(e) if index.is_lost(&e) => self.objects.rebuild_index().map(drop),
+            added => added,
+        }
+    }
+
+    /// Ends the last pack. Then every record that was added is in the store, durably. Gives
+    /// the bytes that were written.
+    pub fn finish(self) -> Result<u64, StoreError> {
+        if let Some(pack) = self.current.lock().expect(UNPOISONED).take() {
+            self.commit(pack)?;
+        }
+        Ok(self.stored.load(Ordering::Relaxed))
+    }
+}
