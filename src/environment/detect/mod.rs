@@ -1,18 +1,108 @@
 //! What a repository needs and how it is run, read from its own files.
 //!
 //! No network, no clock, nothing executed: the same files, date and platform give the same
-//! answer. The rules of evidence:
+//! answer.
+//!
+//! # Evidence
 //!
 //! 1. Every statement about a tool's version becomes an [`Evidence`] with its file, line and
 //!    [`Strength`].
-//! 2. Constraints are intersected, strongest first. One that leaves nothing is put aside,
-//!    and a [`Note`] names both.
-//! 3. `env.toml`, where there is one, decides alone about what it names.
+//! 2. What must hold is intersected, strongest first. A statement that leaves nothing is put
+//!    aside, and a [`Note`] names it and what it contradicts.
+//! 3. What is merely tested (CI, images, classifiers) is united first, and narrows the rest
+//!    only where something is left; so does what is usual as of the date.
+//! 4. `env.toml`, where there is one, decides alone about what it names.
+//!
+//! # Where is looked
+//!
+//! Several ecosystems at once are a union. The root is read, and those directories directly
+//! below it that are projects of their own: where the root has no project of that ecosystem,
+//! or the directory has its own lock file. Examples, tests, documentation and what is
+//! vendored or built are no projects. Beyond that only names that some manifest gives are
+//! looked up, within bounds: the cost does not grow with the repository.
+
+mod any;
+mod claims;
+mod go;
+mod node;
+mod python;
+mod run;
+mod rust;
+mod survey;
+mod zig;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::spec::{Run, Spec};
+use super::files::Files;
+use super::spec::{self, Run, Spec};
 use super::version::Constraint;
+use crate::context::Platform;
+use survey::{Place, Survey};
+
+/// How many directories below the root are looked into.
+const MOST_DIRECTORIES: usize = 48;
+
+/// Directories that hold no project of their own, whatever is in them.
+const NOT_PROJECTS: [&str; 44] = [
+    "_build",
+    "assets",
+    "bench",
+    "benchmark",
+    "benchmarks",
+    "build",
+    "ci",
+    "contrib",
+    "demo",
+    "demos",
+    "deps",
+    "dist",
+    "doc",
+    "docs",
+    "e2e",
+    "etc",
+    "example",
+    "examples",
+    "external",
+    "fixtures",
+    "fuzz",
+    "integration",
+    "misc",
+    "node_modules",
+    "out",
+    "public",
+    "research",
+    "sample",
+    "samples",
+    "scripts",
+    "site",
+    "static",
+    "target",
+    "template",
+    "templates",
+    "test",
+    "testdata",
+    "testing",
+    "tests",
+    "third_party",
+    "tools",
+    "vendor",
+    "website",
+    "zig-out",
+];
+
+/// The lock file of each ecosystem, by which a directory below the root is a project though
+/// the root has one too.
+const OWN_LOCKS: [&str; 7] = [
+    "Cargo.lock",
+    "go.sum",
+    "npm-shrinkwrap.json",
+    "package-lock.json",
+    "pnpm-lock.yaml",
+    "uv.lock",
+    "yarn.lock",
+];
 
 /// Everything that was found out. Kept as JSON, by git tree and platform.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +115,8 @@ pub struct Detected {
     pub projects: Vec<Project>,
     /// How it is tested, built and started.
     pub run: Run,
-    /// Where each command of `run` was read.
-    pub run_evidence: Vec<Evidence>,
+    /// Where each command of `run` was read, by its key (`test`, `build`, `start`).
+    pub run_evidence: BTreeMap<String, Vec<Evidence>>,
     /// What the user should know.
     pub notes: Vec<Note>,
 }
@@ -157,5 +247,117 @@ impl Project {
             version_from_git: false,
             date,
         }
+    }
+}
+
+/// Reads what the repository says about itself. `date` is its commit's, seconds since the
+/// epoch.
+pub fn detect(files: &dyn Files, date: i64, platform: &Platform) -> Detected {
+    let mut survey = Survey::new(files, date, platform);
+    let root = survey.place("");
+    let written = env_toml(&mut survey, &root);
+    any::survey(&mut survey, &root);
+    let found = projects(&mut survey, &root, |_| true);
+    for name in candidates(&root) {
+        let place = survey.place(&name);
+        let own_lock = OWN_LOCKS.iter().any(|lock| place.has(lock));
+        projects(&mut survey, &place, |ecosystem| own_lock || !found.contains(&ecosystem));
+    }
+    run::survey(&mut survey, &root);
+    finish(survey, written)
+}
+
+/// The ecosystems of which `place` is a project, among those that are `asked` for.
+fn projects(
+    survey: &mut Survey<'_>,
+    place: &Place,
+    asked: impl Fn(Ecosystem) -> bool,
+) -> Vec<Ecosystem> {
+    type Detector = fn(&mut Survey<'_>, &Place) -> bool;
+    let detectors: [(Ecosystem, Detector); 5] = [
+        (Ecosystem::Python, python::survey),
+        (Ecosystem::Node, node::survey),
+        (Ecosystem::Rust, rust::survey),
+        (Ecosystem::Go, go::survey),
+        (Ecosystem::Zig, zig::survey),
+    ];
+    detectors
+        .into_iter()
+        .filter(|(ecosystem, detector)| asked(*ecosystem) && detector(survey, place))
+        .map(|(ecosystem, _)| ecosystem)
+        .collect()
+}
+
+/// Directories below the root that may be projects.
+fn candidates(root: &Place) -> Vec<String> {
+    let may = |name: &&String| {
+        !name.starts_with(['.', '_']) && !NOT_PROJECTS.contains(&name.to_ascii_lowercase().as_str())
+    };
+    root.directories.iter().filter(may).take(MOST_DIRECTORIES).cloned().collect()
+}
+
+/// What `.zagi/env.toml` says, and where it says how to run.
+struct Written {
+    spec: Spec,
+    run: BTreeMap<String, Vec<Evidence>>,
+}
+
+fn env_toml(survey: &mut Survey<'_>, root: &Place) -> Option<Written> {
+    if !root.directories.contains(".zagi") {
+        return None;
+    }
+    let text = survey.text(spec::PATH)?;
+    let spec = match Spec::parse(spec::PATH, &text.text) {
+        Ok(spec) => spec,
+        Err(e) => {
+            let evidence = text.evidence(e.line, e.problem.to_string(), Strength::Spec);
+            survey.note(format!("{e}; the file was not used"), vec![evidence]);
+            return None;
+        }
+    };
+    let lines = Spec::lines(&text.text);
+    let line = |key: String| lines.get(&key).copied().unwrap_or(1);
+    for (tool, constraint) in &spec.tools {
+        let shown = format!("{tool} {:?}", constraint.to_string());
+        let evidence = text.evidence(line(format!("tools.{tool}")), shown, Strength::Spec);
+        survey.claims.claim(tool, constraint.clone(), evidence);
+    }
+    let said = spec.run.commands().map(|(key, command)| {
+        let evidence = text.evidence(line(format!("run.{key}")), command, Strength::Spec);
+        (key.to_owned(), vec![evidence])
+    });
+    let run = said.collect();
+    Some(Written { spec, run })
+}
+
+fn finish(survey: Survey<'_>, written: Option<Written>) -> Detected {
+    let Survey { claims, projects, commands, mut notes, .. } = survey;
+    let tools = claims.settle(&mut notes);
+    let (found, mut run_evidence) = commands.settle();
+    let mut spec = Spec::default();
+    if let Some(Written { spec: written, run }) = written {
+        spec = written;
+        run_evidence.extend(run);
+    }
+    spec.run.test = spec.run.test.or(found.test);
+    spec.run.build = spec.run.build.or(found.build);
+    spec.run.start = spec.run.start.or(found.start);
+    spec.tools = tools.iter().map(|t| (t.tool.clone(), t.constraint.clone())).collect();
+    let run = spec.run.clone();
+    Detected { spec, tools, projects, run, run_evidence, notes }
+}
+
+impl Detected {
+    /// The text of the `env.toml` that says the same, each entry with where it was read.
+    pub fn env_toml(&self) -> String {
+        let comment = |evidence: &Evidence| format!("{}: {}", evidence.file, evidence.text);
+        let tools = self.tools.iter().filter_map(|tool| {
+            Some((format!("tools.{}", tool.tool), comment(tool.evidence.first()?)))
+        });
+        let run = self.run_evidence.iter().filter_map(|(key, evidence)| {
+            let evidence = evidence.first()?;
+            Some((format!("run.{key}"), format!("{}:{}", evidence.file, evidence.line)))
+        });
+        self.spec.render(&tools.chain(run).collect())
     }
 }

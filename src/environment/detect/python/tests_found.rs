@@ -1,0 +1,245 @@
+//! Which tests there are, what runs them, and which of its plugins nobody declared.
+
+use super::super::run::Purpose;
+use super::super::survey::{Place, Survey};
+use super::super::{Evidence, Strength};
+use super::Python;
+use super::wanted::{Tier, What};
+
+/// How many test files are looked into.
+const MOST_FILES: usize = 12;
+/// How many packages are looked into for tests of their own.
+const MOST_PACKAGES: usize = 24;
+
+/// What in pytest's configuration needs which plugin.
+const PLUGINS: [(&str, &str); 14] = [
+    ("--cov", "pytest-cov"),
+    ("asyncio_mode", "pytest-asyncio"),
+    ("asyncio_default", "pytest-asyncio"),
+    ("-n auto", "pytest-xdist"),
+    ("-nauto", "pytest-xdist"),
+    ("--numprocesses", "pytest-xdist"),
+    ("--dist", "pytest-xdist"),
+    ("--benchmark", "pytest-benchmark"),
+    ("--timeout", "pytest-timeout"),
+    ("timeout =", "pytest-timeout"),
+    ("DJANGO_SETTINGS_MODULE", "pytest-django"),
+    ("--reruns", "pytest-rerunfailures"),
+    ("--mypy", "pytest-mypy"),
+    ("--randomly", "pytest-randomly"),
+];
+
+/// What test files show.
+#[derive(Default)]
+struct Tests {
+    /// A file that imports pytest, or a `conftest.py`.
+    pytest: Option<Evidence>,
+    /// A file of tests.
+    any: Option<Evidence>,
+    /// The directory of tests at the top, and whether it is a package.
+    directory: Option<(String, bool)>,
+}
+
+pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
+    let tests = look(survey, python.place);
+    let command = python.commands.iter().find(|(command, _)| runs_pytest(command)).cloned();
+    let pytest = python
+        .pytest
+        .clone()
+        .or(command.map(|(_, evidence)| evidence))
+        .or(tests.pytest)
+        .or_else(|| declares_pytest(python));
+    if let Some(evidence) = pytest.filter(|_| tests.any.is_some()) {
+        assume(python, "pytest", &evidence);
+        for (option, plugin) in PLUGINS {
+            if python.pytest_options.contains(option) {
+                assume(python, plugin, &evidence);
+            }
+        }
+        survey.commands.add(Purpose::Test, python.place, "pytest", evidence);
+    } else if python.place.has("manage.py") {
+        let evidence = named(python.place, "manage.py");
+        survey.commands.add(Purpose::Test, python.place, "python manage.py test", evidence);
+    } else if let Some((command, evidence)) =
+        python.commands.iter().find(|(command, _)| is_plain(command))
+    {
+        survey.commands.add(Purpose::Test, python.place, command, evidence.clone());
+    } else if let Some(evidence) = tests.any {
+        let command = match &tests.directory {
+            Some((directory, false)) => format!("python -m unittest discover -s {directory}"),
+            _ => "python -m unittest".to_owned(),
+        };
+        survey.commands.add(Purpose::Test, python.place, &command, evidence);
+    }
+    others(survey, python);
+}
+
+/// How it is built and started.
+fn others(survey: &mut Survey<'_>, python: &Python<'_>) {
+    let place = python.place;
+    if python.project.installable {
+        let name = if place.has("pyproject.toml") { "pyproject.toml" } else { "setup.py" };
+        survey.commands.add(Purpose::Build, place, "uv build", named(place, name));
+    }
+    for (name, command) in [
+        ("manage.py", "python manage.py runserver"),
+        ("main.py", "python main.py"),
+        ("app.py", "python app.py"),
+        ("__main__.py", "python ."),
+    ] {
+        if place.has(name) {
+            survey.commands.add(Purpose::Start, place, command, named(place, name));
+            return;
+        }
+    }
+}
+
+fn named(place: &Place, name: &str) -> Evidence {
+    Evidence {
+        file: place.path(name),
+        line: 1,
+        text: name.to_owned(),
+        strength: Strength::Manifest,
+    }
+}
+
+fn runs_pytest(command: &str) -> bool {
+    command.split_whitespace().any(|word| matches!(word, "pytest" | "py.test"))
+}
+
+/// A command of tox that means the same outside of tox.
+fn is_plain(command: &str) -> bool {
+    let program = command.split_whitespace().next();
+    let known = matches!(
+        program,
+        Some("python" | "make" | "nosetests" | "stestr" | "green" | "zope-testrunner")
+    );
+    known && !command.contains(['{', '\\', '$'])
+}
+
+fn declares_pytest(python: &Python<'_>) -> Option<Evidence> {
+    let chosen = python.wanted.chosen();
+    let set = chosen.into_iter().find(|candidate| {
+        candidate.requirements.iter().any(|r| super::package_name(r) == "pytest")
+    });
+    set.map(|candidate| candidate.evidence.clone())
+}
+
+/// Adds a package that is evidently used, where nothing that is installed has it.
+fn assume(python: &mut Python<'_>, package: &str, evidence: &Evidence) {
+    if !python.has_package(package) {
+        python.wanted.candidates.push(super::wanted::Candidate {
+            // Beside whatever tier was chosen, not instead of it.
+            tier: python.wanted.chosen().first().map_or(Tier::Test, |candidate| candidate.tier),
+            what: What::Packages,
+            requirements: vec![package.to_owned()],
+            evidence: evidence.clone(),
+        });
+    }
+}
+
+/// Looks at the first test files of the usual places.
+fn look(survey: &mut Survey<'_>, place: &Place) -> Tests {
+    let mut tests = Tests::default();
+    if place.has("conftest.py") {
+        tests.pytest = Some(named(place, "conftest.py"));
+    }
+    files(survey, place, &mut tests);
+    for name in ["tests", "test", "testing", "unittests"] {
+        if place.directories.contains(name) {
+            let below = survey.place(&place.path(name));
+            let had = tests.any.is_some();
+            directory(survey, &below, &mut tests);
+            if !had && tests.any.is_some() && tests.directory.is_none() {
+                tests.directory = Some((name.to_owned(), below.has("__init__.py")));
+            }
+        }
+    }
+    if tests.any.is_none() {
+        packages(survey, place, &mut tests);
+    }
+    tests
+}
+
+/// A directory of tests and, where it has none itself, the directories in it.
+fn directory(survey: &mut Survey<'_>, place: &Place, tests: &mut Tests) {
+    files(survey, place, tests);
+    if tests.any.is_none() || tests.pytest.is_none() {
+        for name in place.directories.iter().filter(|name| !name.starts_with(['.', '_'])).take(8) {
+            let below = survey.place(&place.path(name));
+            files(survey, &below, tests);
+        }
+    }
+}
+
+/// Tests inside the packages: `pkg/tests`, `src/pkg/tests`.
+fn packages(survey: &mut Survey<'_>, place: &Place, tests: &mut Tests) {
+    let mut parents = vec![place.clone()];
+    if place.directories.contains("src") {
+        parents.push(survey.place(&place.path("src")));
+    }
+    let mut left = MOST_PACKAGES;
+    for parent in parents {
+        for name in &parent.directories {
+            if name.starts_with('.') || left == 0 {
+                continue;
+            }
+            left -= 1;
+            let package = survey.place(&parent.path(name));
+            if !package.has("__init__.py") {
+                continue;
+            }
+            files(survey, &package, tests);
+            for name in ["tests", "test"] {
+                if package.directories.contains(name) {
+                    let below = survey.place(&package.path(name));
+                    directory(survey, &below, tests);
+                }
+            }
+        }
+    }
+}
+
+fn files(survey: &mut Survey<'_>, place: &Place, tests: &mut Tests) {
+    if place.has("conftest.py") && !place.is_root() {
+        tests.pytest.get_or_insert(named(place, "conftest.py"));
+    }
+    let is_test = |name: &&String| {
+        name.strip_suffix(".py").is_some_and(|stem| {
+            stem.starts_with("test") || stem.ends_with("_test") || stem.ends_with("_tests")
+        })
+    };
+    for name in place.files.iter().filter(is_test).take(MOST_FILES) {
+        tests.any.get_or_insert(named(place, name));
+        if tests.pytest.is_some() {
+            return;
+        }
+        let Some(text) = survey.head(&place.path(name)) else { continue };
+        let import = text.lines().find(|(_, line)| {
+            let line = line.trim_start();
+            line.starts_with("import pytest")
+                || line.starts_with("from pytest")
+                || line.starts_with("from _pytest")
+        });
+        if let Some((line, said)) = import {
+            tests.pytest = Some(text.evidence(line, said.trim(), Strength::Manifest));
+        } else if !text.text.contains("unittest") && text.text.contains("\ndef test") {
+            // Functions of tests are nothing to unittest.
+            let line = text.line_of("\ndef test") + 1;
+            tests.pytest = Some(text.evidence(line, "def test…", Strength::Manifest));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_of_tox() {
+        assert!(runs_pytest("coverage run -m pytest {posargs}"));
+        assert!(!runs_pytest("python -m unittest"));
+        assert!(is_plain("python -m unittest discover"));
+        assert!(!is_plain("python run.py {posargs}") && !is_plain("sphinx-build docs"));
+    }
+}
