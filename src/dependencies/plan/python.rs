@@ -1,0 +1,173 @@
+//! uv, for projects with and without a `uv.lock`.
+
+use std::collections::BTreeSet;
+
+use super::{CACHE, Draft, Otherwise, Step, end_of_day, join, strings};
+use crate::config::Addresses;
+use crate::dependencies::WORKSPACE;
+use crate::environment::detect::Project;
+use crate::environment::files::Files;
+
+/// Files that decide how a Python project is built and installed.
+const MANIFESTS: [&str; 9] = [
+    "pyproject.toml",
+    "setup.py",
+    "setup.cfg",
+    "MANIFEST.in",
+    "uv.toml",
+    "uv.lock",
+    "constraints.txt",
+    "pip.conf",
+    ".python-version",
+];
+
+pub(super) fn draft(
+    project: &Project,
+    manager: &str,
+    source: &dyn Files,
+    addresses: &Addresses,
+) -> Option<Draft> {
+    let mut draft = Draft {
+        directories: vec![join(&project.root, ".venv")],
+        caches: vec!["uv".into()],
+        // Compiled modules, `*.egg-info`, a `_version.py` that the build writes.
+        outputs: true,
+        ..Draft::default()
+    };
+    for dir in ["", project.root.as_str()] {
+        draft.inputs.extend(MANIFESTS.map(|name| join(dir, name)));
+    }
+    let mut seen = BTreeSet::new();
+    for file in &project.requirements_files {
+        requirements(file, source, &mut seen);
+    }
+    draft.inputs.extend(seen);
+    for (name, value) in [
+        ("UV_CACHE_DIR", format!("{CACHE}/uv")),
+        ("UV_DEFAULT_INDEX", format!("{}/simple", addresses.pypi)),
+        // The cache is another mount, and captured files are to be nobody else's.
+        ("UV_LINK_MODE", "copy".into()),
+        ("UV_PYTHON_DOWNLOADS", "never".into()),
+        ("UV_NO_PROGRESS", "1".into()),
+        ("PYTHONDONTWRITEBYTECODE", "1".into()),
+        // The same wheel from the same source.
+        ("SOURCE_DATE_EPOCH", "315532800".into()),
+    ] {
+        draft.env(name, value);
+    }
+    // Scripts that find their interpreter beside themselves need no rewriting.
+    draft.steps.push(Step::new(["uv", "venv", "--relocatable", ".venv"]));
+    match manager {
+        "uv" => locked(project, source, &mut draft),
+        "pip" => unlocked(project, &mut draft),
+        _ => return None,
+    }
+    (draft.steps.len() > 1).then_some(draft)
+}
+
+fn locked(project: &Project, source: &dyn Files, draft: &mut Draft) {
+    // Refuses a lock that disagrees with the manifest.
+    let mut argv = strings(["uv", "sync", "--locked"]);
+    let manifest = source.read(&join(&project.root, "pyproject.toml")).unwrap_or_default();
+    if String::from_utf8_lossy(&manifest).contains("[tool.uv.workspace]") {
+        argv.push("--all-packages".into());
+    }
+    for (flag, names) in [("--extra", &project.extras), ("--group", &project.groups)] {
+        argv.extend(names.iter().flat_map(|name| strings([flag, name])));
+    }
+    draft.steps.push(Step { argv, otherwise: None });
+    if !project.packages.is_empty() {
+        let packages: Vec<&str> = project.packages.iter().map(String::as_str).collect();
+        draft.steps.push(dated(project, &packages));
+    }
+}
+
+fn unlocked(project: &Project, draft: &mut Draft) {
+    let mut what = Vec::new();
+    for file in &project.requirements_files {
+        let below = file.strip_prefix(&format!("{}/", project.root));
+        let path = match (project.root.is_empty(), below) {
+            (true, _) => file.clone(),
+            (false, Some(below)) => below.to_owned(),
+            (false, None) => format!("{WORKSPACE}/{file}"),
+        };
+        what.extend(strings(["-r", path.as_str()]));
+    }
+    if project.installable {
+        let extras = match project.extras.as_slice() {
+            [] => String::new(),
+            extras => format!("[{}]", extras.join(",")),
+        };
+        // Editable: what is edited in the workspace counts.
+        what.extend(strings(["-e", &format!(".{extras}")]));
+    }
+    what.extend(project.groups.iter().flat_map(|group| strings(["--group", group])));
+    what.extend(project.packages.iter().cloned());
+    if !what.is_empty() {
+        let what: Vec<&str> = what.iter().map(String::as_str).collect();
+        draft.steps.push(dated(project, &what));
+    }
+}
+
+/// `uv pip install` as of the commit's date.
+fn dated(project: &Project, what: &[&str]) -> Step {
+    let install = ["uv", "pip", "install", "--python", ".venv/bin/python"];
+    let date = end_of_day(project.date);
+    let until = ["--exclude-newer", date.as_str()];
+    Step {
+        argv: strings(install.iter().chain(&until).chain(what)),
+        otherwise: Some(Otherwise {
+            when: strings(["No solution found", "missing an upload date", "exclude-newer"]),
+            argv: strings(install.iter().chain(what)),
+            warning: "not every Python package can be had as of the commit's date (the index \
+                      may not tell dates): today's versions were taken"
+                .into(),
+        }),
+    }
+}
+
+/// The requirements file at `path` and those that it includes (pip's `-r` and `-c`), with
+/// the manifests of directories that it installs.
+fn requirements(path: &str, source: &dyn Files, seen: &mut BTreeSet<String>) {
+    if !seen.insert(path.to_owned()) {
+        return;
+    }
+    let text = source.read(path).unwrap_or_default();
+    let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+    for line in String::from_utf8_lossy(&text).lines().map(str::trim) {
+        if let Some(file) = option(line, &["-r", "--requirement", "-c", "--constraint"]) {
+            requirements(&normal(dir, file), source, seen);
+        } else {
+            let local = option(line, &["-e", "--editable"]).unwrap_or(line);
+            let local = local.split(['[', ';', ' ']).next().unwrap_or_default();
+            if local.starts_with('.') {
+                let below = normal(dir, local);
+                seen.extend(["pyproject.toml", "setup.py", "setup.cfg"].map(|n| join(&below, n)));
+            }
+        }
+    }
+}
+
+/// The value of one of `names` at the beginning of `line`, in any of pip's spellings.
+fn option<'a>(line: &'a str, names: &[&str]) -> Option<&'a str> {
+    let rest = names.iter().find_map(|name| {
+        let rest = line.strip_prefix(name)?;
+        (rest.starts_with([' ', '=', '\t']) || (!name.starts_with("--") && !rest.is_empty()))
+            .then_some(rest)
+    })?;
+    let rest = rest.trim_start_matches(['=', ' ', '\t']);
+    Some(rest.split(" #").next().unwrap_or(rest).trim())
+}
+
+/// `path`, said in the directory `dir`, as a path of the repository.
+fn normal(dir: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = dir.split('/').filter(|p| !p.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    parts.join("/")
+}
