@@ -1,0 +1,169 @@
+//! The data files of a delta: one sparse file for the content of each regular file.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::descriptors::Descriptors;
+
+/// How many data files are held open at a time.
+const OPEN_FILES: usize = 512;
+
+/// The directory `data` of a delta, held by descriptor.
+pub struct Data {
+    dir: OwnedFd,
+    open: Descriptors,
+}
+
+fn shard(ino: u64) -> String {
+    format!("{:02x}", ino & 0xff)
+}
+
+fn name(ino: u64) -> String {
+    format!("{:02x}/{ino:016x}", ino & 0xff)
+}
+
+fn new_name(ino: u64) -> String {
+    format!("{}.new", name(ino))
+}
+
+impl Data {
+    /// Opens `path`, making it if it is missing.
+    pub fn open(path: &Path) -> io::Result<Data> {
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let dir = OpenOptions::new().read(true).custom_flags_directory().open(path)?.into();
+        Ok(Data { dir, open: Descriptors::new(OPEN_FILES) })
+    }
+
+    fn open_at(&self, name: &str, flags: OFlag) -> Result<File, Errno> {
+        let flags = flags | OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        openat(&self.dir, name, flags, Mode::from_bits_truncate(0o600)).map(File::from)
+    }
+
+    fn make(&self, ino: u64, name: &str) -> Result<File, Errno> {
+        let flags = OFlag::O_CREAT | OFlag::O_TRUNC;
+        match self.open_at(name, flags) {
+            Err(Errno::ENOENT) => {
+                match mkdirat(&self.dir, shard(ino).as_str(), Mode::from_bits_truncate(0o700)) {
+                    Ok(()) | Err(Errno::EEXIST) => self.open_at(name, flags),
+                    Err(errno) => Err(errno),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Makes the empty data file of `ino`; what a crash left there is gone.
+    pub fn create(&self, ino: u64) -> Result<Arc<File>, Errno> {
+        let file = Arc::new(self.make(ino, &name(ino))?);
+        self.open.put(ino, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// As [`Data::create`], for many files that nobody reads soon.
+    pub fn create_uncached(&self, ino: u64) -> Result<File, Errno> {
+        self.make(ino, &name(ino))
+    }
+
+    /// Begins a copy-up: an empty file that [`Data::commit`] gives its name.
+    pub fn stage(&self, ino: u64) -> Result<File, Errno> {
+        self.make(ino, &new_name(ino))
+    }
+
+    /// Ends a copy-up.
+    pub fn commit(&self, ino: u64, file: File) -> Result<Arc<File>, Errno> {
+        renameat(&self.dir, new_name(ino).as_str(), &self.dir, name(ino).as_str())?;
+        let file = Arc::new(file);
+        self.open.put(ino, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Gives a copy-up up.
+    pub fn abandon(&self, ino: u64) {
+        // What cannot be removed now is removed after the unclean end this is part of.
+        let _ = unlinkat(&self.dir, new_name(ino).as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+
+    /// The data file of `ino`.
+    pub fn file(&self, ino: u64) -> Result<Arc<File>, Errno> {
+        self.open.get_or_open(ino, || self.open_at(&name(ino), OFlag::empty()))
+    }
+
+    /// Length, blocks and times of the data file of `ino`.
+    pub fn stat(&self, ino: u64) -> Result<FileStat, Errno> {
+        match self.open.get(ino) {
+            Some(file) => nix::sys::stat::fstat(file.as_fd()),
+            None => fstatat(&self.dir, name(ino).as_str(), AtFlags::AT_SYMLINK_NOFOLLOW),
+        }
+    }
+
+    /// Makes content and name of the data file of `ino` survive a loss of power.
+    pub fn sync(&self, ino: u64, content_only: bool) -> io::Result<()> {
+        let file = self.file(ino)?;
+        if content_only {
+            file.sync_data()?
+        } else {
+            file.sync_all()?
+        };
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        File::from(openat(&self.dir, shard(ino).as_str(), flags, Mode::empty())?).sync_all()
+    }
+
+    /// Stops keeping the data file of `ino` open.
+    pub fn close(&self, ino: u64) {
+        self.open.remove(ino);
+    }
+
+    /// Deletes the data file of `ino`, if there is one.
+    pub fn remove(&self, ino: u64) {
+        self.open.remove(ino);
+        // A file that stays is found and deleted at the next unclean open or compaction.
+        let _ = unlinkat(&self.dir, name(ino).as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+
+    /// Deletes everything that `keep` does not know.
+    pub fn sweep(&self, path: &Path, keep: impl Fn(u64) -> bool) -> io::Result<()> {
+        for shard in std::fs::read_dir(path)? {
+            let shard = shard?;
+            if !shard.file_type()?.is_dir() {
+                continue;
+            }
+            for file in std::fs::read_dir(shard.path())? {
+                let file = file?;
+                let name = file.file_name();
+                let ino = name.to_str().and_then(|name| u64::from_str_radix(name, 16).ok());
+                if !ino.is_some_and(&keep) {
+                    std::fs::remove_file(file.path())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory, for `statvfs`.
+    pub fn directory(&self) -> &OwnedFd {
+        &self.dir
+    }
+}
+
+/// `O_DIRECTORY` on [`OpenOptions`].
+trait DirectoryFlag {
+    fn custom_flags_directory(&mut self) -> &mut Self;
+}
+
+impl DirectoryFlag for OpenOptions {
+    fn custom_flags_directory(&mut self) -> &mut OpenOptions {
+        std::os::unix::fs::OpenOptionsExt::custom_flags(self, libc::O_DIRECTORY)
+    }
+}

@@ -1,0 +1,308 @@
+//! The read-write part of a workspace, on a real disk.
+//!
+//! [`format`](mod@format) says what is in the directory; [`Index`] is the state in memory, [`Log`]
+//! the file it comes from. A delta knows nothing of the layers it lies over. Everything in it
+//! belongs to the user who runs the process: owners and modes that files are *shown* with are
+//! fields of the log.
+
+mod changes;
+mod codec;
+mod data;
+pub mod format;
+mod index;
+mod log;
+mod seed;
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::futimens;
+use nix::sys::time::TimeSpec;
+
+pub use changes::{Change, ChangeKind};
+pub use codec::DecodeError;
+pub use data::Data;
+pub use format::{FileKind, Node, Op, ROOT, Time};
+pub use index::{ApplyError, Child, Index, Slot};
+use log::Log;
+pub(crate) use seed::blank;
+pub use seed::{Seed, SeedKind};
+
+/// Deleted data files wait for the log that says so to be on the disk: this many at most …
+const TRASH_FILES: usize = 1024;
+/// … and this many bytes.
+const TRASH_BYTES: u64 = 64 << 20;
+
+/// Why a delta cannot be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum DeltaError {
+    /// The operating system refused.
+    #[error("cannot {operation} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("`{}` is in use by another process", path.display())]
+    Locked {
+        /// The delta.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error("`{}` is not the log of a delta", path.display())]
+    NotADelta {
+        /// The log.
+        path: PathBuf,
+    },
+    /// A newer program made it.
+    #[error("`{}` has version {version}, this program knows {}", path.display(), format::VERSION)]
+    Version {
+        /// The log.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Bytes changed on the disk.
+    #[error("`{}` is damaged at byte {offset}: {reason}", path.display())]
+    Corrupt {
+        /// The log.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A record is whole but not in the format.
+    #[error("`{}` is damaged at byte {offset}", path.display())]
+    Undecodable {
+        /// The log.
+        path: PathBuf,
+        /// Where its frame begins.
+        offset: u64,
+        /// What is wrong.
+        source: DecodeError,
+    },
+    /// A record does not fit those before it.
+    #[error("`{}` contradicts itself at byte {offset}", path.display())]
+    Contradiction {
+        /// The log.
+        path: PathBuf,
+        /// Where its frame begins.
+        offset: u64,
+        /// What is wrong.
+        source: ApplyError,
+    },
+    /// An entry to be seeded cannot be.
+    #[error("cannot begin a delta with `{}`", path.display())]
+    Seed {
+        /// The entry.
+        path: PathBuf,
+        /// What is wrong.
+        source: Errno,
+    },
+}
+
+/// An open delta. There is one writer at a time; readers wait only while a finished change
+/// is put into the index.
+pub struct Delta {
+    path: PathBuf,
+    index: RwLock<Index>,
+    writer: Mutex<State>,
+    /// The content of its files.
+    pub data: Data,
+    _lock: Flock<std::fs::File>,
+}
+
+struct State {
+    log: Log,
+    trash: Vec<u64>,
+    trash_bytes: u64,
+}
+
+/// The right to change the delta. While somebody holds it, the index does not change.
+pub struct Writer<'a> {
+    delta: &'a Delta,
+    state: MutexGuard<'a, State>,
+}
+
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DeltaError {
+    move |source| DeltaError::Io { operation, path: path.into(), source }
+}
+
+impl Delta {
+    /// Opens the delta in the directory `path`, which is made if it is missing.
+    pub fn open(path: &Path) -> Result<Delta, DeltaError> {
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_error("create", path)(error));
+            }
+            _ => {}
+        }
+        let lock = lock(path)?;
+        let (log, index) = Log::open(&path.join("log"))?;
+        let data_path = path.join("data");
+        let data = Data::open(&data_path).map_err(io_error("open", &data_path))?;
+        let delta = Delta {
+            path: path.into(),
+            index: RwLock::new(index),
+            writer: Mutex::new(State { log, trash: Vec::new(), trash_bytes: 0 }),
+            data,
+            _lock: lock,
+        };
+        if !delta.read().closed {
+            delta.sweep().map_err(io_error("clear", &data_path))?;
+        }
+        Ok(delta)
+    }
+
+    fn sweep(&self) -> io::Result<()> {
+        let index = self.read();
+        let keep = |ino| index.slot(ino).is_some_and(|slot| slot.node.own);
+        self.data.sweep(&self.path.join("data"), keep)
+    }
+
+    /// The state of the metadata.
+    pub fn read(&self) -> RwLockReadGuard<'_, Index> {
+        // Changes are put in whole or refused before: a panic does not leave half of one.
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the right to change.
+    pub fn begin(&self) -> Writer<'_> {
+        let state = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Writer { delta: self, state }
+    }
+
+    /// Changes the nameless node `ino`, which is only in memory. Says whether there is one.
+    pub fn update_orphan(&self, ino: u64, change: impl FnOnce(&mut Node)) -> bool {
+        self.index_mut().orphan(ino).map(|slot| change(&mut slot.node)).is_some()
+    }
+
+    /// Keeps a nameless node of the layers while somebody uses it.
+    pub fn add_orphan(&self, ino: u64, node: Node) {
+        self.index_mut().add_orphan(ino, node);
+    }
+
+    /// Nobody uses the nameless node `ino` any more, if that is what it is.
+    pub fn release_orphan(&self, ino: u64) {
+        if self.read().named(ino).is_some() {
+            return;
+        }
+        let Some(slot) = self.index_mut().remove_orphan(ino) else { return };
+        if slot.node.own {
+            self.begin().discard(ino);
+        }
+    }
+
+    /// Makes all changes so far survive a loss of power.
+    pub fn sync(&self) -> io::Result<()> {
+        self.begin().empty_trash()
+    }
+}
+
+impl Writer<'_> {
+    /// The state of the metadata.
+    pub fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.delta.read()
+    }
+
+    /// The time of the delta's file system: what a file written now would carry.
+    pub fn now(&self) -> Result<Time, Errno> {
+        let file = self.state.log.file();
+        futimens(file, &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW)?;
+        let stat = nix::sys::stat::fstat(file)?;
+        Ok(Time { secs: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 })
+    }
+
+    /// Makes one transaction of `ops`: either all of it happened, or nothing. Returns the
+    /// nodes that have lost their last name.
+    pub fn commit(&mut self, ops: Vec<Op>) -> Result<Vec<u64>, Errno> {
+        self.delta.read().check(&ops).map_err(|_| Errno::ESTALE)?;
+        self.state.log.append(&ops).map_err(errno)?;
+        let loose = self.delta.index_mut().apply(ops);
+        if self.state.log.wants_compaction() {
+            // The log as it is stays good if this fails.
+            let _ = self.state.log.compact(&self.delta.read());
+        }
+        // What was built from the index cannot contradict it.
+        loose.map_err(|_| Errno::EIO)
+    }
+
+    /// As [`Delta::release_orphan`].
+    pub fn release_orphan(&mut self, ino: u64) {
+        let slot = self.delta.index_mut().remove_orphan(ino);
+        if slot.is_some_and(|slot| slot.node.own) {
+            self.discard(ino);
+        }
+    }
+
+    /// Deletes the data file of `ino`, once the log that no longer names it is on the disk.
+    pub fn discard(&mut self, ino: u64) {
+        let blocks = self.delta.data.stat(ino).map_or(0, |stat| stat.st_blocks as u64);
+        self.delta.data.close(ino);
+        self.state.trash.push(ino);
+        self.state.trash_bytes += blocks * 512;
+        if self.state.trash.len() >= TRASH_FILES || self.state.trash_bytes >= TRASH_BYTES {
+            // They wait for the next attempt.
+            let _ = self.empty_trash();
+        }
+    }
+
+    /// Syncs the log and deletes the data files that waited for it.
+    pub fn empty_trash(&mut self) -> io::Result<()> {
+        self.state.log.sync()?;
+        self.state.trash_bytes = 0;
+        for ino in std::mem::take(&mut self.state.trash) {
+            self.delta.data.remove(ino);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Delta {
+    fn drop(&mut self) {
+        let mut writer = self.begin();
+        if writer.read().closed && writer.state.trash.is_empty() {
+            return;
+        }
+        // After any failure the next open finds an unclean end, and clears up.
+        let _ = writer
+            .empty_trash()
+            .and_then(|()| writer.state.log.append(&[Op::Closed]))
+            .and_then(|()| writer.state.log.sync());
+    }
+}
+
+/// What to tell the caller of a file system.
+pub fn errno(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+fn lock(path: &Path) -> Result<Flock<std::fs::File>, DeltaError> {
+    let lock = path.join("lock");
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock)
+        .map_err(io_error("open", &lock))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => DeltaError::Locked { path: path.into() },
+        errno => io_error("lock", &lock)(errno.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

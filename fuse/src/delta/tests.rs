@@ -1,0 +1,194 @@
+//! Tests of the delta on a real disk: reopening, torn tails, damage, seeding.
+
+use std::fs;
+use std::path::Path;
+
+use super::format::{CREATED, HEADER_LEN};
+use super::*;
+
+fn seeds() -> Vec<Seed> {
+    let seed = |path: &str, kind| Seed { path: path.into(), kind };
+    let file = |content: &str| SeedKind::File { mode: 0o644, content: content.into() };
+    vec![
+        seed(".git", SeedKind::Directory { mode: 0o755 }),
+        seed(".git/config", file("[core]\n")),
+        seed(".git/refs/heads/main", file("0123\n")),
+        seed(".git/link", SeedKind::Symlink(b"config".to_vec())),
+    ]
+}
+
+fn seeded() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    Delta::seed(dir.path(), 7, 8, &seeds()).expect("seeded");
+    dir
+}
+
+fn paths(dir: &Path) -> Vec<String> {
+    let changes = Delta::changes(dir).expect("readable");
+    changes.iter().map(|change| change.path.display().to_string()).collect()
+}
+
+/// Where each frame of the log begins, and where the last one ends.
+fn boundaries(log: &[u8]) -> Vec<usize> {
+    let mut at = HEADER_LEN;
+    let mut all = vec![at];
+    while let Some(format::Framed::Payload(payload)) = log.get(at..).map(format::unframe) {
+        at += format::FRAME_HEADER_LEN + payload.len();
+        all.push(at);
+    }
+    all
+}
+
+#[test]
+fn what_is_seeded_is_there_and_seeding_again_changes_nothing() {
+    let dir = seeded();
+    let all = [
+        ".git",
+        ".git/config",
+        ".git/link",
+        ".git/refs",
+        ".git/refs/heads",
+        ".git/refs/heads/main",
+    ];
+    assert_eq!(paths(dir.path()), all);
+    Delta::seed(dir.path(), 7, 8, &seeds()).expect("seeded again");
+    assert_eq!(paths(dir.path()), all);
+    let changes = Delta::changes(dir.path()).expect("readable");
+    assert!(changes.iter().all(|change| change.kind == ChangeKind::Created));
+    assert_eq!(changes[1].bytes, 7);
+}
+
+#[test]
+fn seeds_that_climb_out_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for path in ["../x", "/x", "a/../../x", ""] {
+        let seed = Seed { path: path.into(), kind: SeedKind::Directory { mode: 0o755 } };
+        let refused = Delta::seed(dir.path(), 0, 0, &[seed]);
+        assert!(matches!(refused, Err(DeltaError::Seed { .. })), "{path}");
+    }
+}
+
+#[test]
+fn a_delta_has_one_writer() {
+    let dir = seeded();
+    let _first = Delta::open(dir.path()).expect("opens");
+    assert!(matches!(Delta::open(dir.path()), Err(DeltaError::Locked { .. })));
+}
+
+#[test]
+fn a_log_cut_anywhere_gives_a_prefix_of_what_happened() {
+    let dir = seeded();
+    let log = dir.path().join("log");
+    let whole = fs::read(&log).expect("readable");
+    let bounds = boundaries(&whole);
+    assert!(bounds.len() > 5 && *bounds.last().expect("one") == whole.len());
+    let mut seen = Vec::new();
+    for end in 0..=whole.len() {
+        fs::write(&log, &whole[..end]).expect("written");
+        let before = paths(dir.path());
+        drop(Delta::open(dir.path()).unwrap_or_else(|error| panic!("cut at {end}: {error}")));
+        assert_eq!(paths(dir.path()), before, "opening changes nothing that counts");
+        let complete = bounds.iter().filter(|bound| **bound <= end).count();
+        seen.push((complete, before));
+    }
+    // The same whole frames, the same state; and never less with more of them.
+    for pair in seen.windows(2) {
+        assert!(pair[0].0 != pair[1].0 || pair[0].1 == pair[1].1);
+        assert!(pair[0].1.iter().all(|path| pair[1].1.contains(path)));
+    }
+}
+
+#[test]
+fn damage_before_the_tail_is_refused_and_nothing_is_touched() {
+    let dir = seeded();
+    let log = dir.path().join("log");
+    let whole = fs::read(&log).expect("readable");
+    let bounds = boundaries(&whole);
+    for at in HEADER_LEN..bounds[bounds.len() - 2] {
+        let mut bad = whole.clone();
+        bad[at] ^= 0x10;
+        fs::write(&log, &bad).expect("written");
+        let Err(error) = Delta::open(dir.path()) else { panic!("byte {at} was accepted") };
+        assert!(matches!(error, DeltaError::Corrupt { .. }), "byte {at}: {error}");
+        assert_eq!(fs::read(&log).expect("readable"), bad, "byte {at}");
+    }
+}
+
+#[test]
+fn other_files_and_newer_versions_are_refused() {
+    let dir = seeded();
+    let log = dir.path().join("log");
+    let whole = fs::read(&log).expect("readable");
+    let mut newer = whole.clone();
+    newer[8] = 2;
+    fs::write(&log, &newer).expect("written");
+    assert!(matches!(Delta::open(dir.path()), Err(DeltaError::Version { version: 2, .. })));
+    fs::write(&log, b"something else entirely").expect("written");
+    assert!(matches!(Delta::open(dir.path()), Err(DeltaError::NotADelta { .. })));
+    fs::write(&log, b"short").expect("written");
+    assert!(matches!(Delta::open(dir.path()), Err(DeltaError::NotADelta { .. })));
+}
+
+#[test]
+fn a_log_that_contradicts_itself_is_refused() {
+    let dir = seeded();
+    let log = dir.path().join("log");
+    let whole = fs::read(&log).expect("readable");
+    let entry = |parent, ino| Op::Entry {
+        parent,
+        name: Box::from(&b"n"[..]),
+        ino,
+        over: false,
+        time: None,
+    };
+    for op in [entry(99, ROOT), entry(ROOT, CREATED | 9999)] {
+        let frame = format::frame(&[op]).expect("fits");
+        fs::write(&log, [&whole[..], &frame].concat()).expect("written");
+        assert!(matches!(Delta::open(dir.path()), Err(DeltaError::Contradiction { .. })));
+    }
+}
+
+#[test]
+fn compaction_keeps_the_state_and_the_numbers() {
+    let dir = seeded();
+    let before = Delta::changes(dir.path()).expect("readable");
+    let delta = Delta::open(dir.path()).expect("opens");
+    let next = delta.read().next;
+    let mut writer = delta.begin();
+    let now = writer.now().expect("a time");
+    for round in 0..2000_u64 {
+        let ino = CREATED | (next + round);
+        let node = Box::new(blank(FileKind::Fifo, 0o600, 1, 1, now));
+        let name = Box::from(&b"pipe"[..]);
+        let entry = Op::Entry { parent: ROOT, name, ino, over: false, time: None };
+        let loose = writer.commit(vec![Op::Node { ino, node }, entry]).expect("committed");
+        loose.into_iter().for_each(|ino| writer.release_orphan(ino));
+    }
+    let gone = Op::Remove { parent: ROOT, name: Box::from(&b"pipe"[..]), time: None };
+    let loose = writer.commit(vec![gone]).expect("committed");
+    loose.into_iter().for_each(|ino| writer.release_orphan(ino));
+    let long = fs::metadata(dir.path().join("log")).expect("there").len();
+    writer.state.log.compact(&delta.read()).expect("compacted");
+    drop(writer);
+    drop(delta);
+    let short = fs::metadata(dir.path().join("log")).expect("there").len();
+    assert!(short * 10 < long, "{long} to {short}");
+    assert_eq!(Delta::changes(dir.path()).expect("readable"), before);
+    let delta = Delta::open(dir.path()).expect("opens");
+    assert_eq!(delta.read().next, next + 2000, "numbers are never given out twice");
+}
+
+#[test]
+fn what_a_crash_left_among_the_data_files_is_cleared_away() {
+    let dir = seeded();
+    let stray = dir.path().join("data/aa");
+    fs::create_dir_all(&stray).expect("made");
+    fs::write(stray.join("00000000000000aa"), "x").expect("written");
+    fs::write(stray.join("00000000000000aa.new"), "x").expect("written");
+    let log = dir.path().join("log");
+    let whole = fs::read(&log).expect("readable");
+    fs::write(&log, &whole[..whole.len() - 3]).expect("cut");
+    drop(Delta::open(dir.path()).expect("opens"));
+    assert_eq!(fs::read_dir(&stray).expect("there").count(), 0);
+    assert_eq!(paths(dir.path()).len(), 6);
+}

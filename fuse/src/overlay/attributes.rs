@@ -1,0 +1,177 @@
+//! Attributes: setattr and the extended ones.
+
+use std::sync::PoisonError;
+
+use nix::errno::Errno;
+use nix::sys::stat::futimens;
+use nix::sys::time::TimeSpec;
+
+use super::inode::Inode;
+use super::{Attr, Caller, Overlay};
+use crate::delta::format::{MAX_NAME, MAX_XATTRS};
+use crate::delta::{FileKind, Node, Time};
+
+const SET_USER_ID: u16 = 0o4000;
+const SET_GROUP_ID: u16 = 0o2000;
+const GROUP_EXECUTE: u16 = 0o010;
+
+/// A time to be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetTime {
+    /// The time it is.
+    Now,
+    /// This one.
+    At(Time),
+}
+
+/// What `setattr` is to change.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length of a regular file.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<SetTime>,
+    /// Last change of content.
+    pub mtime: Option<SetTime>,
+}
+
+/// Takes the bits away that let a program run as somebody else.
+fn kill_set_id(node: &mut Node) {
+    if node.kind != FileKind::Directory {
+        node.mode &= !SET_USER_ID;
+        if node.mode & GROUP_EXECUTE != 0 {
+            node.mode &= !SET_GROUP_ID;
+        }
+    }
+}
+
+impl Overlay {
+    /// Changes attributes of `ino`.
+    pub fn setattr(&self, caller: Caller, ino: u64, set: &SetAttr) -> Result<Attr, Errno> {
+        let inode = self.inode(ino)?;
+        if let Some(size) = set.size {
+            self.truncate(&inode, size)?;
+            if caller.uid != 0 {
+                self.kill_set_id(&inode)?;
+            }
+        }
+        let SetAttr { mode, uid, gid, atime, mtime, .. } = *set;
+        if mode.is_some() || uid.is_some() || gid.is_some() || atime.is_some() || mtime.is_some() {
+            self.set_node(&inode, set)?;
+        }
+        self.attr(&inode)
+    }
+
+    fn set_node(&self, inode: &Inode, set: &SetAttr) -> Result<(), Errno> {
+        let own = inode.own.read().unwrap_or_else(PoisonError::into_inner);
+        let now = self.delta.begin().now()?;
+        let time = |set| match set {
+            SetTime::Now => now,
+            SetTime::At(time) => time,
+        };
+        if let (true, Some(mtime)) = (*own, set.mtime.map(time)) {
+            let spec = TimeSpec::new(mtime.secs, i64::from(mtime.nanos));
+            futimens(&*self.delta.data.file(inode.ino)?, &TimeSpec::UTIME_OMIT, &spec)?;
+        }
+        self.update(inode, |node| {
+            if set.uid.is_some() || set.gid.is_some() {
+                kill_set_id(node);
+            }
+            node.uid = set.uid.unwrap_or(node.uid);
+            node.gid = set.gid.unwrap_or(node.gid);
+            node.mode = set.mode.map_or(node.mode, |mode| mode & 0o7777);
+            node.atime = set.atime.map_or(node.atime, time);
+            node.mtime = set.mtime.map_or(node.mtime, time);
+            node.ctime = now;
+            node.changed = true;
+        })
+    }
+
+    /// Takes the set-id bits of `inode` away, if it has any.
+    pub(super) fn kill_set_id(&self, inode: &Inode) -> Result<(), Errno> {
+        let set_id = SET_USER_ID | SET_GROUP_ID;
+        let has = |mode: u16| mode & set_id != 0;
+        // What comes from the layers never has them.
+        if !self.delta.read().slot(inode.ino).is_some_and(|slot| has(slot.node.mode)) {
+            return Ok(());
+        }
+        let now = self.delta.begin().now()?;
+        self.update(inode, |node| {
+            kill_set_id(node);
+            node.ctime = now;
+        })
+    }
+
+    /// The value of the extended attribute `name` of `ino`.
+    pub fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Box<[u8]>, Errno> {
+        self.inode(ino)?;
+        let index = self.delta.read();
+        let value = index.slot(ino).and_then(|slot| slot.node.xattrs.get(name));
+        value.cloned().ok_or(Errno::ENODATA)
+    }
+
+    /// The names of the extended attributes of `ino`, each with a NUL after it.
+    pub fn listxattr(&self, ino: u64) -> Result<Vec<u8>, Errno> {
+        self.inode(ino)?;
+        let index = self.delta.read();
+        let names = index.slot(ino).into_iter().flat_map(|slot| slot.node.xattrs.keys());
+        Ok(names.flat_map(|name| name.iter().copied().chain([0])).collect())
+    }
+
+    /// Sets an extended attribute, with the flags of setxattr(2).
+    pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], flags: i32) -> Result<(), Errno> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(Errno::ERANGE);
+        }
+        // Access control lists would have to be obeyed, not only kept.
+        if name.starts_with(b"system.") {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let there = match self.getxattr(ino, name) {
+            Ok(_) => true,
+            Err(Errno::ENODATA) => false,
+            Err(errno) => return Err(errno),
+        };
+        if there && flags & libc::XATTR_CREATE != 0 {
+            return Err(Errno::EEXIST);
+        }
+        if !there && flags & libc::XATTR_REPLACE != 0 {
+            return Err(Errno::ENODATA);
+        }
+        let length = |node: &Node| {
+            let others = node.xattrs.iter().filter(|(other, _)| ***other != *name);
+            others.map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        };
+        let others = self.delta.read().slot(ino).map_or(0, |slot| length(&slot.node));
+        if others + name.len() + value.len() > MAX_XATTRS {
+            return Err(Errno::ENOSPC);
+        }
+        self.change_xattrs(ino, |node| {
+            node.xattrs.insert(name.into(), value.into());
+        })
+    }
+
+    /// Removes an extended attribute.
+    pub fn removexattr(&self, ino: u64, name: &[u8]) -> Result<(), Errno> {
+        self.getxattr(ino, name)?;
+        self.change_xattrs(ino, |node| {
+            node.xattrs.remove(name);
+        })
+    }
+
+    fn change_xattrs(&self, ino: u64, change: impl FnOnce(&mut Node)) -> Result<(), Errno> {
+        let inode = self.inode(ino)?;
+        let now = self.delta.begin().now()?;
+        self.update(&inode, |node| {
+            change(node);
+            node.ctime = now;
+            node.changed = true;
+        })
+    }
+}

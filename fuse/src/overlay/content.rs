@@ -1,0 +1,260 @@
+//! Content: reading, writing and all that lies between; copy-up.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+
+use nix::errno::Errno;
+use nix::fcntl::FallocateFlags;
+use nix::sys::stat::futimens;
+use nix::sys::time::TimeSpec;
+use nix::unistd::Whence;
+
+use super::Overlay;
+use super::inode::Inode;
+use super::lower::LowerNode;
+use crate::delta::{FileKind, errno};
+
+/// How much a copy moves at a time.
+const CHUNK: usize = 256 << 10;
+/// How much one `copy_file_range` moves at most, so that nobody waits long for an answer.
+const MAX_COPY: u64 = 16 << 20;
+
+impl Overlay {
+    /// Reads from the file `ino`, from `offset` on; fewer bytes than `buf` has only at the end.
+    pub fn read(&self, ino: u64, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        let inode = self.file(ino)?;
+        let own = inode.own.read().unwrap_or_else(PoisonError::into_inner);
+        if *own {
+            return read_full(&*self.delta.data.file(ino)?, offset, buf);
+        }
+        self.layers.read(lower_of(&inode)?, offset, buf)
+    }
+
+    /// Writes `data` to the file `ino` at `offset`. With `kill_set_id`, the bits that let a
+    /// program run as somebody else are taken away.
+    pub fn write(
+        &self,
+        ino: u64,
+        offset: u64,
+        data: &[u8],
+        kill_set_id: bool,
+    ) -> Result<usize, Errno> {
+        let inode = self.file(ino)?;
+        let own = self.own(&inode, u64::MAX)?;
+        let file = self.delta.data.file(ino)?;
+        let written = match write_some(&file, offset, data) {
+            // Deleted files may still hold the space.
+            Err(Errno::ENOSPC | Errno::EDQUOT) => {
+                self.delta.sync().map_err(errno)?;
+                write_some(&file, offset, data)?
+            }
+            other => other?,
+        };
+        drop(own);
+        if kill_set_id {
+            self.kill_set_id(&inode)?;
+        }
+        Ok(written)
+    }
+
+    /// Gives the file the length `size`.
+    pub(super) fn truncate(&self, inode: &Inode, size: u64) -> Result<(), Errno> {
+        match inode.kind {
+            FileKind::File => {}
+            FileKind::Directory => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        }
+        let _own = self.own(inode, size)?;
+        self.delta.data.file(inode.ino)?.set_len(size).map_err(errno)
+    }
+
+    /// As fallocate(2).
+    pub fn fallocate(&self, ino: u64, offset: u64, length: u64, mode: i32) -> Result<(), Errno> {
+        let flags = FallocateFlags::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
+        let inode = self.file(ino)?;
+        let _own = self.own(&inode, u64::MAX)?;
+        let signed = |value| i64::try_from(value).map_err(|_| Errno::EFBIG);
+        let file = self.delta.data.file(ino)?;
+        nix::fcntl::fallocate(&*file, flags, signed(offset)?, signed(length)?)
+    }
+
+    /// The next data (or hole) from `offset` on, as lseek(2) finds it.
+    pub fn seek(&self, ino: u64, offset: u64, hole: bool) -> Result<u64, Errno> {
+        let inode = self.file(ino)?;
+        let own = inode.own.read().unwrap_or_else(PoisonError::into_inner);
+        if *own {
+            let whence = if hole { Whence::SeekHole } else { Whence::SeekData };
+            let offset = i64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+            let found = nix::unistd::lseek(&*self.delta.data.file(ino)?, offset, whence)?;
+            return Ok(found as u64);
+        }
+        let size = lower_of(&inode)?.size;
+        match offset {
+            offset if offset >= size => Err(Errno::ENXIO),
+            _ if hole => Ok(size),
+            offset => Ok(offset),
+        }
+    }
+
+    /// As copy_file_range(2): returns how much was copied, 0 at the end.
+    pub fn copy_range(
+        &self,
+        from: u64,
+        from_offset: u64,
+        to: u64,
+        to_offset: u64,
+        length: u64,
+    ) -> Result<u64, Errno> {
+        let source = self.file(from)?;
+        let target = self.file(to)?;
+        let _own = self.own(&target, u64::MAX)?;
+        let length = length.min(MAX_COPY);
+        let file = self.delta.data.file(to)?;
+        // One lock is never read twice by one thread: it could wait for a writer in between.
+        let own = from == to || *source.own.read().unwrap_or_else(PoisonError::into_inner);
+        if own {
+            let input = self.delta.data.file(from)?;
+            let signed = |value| i64::try_from(value).map_err(|_| Errno::EFBIG);
+            let (mut at, mut to) = (signed(from_offset)?, signed(to_offset)?);
+            let copied = nix::fcntl::copy_file_range(
+                &*input,
+                Some(&mut at),
+                &*file,
+                Some(&mut to),
+                length as usize,
+            )?;
+            return Ok(copied as u64);
+        }
+        let mut buf = vec![0; CHUNK.min(length as usize)];
+        let mut done = 0;
+        while done < length {
+            let want = CHUNK.min((length - done) as usize);
+            let count =
+                self.layers.read(lower_of(&source)?, from_offset + done, &mut buf[..want])?;
+            if count == 0 {
+                break;
+            }
+            file.write_all_at(&buf[..count], to_offset + done).map_err(errno)?;
+            done += count as u64;
+        }
+        Ok(done)
+    }
+
+    /// Makes content and metadata of `ino` survive a loss of power.
+    pub fn fsync(&self, ino: u64, content_only: bool) -> Result<(), Errno> {
+        let inode = self.inode(ino)?;
+        if *inode.own.read().unwrap_or_else(PoisonError::into_inner) {
+            self.delta.data.sync(ino, content_only).map_err(errno)?;
+        }
+        self.sync()
+    }
+
+    fn file(&self, ino: u64) -> Result<Arc<Inode>, Errno> {
+        let inode = self.inode(ino)?;
+        match inode.kind {
+            FileKind::File => Ok(inode),
+            FileKind::Directory => Err(Errno::EISDIR),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Makes the content of `inode` the delta's own, keeping at most `keep` bytes of it.
+    /// It stays so while the answer is held.
+    fn own<'a>(&self, inode: &'a Inode, keep: u64) -> Result<RwLockReadGuard<'a, bool>, Errno> {
+        loop {
+            let own = inode.own.read().unwrap_or_else(PoisonError::into_inner);
+            if *own {
+                return Ok(own);
+            }
+            drop(own);
+            let mut own = inode.own.write().unwrap_or_else(PoisonError::into_inner);
+            if !*own {
+                self.copy_up(inode, keep)?;
+                *own = true;
+            }
+        }
+    }
+
+    /// Copies the content of a file of the layers into the delta. Until the last step, which
+    /// is one record in the log, everybody sees the layers' file.
+    fn copy_up(&self, inode: &Inode, keep: u64) -> Result<(), Errno> {
+        let lower = lower_of(inode)?;
+        let size = lower.size.min(keep);
+        let ino = inode.ino;
+        let data = &self.delta.data;
+        if size == 0 {
+            data.create(ino)?;
+        } else {
+            let file = data.stage(ino)?;
+            let copied = self.copy_content(lower, size, &file);
+            let timed = copied.and_then(|()| {
+                let mtime =
+                    self.delta.read().slot(ino).map_or(lower.time(), |slot| slot.node.mtime);
+                let spec = TimeSpec::new(mtime.secs, i64::from(mtime.nanos));
+                futimens(&file, &TimeSpec::UTIME_OMIT, &spec)
+            });
+            // The old content must not be lost with the power, though nobody asked for fsync.
+            let synced = timed.and_then(|()| file.sync_data().map_err(errno));
+            if let Err(errno) = synced.and_then(|()| data.commit(ino, file).map(drop)) {
+                data.abandon(ino);
+                return Err(errno);
+            }
+        }
+        let recorded = self.update(inode, |node| node.own = true);
+        if recorded.is_err() {
+            data.remove(ino);
+        }
+        recorded
+    }
+
+    fn copy_content(&self, lower: &LowerNode, size: u64, file: &File) -> Result<(), Errno> {
+        let mut buf = vec![0; CHUNK.min(size as usize)];
+        let mut at = 0;
+        while at < size {
+            let want = CHUNK.min((size - at) as usize);
+            let count = self.layers.read(lower, at, &mut buf[..want])?;
+            if count == 0 {
+                // The layer promised more.
+                return Err(Errno::EIO);
+            }
+            if buf[..count].iter().any(|byte| *byte != 0) {
+                file.write_all_at(&buf[..count], at).map_err(errno)?;
+            }
+            at += count as u64;
+        }
+        file.set_len(size).map_err(errno)
+    }
+}
+
+/// What a file that is not the delta's own stems from. Its layer may have lost it.
+fn lower_of(inode: &Inode) -> Result<&LowerNode, Errno> {
+    inode.lower.as_deref().ok_or(Errno::EIO)
+}
+
+fn read_full(file: &File, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(&mut buf[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(errno(error)),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes as much as there is room for.
+fn write_some(file: &File, offset: u64, data: &[u8]) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < data.len() {
+        match file.write_at(&data[done..], offset + done as u64) {
+            Ok(count) => done += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(errno(error)),
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,305 @@
+//! Layers and a delta make one tree.
+//!
+//! The operations here are those of a POSIX file system, by inode number, and know nothing of
+//! any kernel's protocol. An inode that was looked up stays usable until as many lookups are
+//! forgotten, also when its last name is gone. Whether a caller *may* do something is for the
+//! kernel to decide (`default_permissions`).
+//!
+//! | room | operations |
+//! |---|---|
+//! | `lower` | the layers, merged |
+//! | `inode` | the inodes in use |
+//! | `look` | lookup, getattr, readdir, readlink, statfs, forget |
+//! | `names` | create, mkdir, symlink, mknod, link, unlink, rmdir |
+//! | `rename` | rename with its flags |
+//! | `content` | read, write, truncate, fallocate, seek, copy, fsync; copy-up |
+//! | `attributes` | setattr, extended attributes |
+//!
+//! Locks are taken in this order: an inode's content, the delta's writer, the delta's index,
+//! the table of inodes. Layers are asked while neither index nor table is locked.
+
+mod attributes;
+mod content;
+mod inode;
+mod look;
+mod lower;
+mod names;
+mod rename;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+pub use crate::delta::{Change, ChangeKind, FileKind, Time};
+use crate::delta::{Child, Delta, DeltaError, Node, Op, Writer};
+pub use attributes::{SetAttr, SetTime};
+use inode::{Inode, Inodes};
+pub use look::{DirEntry, Space};
+pub use lower::Attached;
+use lower::{Layers, LowerNode};
+pub use rename::RenameMode;
+
+/// Why an overlay cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OverlayError {
+    /// A layer cannot stand at this path.
+    #[error("a layer cannot be attached at `{}`", at.display())]
+    Attach {
+        /// The path: it must be relative and without `..`.
+        at: PathBuf,
+    },
+    /// The delta cannot be opened.
+    #[error("cannot open the delta of a workspace")]
+    Delta(#[from] DeltaError),
+}
+
+/// What an overlay is made of.
+pub struct Options {
+    /// The layers, the lowest first. Directories merge.
+    pub layers: Vec<Attached>,
+    /// The directory of the delta, made if it is missing.
+    pub delta: PathBuf,
+    /// Who owns what comes from the layers.
+    pub uid: u32,
+    /// And its group.
+    pub gid: u32,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+/// What `stat` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// The inode number.
+    pub ino: u64,
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits with set-id and sticky bits.
+    pub mode: u16,
+    /// Names that lead to it; 1 for directories, as where nobody counts subdirectories.
+    pub links: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The number of a device.
+    pub rdev: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Allocated blocks of 512 bytes.
+    pub blocks: u64,
+    /// Last access.
+    pub atime: Time,
+    /// Last change of the content.
+    pub mtime: Time,
+    /// Last change of anything.
+    pub ctime: Time,
+}
+
+/// Layers and a delta as one tree. Called from several threads at once.
+pub struct Overlay {
+    layers: Layers,
+    root: Arc<LowerNode>,
+    delta: Delta,
+    inodes: Inodes,
+    uid: u32,
+    gid: u32,
+}
+
+/// What stands at a name.
+struct At {
+    target: Option<Target>,
+    /// Whether the layers have something there.
+    over: bool,
+}
+
+/// Something that can be looked up.
+#[derive(Clone)]
+enum Target {
+    /// A node of the delta.
+    Known(u64),
+    /// Something of the layers that the delta does not know.
+    Lower(Arc<LowerNode>),
+}
+
+impl Target {
+    fn ino(&self) -> u64 {
+        match self {
+            Target::Known(ino) => *ino,
+            Target::Lower(lower) => lower.ino,
+        }
+    }
+}
+
+impl Overlay {
+    /// Opens the overlay. Nothing of the layers is read.
+    pub fn open(options: Options) -> Result<Overlay, OverlayError> {
+        let Options { layers, delta, uid, gid } = options;
+        let layers = Layers::new(layers).map_err(|at| OverlayError::Attach { at })?;
+        let root = layers.root();
+        let inodes = Inodes::new(Inode::of_lower(Arc::clone(&root)));
+        Ok(Overlay { layers, root, delta: Delta::open(&delta)?, inodes, uid, gid })
+    }
+
+    /// What differs from the layers, sorted by path.
+    pub fn changes(&self) -> Vec<Change> {
+        self.delta.current_changes()
+    }
+
+    /// Makes all changes of names and attributes so far survive a loss of power.
+    pub fn sync(&self) -> Result<(), Errno> {
+        self.delta.sync().map_err(crate::delta::errno)
+    }
+
+    /// The inode `ino`, which somebody has looked up.
+    fn inode(&self, ino: u64) -> Result<Arc<Inode>, Errno> {
+        self.inodes.get(ino).ok_or(Errno::ESTALE)
+    }
+
+    /// As [`Overlay::inode`], of a directory that is still in the tree.
+    fn directory(&self, ino: u64) -> Result<Arc<Inode>, Errno> {
+        let inode = self.inode(ino)?;
+        if inode.kind != FileKind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(inode)
+    }
+
+    /// What stands at `name` in `dir`. While no change is going on (a [`Writer`] is held), it
+    /// stays so.
+    fn at(&self, dir: &Inode, name: &[u8]) -> Result<At, Errno> {
+        check_name(name)?;
+        match self.entry(dir, name)? {
+            Some(Child::Whiteout) => Ok(At { target: None, over: true }),
+            Some(Child::Node { ino, over }) => Ok(At { target: Some(Target::Known(ino)), over }),
+            None => {
+                let lower = match &dir.lower {
+                    Some(lower) => self.layers.child(lower, name)?,
+                    None => None,
+                };
+                Ok(At { over: lower.is_some(), target: lower.map(Target::Lower) })
+            }
+        }
+    }
+
+    /// The delta's entry `name` in `dir`.
+    fn entry(&self, dir: &Inode, name: &[u8]) -> Result<Option<Child>, Errno> {
+        let index = self.delta.read();
+        match (index.named(dir.ino), index.slot(dir.ino)) {
+            (Some(slot), _) => {
+                let cookie = crate::delta::format::lower_ino(dir.ino, name);
+                Ok(slot.children.get(cookie, name))
+            }
+            // It was removed, and somebody is still in it.
+            (None, Some(_)) => Err(Errno::ENOENT),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Puts into `ops` what makes `lower` and all above it known to the delta.
+    fn track(
+        &self,
+        writer: &Writer<'_>,
+        lower: &Arc<LowerNode>,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), Errno> {
+        let mut missing = Vec::new();
+        let mut node = Some(lower);
+        let index = writer.read();
+        while let Some(unknown) = node.filter(|node| index.slot(node.ino).is_none()) {
+            missing.push(unknown);
+            node = unknown.place.as_ref().map(|(parent, _)| parent);
+        }
+        for lower in missing.into_iter().rev() {
+            let ino = lower.ino;
+            ops.push(Op::Node { ino, node: Box::new(self.node_of(lower)?) });
+            if let Some((parent, name)) = &lower.place {
+                let (parent, name) = (parent.ino, name.clone());
+                ops.push(Op::Entry { parent, name, ino, over: true, time: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Overlay::track`], for something in use. What has no place in the layers is known.
+    fn track_inode(
+        &self,
+        writer: &Writer<'_>,
+        inode: &Inode,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), Errno> {
+        match &inode.lower {
+            Some(lower) if writer.read().slot(inode.ino).is_none() => {
+                self.track(writer, lower, ops)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The node that the delta has for something of the layers before any change.
+    fn node_of(&self, lower: &LowerNode) -> Result<Node, Errno> {
+        let time = lower.time();
+        Ok(Node {
+            kind: lower.kind(),
+            mode: lower.mode,
+            uid: self.uid,
+            gid: self.gid,
+            rdev: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            own: false,
+            changed: false,
+            origin: Some(lower.path()?),
+            target: None,
+            xattrs: Default::default(),
+        })
+    }
+
+    /// Changes the node of `inode`, and makes it known to the delta for that.
+    fn update(&self, inode: &Inode, change: impl FnOnce(&mut Node)) -> Result<(), Errno> {
+        let mut writer = self.delta.begin();
+        if writer.read().named(inode.ino).is_none() {
+            let mut change = Some(change);
+            let apply = |node: &mut Node| {
+                if let Some(change) = change.take() {
+                    change(node);
+                }
+            };
+            if self.delta.update_orphan(inode.ino, apply) {
+                return Ok(());
+            }
+            let Some(change) = change else { return Ok(()) };
+            let lower = inode.lower.as_ref().ok_or(Errno::ESTALE)?;
+            let mut ops = Vec::new();
+            self.track(&writer, lower, &mut ops)?;
+            let mut node = self.node_of(lower)?;
+            change(&mut node);
+            ops.push(Op::Node { ino: inode.ino, node: Box::new(node) });
+            return writer.commit(ops).map(drop);
+        }
+        let Some(mut node) = writer.read().named(inode.ino).map(|slot| slot.node.clone()) else {
+            return Err(Errno::ESTALE);
+        };
+        change(&mut node);
+        writer.commit(vec![Op::Node { ino: inode.ino, node: Box::new(node) }]).map(drop)
+    }
+}
+
+fn check_name(name: &[u8]) -> Result<(), Errno> {
+    if name.len() > crate::delta::format::MAX_NAME {
+        Err(Errno::ENAMETOOLONG)
+    } else if crate::delta::format::valid_name(name) {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL)
+    }
+}

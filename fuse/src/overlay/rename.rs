@@ -1,0 +1,116 @@
+//! Rename, with its flags.
+
+use nix::errno::Errno;
+
+use super::inode::Inode;
+use super::{Overlay, Target};
+use crate::delta::{FileKind, Op, Writer};
+
+/// What a rename may do with what is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameMode {
+    /// Take its place.
+    Replace,
+    /// Nothing: the rename fails.
+    NoReplace,
+    /// Put it where the other one was.
+    Exchange,
+}
+
+impl Overlay {
+    /// Moves `name` in `parent` to `new_name` in `new_parent`, in one step. What comes from
+    /// the layers moves without being read: its record says where it stems from.
+    pub fn rename(
+        &self,
+        parent: u64,
+        name: &[u8],
+        new_parent: u64,
+        new_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<(), Errno> {
+        let from_dir = self.directory(parent)?;
+        let to_dir = self.directory(new_parent)?;
+        let writer = self.delta.begin();
+        let from = self.at(&from_dir, name)?;
+        let to = self.at(&to_dir, new_name)?;
+        let source = from.target.as_ref().ok_or(Errno::ENOENT)?;
+        self.check_rename(&from_dir, source, &to_dir, to.target.as_ref(), mode)?;
+        if to.target.as_ref().is_some_and(|target| target.ino() == source.ino()) {
+            return Ok(());
+        }
+        let mut ops = Vec::new();
+        self.track_inode(&writer, &from_dir, &mut ops)?;
+        self.track_inode(&writer, &to_dir, &mut ops)?;
+        self.track_target(&writer, source, &mut ops)?;
+        let now = writer.now()?;
+        let time = Some(now);
+        let enter = |parent, name: &[u8], target: &Target, over| Op::Entry {
+            parent,
+            name: name.into(),
+            ino: target.ino(),
+            over,
+            time,
+        };
+        if mode == RenameMode::Exchange {
+            let target = to.target.as_ref().ok_or(Errno::ENOENT)?;
+            self.track_target(&writer, target, &mut ops)?;
+            ops.push(enter(parent, name, target, from.over));
+            ops.push(enter(new_parent, new_name, source, to.over));
+            return self.commit_and_release(writer, ops, None, now);
+        }
+        ops.push(enter(new_parent, new_name, source, to.over));
+        let name = name.into();
+        ops.push(if from.over {
+            Op::Whiteout { parent, name, time }
+        } else {
+            Op::Remove { parent, name, time }
+        });
+        self.commit_and_release(writer, ops, to.target.as_ref(), now)
+    }
+
+    fn track_target(
+        &self,
+        writer: &Writer<'_>,
+        target: &Target,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), Errno> {
+        match target {
+            Target::Known(_) => Ok(()),
+            Target::Lower(lower) => self.track(writer, lower, ops),
+        }
+    }
+
+    fn check_rename(
+        &self,
+        from_dir: &Inode,
+        source: &Target,
+        to_dir: &Inode,
+        target: Option<&Target>,
+        mode: RenameMode,
+    ) -> Result<(), Errno> {
+        let is_dir = |target: &Target| Ok(self.kind_of(target)? == FileKind::Directory);
+        let source_dir = is_dir(source)?;
+        if source_dir && self.is_below(to_dir, source.ino()) {
+            return Err(Errno::EINVAL);
+        }
+        let Some(target) = target else {
+            return if mode == RenameMode::Exchange { Err(Errno::ENOENT) } else { Ok(()) };
+        };
+        let target_dir = is_dir(target)?;
+        match mode {
+            RenameMode::NoReplace => Err(Errno::EEXIST),
+            RenameMode::Exchange if target_dir && self.is_below(from_dir, target.ino()) => {
+                Err(Errno::EINVAL)
+            }
+            RenameMode::Exchange => Ok(()),
+            RenameMode::Replace => match (source_dir, target_dir) {
+                (true, false) => Err(Errno::ENOTDIR),
+                (false, true) => Err(Errno::EISDIR),
+                (true, true) if source.ino() != target.ino() && !self.is_empty(target)? => {
+                    Err(Errno::ENOTEMPTY)
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+}
