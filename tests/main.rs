@@ -1,5 +1,5 @@
 //! One binary: library and command tests, tidy.
 
 mod http;
-mod support;
 mod store;
+mod support;
