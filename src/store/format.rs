@@ -47,6 +47,8 @@
 
 pub mod content;
 pub mod pack;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 
 use std::fmt;
