@@ -19,13 +19,7 @@ fn file() -> Vec<u8> {
 
 fn impatient(ctx: &Context) -> Client {
     let short = Duration::from_millis(300);
-    let limits = Limits {
-        connect: short,
-        answer: short,
-        stall: short,
-        metadata: 1 << 20,
-        ..Limits::default()
-    };
+    let limits = Limits { connect: short, answer: short, stall: short, metadata: 1 << 20 };
     Client::with_limits(ctx, limits)
 }
 

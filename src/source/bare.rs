@@ -1,0 +1,299 @@
+//! The shared bare clone of one repository, below `repos/` of the home.
+//!
+//! ```text
+//! repos/<name>-<hash>/        an ordinary bare repository, which anything may borrow from
+//!   zagi/complete/<commit>    every file of this commit is here; what is odd about it
+//! repos/<name>-<hash>.lock    held by whoever changes it
+//! ```
+//!
+//! It only ever grows: git's collection is off, since workspaces borrow its objects. It is
+//! made whole and then renamed; fetching into it is as safe as git is.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+use gix::objs::tree::EntryKind;
+use serde::{Deserialize, Serialize};
+
+use super::error::SourceError;
+use crate::context::Context;
+
+/// What is said about a commit once it is complete. A version is written with it, so that
+/// what a later zagi looks for is looked for again.
+#[derive(Debug, Serialize, Deserialize)]
+struct Complete {
+    version: u32,
+    notices: Vec<String>,
+}
+
+const COMPLETE: u32 = 1;
+
+/// A shared bare clone, which need not exist yet.
+pub(super) struct Bare {
+    pub dir: PathBuf,
+}
+
+/// What a commit's tree holds.
+pub(super) struct Survey {
+    /// Blobs that were not fetched.
+    pub missing: Vec<ObjectId>,
+    attributes: Vec<(String, ObjectId)>,
+    submodules: Vec<String>,
+}
+
+impl Bare {
+    /// The clone of what is identified by `key`; `name` is for people.
+    pub fn of(ctx: &Context, name: &str, key: &str) -> Bare {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' };
+        let name: String = name.trim_start_matches('.').chars().map(plain).take(64).collect();
+        let hash = blake3::hash(key.as_bytes()).to_hex();
+        Bare { dir: ctx.home.repos().join(format!("{name}-{}", &hash[..16])) }
+    }
+
+    pub fn exists(&self) -> bool {
+        self.dir.join("HEAD").is_file()
+    }
+
+    /// Opens it without reading anything but itself.
+    pub fn open(&self) -> Result<gix::Repository, SourceError> {
+        open(&self.dir)
+    }
+
+    /// Waits until nobody else changes it.
+    pub fn lock(&self) -> Result<File, SourceError> {
+        let mut path = self.dir.clone().into_os_string();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let lock = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(SourceError::io(&path))?;
+        // Whatever a killed git left half-made has no owner while we hold the lock.
+        self.sweep();
+        Ok(lock)
+    }
+
+    fn sweep(&self) {
+        for name in ["packed-refs.lock", "config.lock", "HEAD.lock", "shallow.lock"] {
+            let _ = fs::remove_file(self.dir.join(name));
+        }
+        for entry in fs::read_dir(self.dir.join("objects/pack")).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(b"tmp_") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        for refs in ["refs/heads", "refs/tags", "refs/zagi/keep"] {
+            remove_locks(&self.dir.join(refs));
+        }
+    }
+
+    /// Makes an empty one. `remote` is what it is a clone of, as git takes it.
+    pub fn create(&self, ctx: &Context, remote: Option<&str>) -> Result<(), SourceError> {
+        let scratch = scratch(ctx)?;
+        let tmp = scratch.path();
+        for dir in ["objects/info", "objects/pack", "refs/heads", "refs/tags", "zagi/complete"] {
+            let dir = tmp.join(dir);
+            fs::create_dir_all(&dir).map_err(SourceError::io(&dir))?;
+        }
+        self.configure(tmp, remote)?;
+        let head = tmp.join("HEAD");
+        fs::write(&head, "ref: refs/heads/main\n").map_err(SourceError::io(&head))?;
+        self.adopt(tmp)
+    }
+
+    /// Writes the configuration of the repository at `dir`, which is to become this one.
+    pub fn configure(&self, dir: &Path, remote: Option<&str>) -> Result<(), SourceError> {
+        let mut config =
+            "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\
+             [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"
+                .to_owned();
+        if let Some(url) = remote {
+            config += &format!(
+                "[remote \"origin\"]\n\turl = {}\n\tpromisor = true\n\
+                 \tpartialclonefilter = blob:none\n",
+                quoted(url)
+            );
+        }
+        let path = dir.join("config");
+        fs::write(&path, config).map_err(SourceError::io(&path))
+    }
+
+    /// Gives a whole repository at `tmp` its name. The lock is held.
+    pub fn adopt(&self, tmp: &Path) -> Result<(), SourceError> {
+        let complete = tmp.join("zagi/complete");
+        fs::create_dir_all(&complete).map_err(SourceError::io(&complete))?;
+        // Without a HEAD there, it is the rest of something that was deleted.
+        if self.dir.exists() && !self.exists() {
+            fs::remove_dir_all(&self.dir).map_err(SourceError::io(&self.dir))?;
+        }
+        fs::rename(tmp, &self.dir).map_err(SourceError::io(&self.dir))
+    }
+
+    /// What `HEAD` is to be.
+    pub fn set_head(&self, ctx: &Context, branch: &str) -> Result<(), SourceError> {
+        let head = self.dir.join("HEAD");
+        let text = format!("ref: {branch}\n");
+        if fs::read_to_string(&head).is_ok_and(|now| now == text) {
+            return Ok(());
+        }
+        replace(ctx, &head, text.as_bytes())
+    }
+
+    /// If every file of `commit` is here: what is odd about it.
+    pub fn notices(&self, commit: &ObjectId) -> Option<Vec<String>> {
+        let text = fs::read(self.marker(commit)).ok()?;
+        let complete: Complete = serde_json::from_slice(&text).ok()?;
+        (complete.version == COMPLETE).then_some(complete.notices)
+    }
+
+    /// Notes that every file of `commit` is here.
+    pub fn set_complete(
+        &self,
+        ctx: &Context,
+        commit: &ObjectId,
+        notices: Vec<String>,
+    ) -> Result<(), SourceError> {
+        let complete = Complete { version: COMPLETE, notices };
+        let text = serde_json::to_vec(&complete).expect("strings are valid JSON");
+        replace(ctx, &self.marker(commit), &text)
+    }
+
+    fn marker(&self, commit: &ObjectId) -> PathBuf {
+        self.dir.join("zagi/complete").join(commit.to_string())
+    }
+
+    /// Bytes of its objects, to tell how many were fetched.
+    pub fn size(&self) -> u64 {
+        let sizes = |dir: PathBuf| {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum::<u64>()
+        };
+        sizes(self.dir.join("objects/pack"))
+    }
+}
+
+/// A directory that is gone when it is dropped, unless it was renamed.
+pub(super) fn scratch(ctx: &Context) -> Result<tempfile::TempDir, SourceError> {
+    let tmp = ctx.home.tmp();
+    tempfile::tempdir_in(&tmp).map_err(SourceError::io(&tmp))
+}
+
+/// Opens a repository, reading no configuration but its own.
+pub(super) fn open(dir: &Path) -> Result<gix::Repository, SourceError> {
+    let mut repo = gix::open_opts(dir, gix::open::Options::isolated())
+        .map_err(|e| SourceError::repository(dir)(Box::new(e)))?;
+    repo.object_cache_size_if_unset(4 << 20);
+    Ok(repo)
+}
+
+impl Survey {
+    /// Looks through the whole tree of `commit`.
+    pub fn of(repo: &gix::Repository, commit: ObjectId) -> Result<Survey, SourceError> {
+        let error = |e| SourceError::repository(repo.git_dir())(e);
+        let mut repo = repo.clone();
+        // Many may be missing; looking for each on the disk again would take long.
+        repo.objects.refresh_never();
+        let tree = repo
+            .find_commit(commit)
+            .map_err(|e| error(Box::new(e)))?
+            .tree()
+            .map_err(|e| error(Box::new(e)))?;
+        let entries = tree.traverse().breadthfirst.files().map_err(|e| error(Box::new(e)))?;
+        let (mut missing, mut attributes, mut submodules) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in entries {
+            match entry.mode.kind() {
+                EntryKind::Tree => {}
+                EntryKind::Commit => submodules.push(entry.filepath.to_string()),
+                EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link => {
+                    if !repo.has_object(entry.oid) {
+                        missing.push(entry.oid);
+                    }
+                    if entry.filepath.rsplit_str(b"/").next() == Some(b".gitattributes") {
+                        attributes.push((entry.filepath.to_string(), entry.oid));
+                    }
+                }
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        Ok(Survey { missing, attributes, submodules })
+    }
+
+    /// What a user must know about it: submodules, and files that a filter is to make.
+    pub fn notices(&self, repo: &gix::Repository) -> Vec<String> {
+        let mut notices = Vec::new();
+        if !self.submodules.is_empty() {
+            notices.push(format!(
+                "its submodules are left out ({}); run `git submodule update --init` inside",
+                some(&self.submodules)
+            ));
+        }
+        let mut filters = Vec::new();
+        for (_, blob) in &self.attributes {
+            let Ok(blob) = repo.find_blob(*blob) else { continue };
+            for line in blob.data.lines().filter(|line| !line.starts_with(b"#")) {
+                let attributes = line.split(|c| c.is_ascii_whitespace()).skip(1);
+                let names = attributes.filter_map(|a| a.strip_prefix(b"filter="));
+                filters.extend(names.map(|name| name.to_str_lossy().into_owned()));
+            }
+        }
+        filters.sort_unstable();
+        filters.dedup();
+        if filters.iter().any(|filter| filter == "lfs") {
+            let text = "it keeps files in Git LFS, of which there are only pointers here; \
+                        run `git lfs pull` inside";
+            notices.push(text.to_owned());
+        }
+        filters.retain(|filter| filter != "lfs");
+        if !filters.is_empty() {
+            notices.push(format!(
+                "its files are shown as they are stored, without the filters {}; \
+                 set them up and run `git checkout .` inside",
+                some(&filters)
+            ));
+        }
+        notices
+    }
+}
+
+/// The first few of `names`.
+fn some(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(4).map(String::as_str).collect();
+    let more = if names.len() > shown.len() { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// Gives `path` these bytes, all of them or none.
+fn replace(ctx: &Context, path: &Path, bytes: &[u8]) -> Result<(), SourceError> {
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(ctx.home.tmp())?;
+        io::Write::write_all(&mut file, bytes)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(SourceError::io(path))
+}
+
+fn remove_locks(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => remove_locks(&entry.path()),
+            // No branch can have this ending.
+            Ok(_) if entry.path().extension().is_some_and(|e| e == "lock") => {
+                let _ = fs::remove_file(entry.path());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A value in git's configuration.
+pub(super) fn quoted(value: &str) -> String {
+    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("\"{escaped}\"")
+}

@@ -1,0 +1,154 @@
+//! Files on disk, made into a git tree and commit. Bytes are taken as they are: no filter,
+//! no conversion of line ends. So the same files are the same tree anywhere, and with the
+//! same date and message the same commit.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use gix::ObjectId;
+use gix::objs::tree::{Entry, EntryKind};
+use gix::refs::transaction::PreviousValue;
+
+use super::error::SourceError;
+
+/// What a commit is made of; all else of it is fixed.
+pub(super) struct Commit {
+    pub tree: ObjectId,
+    /// Seconds since the epoch.
+    pub date: i64,
+    pub message: String,
+}
+
+/// A directory on its way to becoming a tree.
+#[derive(Default)]
+struct Node<'a> {
+    files: BTreeMap<&'a [u8], &'a [u8]>,
+    directories: BTreeMap<&'a [u8], Node<'a>>,
+}
+
+/// Every file and link below `root`, seen from there; empty directories are not kept.
+pub(super) fn walk(root: &Path) -> Result<Vec<Vec<u8>>, SourceError> {
+    let mut found = Vec::new();
+    let mut directories = vec![Vec::new()];
+    while let Some(directory) = directories.pop() {
+        let path = root.join(OsStr::from_bytes(&directory));
+        for entry in fs::read_dir(&path).map_err(SourceError::io(&path))? {
+            let entry = entry.map_err(SourceError::io(&path))?;
+            let mut name = directory.clone();
+            if !name.is_empty() {
+                name.push(b'/');
+            }
+            name.extend_from_slice(entry.file_name().as_bytes());
+            match entry.file_type().map_err(SourceError::io(&path))? {
+                kind if kind.is_dir() => directories.push(name),
+                _ => found.push(name),
+            }
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Writes the tree of `files`, each seen from `root`.
+pub(super) fn tree(
+    repo: &gix::Repository,
+    root: &Path,
+    files: &[Vec<u8>],
+) -> Result<ObjectId, SourceError> {
+    let mut top = Node::default();
+    for file in files {
+        let mut node = &mut top;
+        let mut parts = file.split(|&c| c == b'/').peekable();
+        while let Some(part) = parts.next() {
+            // git refuses to check such a name out, in any case, and so do we.
+            if part.eq_ignore_ascii_case(b".git") {
+                let path = String::from_utf8_lossy(file).into_owned();
+                return Err(SourceError::GitInside { path });
+            }
+            match parts.peek() {
+                Some(_) => node = node.directories.entry(part).or_default(),
+                None => {
+                    node.files.insert(part, file);
+                }
+            }
+        }
+    }
+    top.write(repo, root)
+}
+
+impl Node<'_> {
+    fn write(&self, repo: &gix::Repository, root: &Path) -> Result<ObjectId, SourceError> {
+        let mut tree = gix::objs::Tree::empty();
+        for (name, file) in &self.files {
+            let (kind, oid) = blob(repo, &root.join(OsStr::from_bytes(file)))?;
+            tree.entries.push(Entry { mode: kind.into(), filename: (*name).into(), oid });
+        }
+        for (name, directory) in &self.directories {
+            let oid = directory.write(repo, root)?;
+            let mode = EntryKind::Tree.into();
+            tree.entries.push(Entry { mode, filename: (*name).into(), oid });
+        }
+        // git's own order, in which a directory's name ends in a slash.
+        tree.entries.sort();
+        let error = SourceError::repository(repo.git_dir());
+        repo.write_object(&tree).map(gix::Id::detach).map_err(|e| error(e.into()))
+    }
+}
+
+fn blob(repo: &gix::Repository, path: &Path) -> Result<(EntryKind, ObjectId), SourceError> {
+    let there = fs::symlink_metadata(path).map_err(SourceError::io(path))?;
+    let (kind, bytes) = match there.is_symlink() {
+        true => {
+            let target = fs::read_link(path).map_err(SourceError::io(path))?;
+            (EntryKind::Link, target.as_os_str().as_bytes().to_vec())
+        }
+        false => {
+            let executable = there.permissions().mode() & 0o111 != 0;
+            let kind = if executable { EntryKind::BlobExecutable } else { EntryKind::Blob };
+            (kind, fs::read(path).map_err(SourceError::io(path))?)
+        }
+    };
+    let error = SourceError::repository(repo.git_dir());
+    let id = repo.write_blob(bytes).map_err(|e| error(e.into()))?;
+    Ok((kind, id.detach()))
+}
+
+/// The newest modification time among `files`, in seconds since the epoch.
+pub(super) fn newest(root: &Path, files: &[Vec<u8>]) -> Option<i64> {
+    let time = |file: &Vec<u8>| {
+        fs::symlink_metadata(root.join(OsStr::from_bytes(file))).ok().map(|m| m.mtime())
+    };
+    files.iter().filter_map(time).max()
+}
+
+/// Writes a commit without parents, by nobody in particular, and points `refs` at it.
+pub(super) fn commit(
+    repo: &gix::Repository,
+    commit: &Commit,
+    refs: &[&str],
+) -> Result<ObjectId, SourceError> {
+    let error = |e| SourceError::repository(repo.git_dir())(e);
+    let nobody = gix::actor::Signature {
+        name: "zagi".into(),
+        email: "zagi@localhost".into(),
+        time: gix::date::Time { seconds: commit.date, offset: 0 },
+    };
+    let object = gix::objs::Commit {
+        tree: commit.tree,
+        parents: Default::default(),
+        author: nobody.clone(),
+        committer: nobody,
+        encoding: None,
+        message: commit.message.as_str().into(),
+        extra_headers: Vec::new(),
+    };
+    let id = repo.write_object(&object).map_err(|e| error(e.into()))?.detach();
+    for name in refs {
+        repo.reference(*name, id, PreviousValue::Any, "").map_err(|e| error(Box::new(e)))?;
+    }
+    Ok(id)
+}
