@@ -16,6 +16,8 @@ pub(super) struct Claims {
 #[derive(Debug, Clone)]
 struct Claim {
     constraint: Constraint,
+    /// Parts of `constraint`, the one that is preferred first; may be empty.
+    preferences: Vec<Constraint>,
     evidence: Evidence,
 }
 
@@ -38,9 +40,23 @@ impl Claims {
         if evidence.strength >= Strength::Pin {
             self.needed.insert(tool.to_owned());
         }
+        self.push(tool, Claim { constraint, preferences: Vec::new(), evidence });
+    }
+
+    /// What is usual, the best first: the first of `preferences` that leaves something of all
+    /// that is said elsewhere is taken.
+    pub fn prefer(&mut self, tool: &str, preferences: Vec<Constraint>, evidence: Evidence) {
+        let none = Constraint::none();
+        let constraint = preferences.iter().fold(none, |all, one| all.union(one));
+        let evidence = Evidence { strength: Strength::Default, ..evidence };
+        self.push(tool, Claim { constraint, preferences, evidence });
+    }
+
+    fn push(&mut self, tool: &str, claim: Claim) {
         let claims = self.claims.entry(tool.to_owned()).or_default();
-        if !claims.iter().any(|c| c.evidence == evidence && c.constraint == constraint) {
-            claims.push(Claim { constraint, evidence });
+        let known = |c: &Claim| c.evidence == claim.evidence && c.constraint == claim.constraint;
+        if !claims.iter().any(known) {
+            claims.push(claim);
         }
     }
 
@@ -76,8 +92,8 @@ fn settle(tool: &str, mut claims: Vec<Claim>, undated: bool, notes: &mut Vec<Not
     }
     let firm = agreed.constraint.clone();
     if !spec {
-        agreed.prefer(&claims, Strength::Tested);
-        agreed.prefer(&claims, Strength::Default);
+        agreed.narrow_to_tested(&claims);
+        agreed.narrow_to_usual(&claims);
     }
     let evidence: Vec<Evidence> = claims.into_iter().map(|claim| claim.evidence).collect();
     let pinned = undated
@@ -125,20 +141,25 @@ impl Agreed {
         false
     }
 
-    /// What is merely tested or usual is united first, since no statement of that kind
-    /// excludes another, and counts only where it leaves something.
-    fn prefer(&mut self, claims: &[Claim], strength: Strength) {
-        let said = claims
-            .iter()
-            .filter(|claim| claim.evidence.strength == strength)
-            .filter(|claim| strength == Strength::Tested || !claim.constraint.is_any())
-            .map(|claim| claim.constraint.clone())
-            .reduce(|a, b| a.union(&b));
-        if let Some(said) = said {
-            let both = self.constraint.intersect(&said);
-            if !both.is_none() {
-                self.constraint = both;
-            }
+    /// What is merely tested is united first, since no statement of that kind excludes
+    /// another, and counts only where it leaves something.
+    fn narrow_to_tested(&mut self, claims: &[Claim]) {
+        let tested = claims.iter().filter(|claim| claim.evidence.strength == Strength::Tested);
+        let tested = tested.map(|claim| claim.constraint.clone()).reduce(|a, b| a.union(&b));
+        self.narrow(tested.iter());
+    }
+
+    fn narrow_to_usual(&mut self, claims: &[Claim]) {
+        for claim in claims.iter().filter(|claim| claim.evidence.strength == Strength::Default) {
+            self.narrow(claim.preferences.iter());
+        }
+    }
+
+    /// Takes the first of `preferences` that leaves something.
+    fn narrow<'c>(&mut self, preferences: impl Iterator<Item = &'c Constraint>) {
+        let mut left = preferences.map(|preference| self.constraint.intersect(preference));
+        if let Some(narrower) = left.find(|both| !both.is_none()) {
+            self.constraint = narrower;
         }
     }
 }
@@ -166,9 +187,8 @@ mod tests {
             (">=18", Strength::Manifest),
             ("18 || 20", Strength::Tested),
             ("22", Strength::Tested),
-            ("20 || 22 || 24", Strength::Default),
         ]);
-        assert_eq!(node.constraint.to_string(), "20 || 22");
+        assert_eq!(node.constraint.to_string(), "18 || 20 || 22");
         assert_eq!(node.firm.to_string(), ">=18");
         assert!(!node.pinned && notes.is_empty());
     }
@@ -183,6 +203,20 @@ mod tests {
         assert_eq!(node.constraint.to_string(), "20");
         assert!(node.pinned);
         insta::assert_snapshot!(notes.join("\n"), @"no version of node is both `20` (file1) and `>=22` (file0); the former is kept");
+    }
+
+    #[test]
+    fn the_best_of_what_is_usual_that_leaves_something() {
+        let evidence =
+            Evidence { file: "f".into(), line: 1, text: "t".into(), strength: Strength::Manifest };
+        let read = |text| Constraint::parse(text).expect("well formed");
+        let mut claims = Claims::default();
+        claims.need("node", evidence.clone());
+        claims.claim("node", read(">=18.2 <24"), evidence.clone());
+        claims.prefer("node", ["24", "22", "20"].map(read).into(), evidence);
+        let node = claims.settle(&mut Vec::new()).remove(0);
+        assert_eq!(node.constraint, read("22"));
+        assert_eq!(node.firm, read(">=18.2 <24"));
     }
 
     #[test]

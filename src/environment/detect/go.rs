@@ -29,7 +29,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
         return false;
     };
     let Some(text) = survey.text(&place.path(name)) else { return false };
-    survey.claims.need("go", text.evidence(1, name, Strength::Default));
+    survey.claims.need("go", text.evidence(1, "a Go project", Strength::Default));
     directives(survey, &text);
     let mut project = Project::new(Ecosystem::Go, &place.root, survey.date);
     project.manager = Some("go".to_owned());

@@ -16,10 +16,12 @@
 //! # Where is looked
 //!
 //! Several ecosystems at once are a union. The root is read, and those directories directly
-//! below it that are projects of their own: where the root has no project of that ecosystem,
-//! or the directory has its own lock file. Examples, tests, documentation and what is
-//! vendored or built are no projects. Beyond that only names that some manifest gives are
-//! looked up, within bounds: the cost does not grow with the repository.
+//! below it that are projects of their own: every one with a lock file of its own; if the
+//! root is no project, every one with a manifest; if it is, those whose names are usual for
+//! the parts of an application (`frontend/`, `server/`, …), for ecosystems that the root is
+//! not of. Examples, tests, documentation and what is vendored or built are no projects.
+//! Beyond that only names that some manifest gives are looked up, within bounds: the cost
+//! does not grow with the repository.
 
 mod any;
 mod claims;
@@ -90,6 +92,12 @@ const NOT_PROJECTS: [&str; 44] = [
     "vendor",
     "website",
     "zig-out",
+];
+
+/// Names of an application's parts.
+const PARTS: [&str; 15] = [
+    "api", "app", "backend", "client", "desktop", "frontend", "gui", "js", "mobile", "python",
+    "rust", "server", "ui", "web", "webapp",
 ];
 
 /// The lock file of each ecosystem, by which a directory below the root is a project though
@@ -261,7 +269,10 @@ pub fn detect(files: &dyn Files, date: i64, platform: &Platform) -> Detected {
     for name in candidates(&root) {
         let place = survey.place(&name);
         let own_lock = OWN_LOCKS.iter().any(|lock| place.has(lock));
-        projects(&mut survey, &place, |ecosystem| own_lock || !found.contains(&ecosystem));
+        let part = found.is_empty() || PARTS.contains(&name.to_ascii_lowercase().as_str());
+        projects(&mut survey, &place, |ecosystem| {
+            own_lock || (part && !found.contains(&ecosystem))
+        });
     }
     run::survey(&mut survey, &root);
     finish(survey, written)

@@ -76,7 +76,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     let mut package = Package { place, text, json, lock: None };
     package.lock = LOCKS.iter().find(|(name, _)| place.has(name)).copied();
 
-    let found = package.text.evidence(1, "package.json", Strength::Default);
+    let found = package.text.evidence(1, "a Node project", Strength::Default);
     survey.claims.need("node", found.clone());
     versions::manifest(survey, &package);
     let wanted = package.manager();
@@ -85,8 +85,12 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     if let Some(manager) = manager {
         let lock = package.lock.filter(|(_, by)| *by == manager);
         let evidence = match lock {
-            Some((name, _)) => Evidence { file: place.path(name), text: name.into(), ..found },
-            None => found,
+            Some((name, _)) => Evidence {
+                file: place.path(name),
+                text: format!("a lock file of {manager}"),
+                ..found
+            },
+            None => Evidence { text: "installs Node projects".into(), ..found },
         };
         survey.claims.need(manager, evidence);
         project.lock = lock.map(|(name, _)| place.path(name));

@@ -106,7 +106,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     let mut evidence = Evidence {
         file: place.path(found),
         line: 1,
-        text: (*found).to_owned(),
+        text: "a Python project".to_owned(),
         strength: Strength::Default,
     };
     let is_project = pyproject::survey(survey, &mut python);
@@ -114,12 +114,12 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
         // A `pyproject.toml` of nothing but linters makes no project.
         let Some(other) = MANIFESTS[1..].iter().find(|name| place.has(name)) else { return false };
         evidence.file = place.path(other);
-        evidence.text = (*other).to_owned();
     }
     setup::survey(survey, &mut python);
     requirements::survey(survey, &mut python);
     runners::survey(survey, &mut python);
     survey.claims.need("python", evidence.clone());
+    evidence.text = "installs Python projects".to_owned();
     survey.claims.need_undated("uv", evidence);
     lock(survey, &mut python);
     tests_found::survey(survey, &mut python);

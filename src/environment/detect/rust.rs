@@ -17,7 +17,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
         return false;
     }
     let Some(toml) = survey.toml(&place.path("Cargo.toml")) else { return false };
-    let found = toml.text.evidence(1, "Cargo.toml", Strength::Default);
+    let found = toml.text.evidence(1, "a Rust project", Strength::Default);
     survey.claims.need("rust", found.clone());
     survey.claims.need_undated("cc", Evidence { text: "rust links with it".into(), ..found });
     for keys in [&["package", "rust-version"][..], &["workspace", "package", "rust-version"]] {

@@ -28,7 +28,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     });
     let Some(name) = built.then_some("build.zig").or(source.copied()) else { return false };
     let Some(text) = survey.text(&place.path(name)) else { return false };
-    survey.claims.need("zig", text.evidence(1, name, Strength::Default));
+    survey.claims.need("zig", text.evidence(1, "a Zig project", Strength::Default));
     let mut project = Project::new(Ecosystem::Zig, &place.root, survey.date);
     project.manager = Some("zig".to_owned());
     project.manifests = place.present(&["build.zig", "build.zig.zon"]);
@@ -61,7 +61,7 @@ fn manifest(survey: &mut Survey<'_>, place: &Place) {
     {
         let line_named = Constraint::prefix(&Version::from_numbers(&[0, version.number(1)]));
         let usual = text.evidence(line, "releases of zig break each other", Strength::Default);
-        survey.claims.claim("zig", line_named, usual);
+        survey.claims.prefer("zig", vec![line_named], usual);
     }
     survey.constrain("zig", read.map(|version| Constraint::at_least(&version)), evidence);
 }

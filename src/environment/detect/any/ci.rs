@@ -103,8 +103,9 @@ fn values(survey: &mut Survey<'_>, text: &Text, line: u32, tool: &str, said: &st
             "go" => go::version(plain).map(|version| Constraint::prefix(&version)),
             _ => Version::parse(plain).ok().map(|version| Constraint::prefix(&version)),
         };
-        // Other implementations and names of the day say nothing about releases.
-        if let Some(constraint) = constraint.filter(|c| !c.is_any()) {
+        // Other implementations, names of the day and `3.x` say nothing about releases.
+        let vague = tool == "python" && !plain.contains('.');
+        if let Some(constraint) = constraint.filter(|c| !vague && !c.is_any()) {
             let evidence = text.evidence(line, format!("{tool} {one}"), Strength::Tested);
             survey.claims.claim(tool, constraint, evidence);
         }

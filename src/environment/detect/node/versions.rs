@@ -105,17 +105,16 @@ fn newest_line(date: i64, back: usize) -> Option<Constraint> {
     begun.rev().nth(back).map(|(number, _)| major(*number)).or(Some(Constraint::any()))
 }
 
-/// The lines that were long-term at `date`: what one takes when nobody says which.
-fn long_term(date: i64) -> Constraint {
-    let mut lines = LONG_TERM_SINCE
-        .iter()
-        .filter(|(_, since)| *since <= date)
-        .fold(Constraint::none(), |all, (number, _)| all.union(&major(*number)));
+/// The lines that were long-term at `date`, the newest first: what one takes when nobody
+/// says which.
+fn long_term(date: i64) -> Vec<Constraint> {
+    let mut lines = Vec::new();
     if EVERY_MAJOR.1 <= date {
-        let from = Version::from_numbers(&[EVERY_MAJOR.0]);
-        lines = lines.union(&Constraint::at_least(&from));
+        lines.push(Constraint::at_least(&Version::from_numbers(&[EVERY_MAJOR.0])));
     }
-    if lines.is_none() { Constraint::any() } else { lines }
+    let begun = LONG_TERM_SINCE.iter().rev().filter(|(_, since)| *since <= date);
+    lines.extend(begun.map(|(number, _)| major(*number)));
+    lines
 }
 
 /// `engines`, `packageManager`, `devEngines`, `volta`; and the default.
@@ -152,8 +151,9 @@ pub(super) fn manifest(survey: &mut Survey<'_>, package: &Package<'_>) {
             }
         }
     }
-    let usual = package.text.evidence(1, "a long-term line as of the commit", Strength::Default);
-    survey.claims.claim("node", long_term(survey.date), usual);
+    let said = "the newest long-term line that will do, as of the commit";
+    let usual = package.text.evidence(1, said, Strength::Default);
+    survey.claims.prefer("node", long_term(survey.date), usual);
 }
 
 /// What the lock file's format says about the manager that wrote it.
@@ -234,11 +234,9 @@ mod tests {
 
     #[test]
     fn the_default_is_a_long_term_line() {
-        let allowed =
-            |date, version| long_term(date).matches(&Version::parse(version).expect("a version"));
-        assert!(allowed(IN_2025, "22.16.0") && !allowed(IN_2025, "24.2.0"));
-        assert!(!allowed(IN_2025, "23.1.0"));
-        assert!(allowed(0, "0.10.0"));
-        assert!(allowed(i64::MAX, "31.0.0") && !allowed(i64::MAX, "25.0.0"));
+        let newest = |date| long_term(date).first().map(Constraint::to_string);
+        assert_eq!(newest(IN_2025).as_deref(), Some("22"));
+        assert_eq!(newest(0), None);
+        assert_eq!(newest(i64::MAX).as_deref(), Some(">=27"));
     }
 }

@@ -26,6 +26,21 @@ pub(super) fn strings(text: &str) -> Vec<String> {
     tokens.filter_map(|t| if let Token::Text(s) = t { Some(s.to_owned()) } else { None }).collect()
 }
 
+/// The string literals in `text` that are in no bracket of it.
+pub(super) fn outer_strings(text: &str) -> Vec<String> {
+    let mut depth = 0usize;
+    let mut found = Vec::new();
+    for token in (Scan { text, at: 0 }) {
+        match token {
+            Token::Open => depth += 1,
+            Token::Close => depth = depth.saturating_sub(1),
+            Token::Text(s) if depth == 0 => found.push(s.to_owned()),
+            Token::Text(_) | Token::Other(_) => {}
+        }
+    }
+    found
+}
+
 /// The string literals that are keys of the dictionary whose inside is `text`, each with
 /// the strings of its value.
 pub(super) fn dictionary(text: &str) -> Vec<(String, Vec<String>)> {

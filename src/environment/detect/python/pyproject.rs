@@ -38,7 +38,12 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) -> bool {
     groups(python, &toml);
     poetry(survey, python, &toml);
     uv(survey, python, &toml);
-    hatch(python, &toml);
+    hatch(python, &toml, &toml, &["tool", "hatch", "envs"]);
+    if python.place.has("hatch.toml")
+        && let Some(own) = survey.toml(&python.place.path("hatch.toml"))
+    {
+        hatch(python, &own, &toml, &["envs"]);
+    }
     true
 }
 
@@ -287,9 +292,10 @@ fn uv(survey: &mut Survey<'_>, python: &mut Python<'_>, toml: &Toml) {
     }
 }
 
-/// Environments of hatch that run tests.
-fn hatch(python: &mut Python<'_>, toml: &Toml) {
-    for env in toml.keys(&["tool", "hatch", "envs"]) {
+/// Environments of hatch that run tests: those below `root` in `toml`, which name extras and
+/// groups of the `manifest`.
+fn hatch(python: &mut Python<'_>, toml: &Toml, manifest: &Toml, root: &[&str]) {
+    for env in toml.keys(root) {
         let tier = match env.as_str() {
             "default" => Tier::Development,
             env => match Tier::of(env) {
@@ -297,8 +303,7 @@ fn hatch(python: &mut Python<'_>, toml: &Toml) {
                 None => continue,
             },
         };
-        let base = ["tool", "hatch", "envs", &env];
-        let at = |key| [base[0], base[1], base[2], base[3], key];
+        let at = |key| root.iter().copied().chain([env.as_str(), key]).collect::<Vec<&str>>();
         let listed = ["dependencies", "extra-dependencies"]
             .iter()
             .flat_map(|key| requirements_of(toml.strings(&at(key))))
@@ -310,11 +315,11 @@ fn hatch(python: &mut Python<'_>, toml: &Toml) {
             python.wanted.add(tier, What::Packages, listed, evidence("dependencies"));
         }
         for extra in toml.strings(&at("features")) {
-            let listed = toml.strings(&["project", "optional-dependencies", &extra]);
+            let listed = manifest.strings(&["project", "optional-dependencies", &extra]);
             python.wanted.add(tier, What::Extra(extra), listed, evidence("features"));
         }
         for group in toml.strings(&at("dependency-groups")) {
-            let listed = group_requirements(toml, &group, 0);
+            let listed = group_requirements(manifest, &group, 0);
             python.wanted.add(tier, What::Group(group), listed, evidence("dependency-groups"));
         }
     }

@@ -60,7 +60,10 @@ fn tier(name: &str) -> Option<Tier> {
         return Some(Tier::Test);
     }
     let base = name.rsplit('/').next()?.strip_suffix(".txt")?;
-    base.split(['-', '_', '.']).find_map(Tier::of)
+    // Any other word makes it a special case of something: `requirements-test-windows.txt`.
+    let words = base.split(['-', '_', '.']).filter(|word| !word.starts_with("requirement"));
+    let tiers: Option<Vec<Tier>> = words.map(Tier::of).collect();
+    tiers?.first().copied()
 }
 
 /// The requirements of a file and of those that it includes, all of which become inputs.
@@ -111,6 +114,7 @@ mod tests {
             ("tests/requirements.txt", Some(Tier::Test)),
             ("requirements/docs.txt", None),
             ("requirements-docs.txt", None),
+            ("requirements/emscripten_test_requirements.txt", None),
         ] {
             assert_eq!(tier(name), expected, "{name}");
         }

@@ -105,7 +105,8 @@ fn tox_ini(survey: &mut Survey<'_>, python: &mut Python<'_>, text: &Text, ini: &
         }
         for (key, is_group) in [("extras", false), ("dependency_groups", true)] {
             for (line, said) in referenced(ini, section, key, 0) {
-                for name in said.split([',', ' ']).filter(|name| is_requirement(name)) {
+                let names = unconditional(&said).unwrap_or("");
+                for name in names.split([',', ' ']).filter(|name| is_requirement(name)) {
                     let shown = format!("[{section}] {key} {name}");
                     let evidence = text.evidence(line, shown, Strength::Manifest);
                     named_set(survey, python, name, is_group, evidence);
@@ -145,15 +146,16 @@ fn referenced(ini: &Ini, section: &str, key: &str, depth: usize) -> Vec<(u32, St
 /// is left out, unless they are those of tests, or all but some.
 fn unconditional(line: &str) -> Option<&str> {
     let Some((factors, rest)) = line.split_once(": ") else { return Some(line.trim()) };
-    let is_factor = |c: char| c.is_ascii_alphanumeric() || "-,!.{} ".contains(c);
+    let is_factor = |c: char| c.is_ascii_alphanumeric() || "-_,!.{} ".contains(c);
     if !factors.chars().all(is_factor) {
         return Some(line.trim());
     }
-    let holds = factors.split([',', '{', '}']).any(|factor| {
-        let factor = factor.trim();
+    // What is in braces are alternatives for one factor: none of them holds always.
+    let holds = |factor: &str| {
         factor.starts_with('!') || factor == "py" || Tier::of(factor) == Some(Tier::Test)
-    });
-    holds.then(|| rest.trim())
+    };
+    let mut groups = factors.split(',').map(str::trim);
+    groups.any(|group| group.split('-').all(holds)).then(|| rest.trim())
 }
 
 /// One line of tox's `deps`.
@@ -294,9 +296,8 @@ fn nox(survey: &mut Survey<'_>, python: &mut Python<'_>, text: &Text) {
         offset += block.len();
         let name: String =
             block.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-        let runs_tests = begin > 0
-            && decorators.contains("session")
-            && name.split('_').any(|part| Tier::of(part) == Some(Tier::Test));
+        let runs_tests =
+            begin > 0 && decorators.contains("session") && Tier::of(&name) == Some(Tier::Test);
         if runs_tests {
             let line = text.line_at(begin);
             for said in decorators.split(['"', '\'']).filter(|said| said.starts_with("3.")) {
@@ -323,14 +324,21 @@ fn session(
 ) {
     for (at, call) in body.match_indices("session.install(") {
         let arguments = bracketed(&body[at + call.len() - 1..]).unwrap_or("");
-        let words = super::literal::strings(arguments);
+        let line = text.line_at(begin + at);
+        // `session.install(*nox.project.dependency_groups(pyproject, "tests"))`
+        for (at, call) in arguments.match_indices("dependency_groups(") {
+            let named = bracketed(&arguments[at + call.len() - 1..]).unwrap_or("");
+            for group in super::literal::strings(named) {
+                let shown = format!("session.install group {group}");
+                let evidence = text.evidence(line, shown, Strength::Manifest);
+                named_set(survey, python, &group, true, evidence);
+            }
+        }
+        let words = super::literal::outer_strings(arguments);
         let mut words = words.iter().map(String::as_str);
         while let Some(word) = words.next() {
-            let evidence = text.evidence(
-                text.line_at(begin + at),
-                format!("session.install {word}"),
-                Strength::Manifest,
-            );
+            let shown = format!("session.install {word}");
+            let evidence = text.evidence(line, shown, Strength::Manifest);
             match word {
                 "-r" | "--requirement" => {
                     let file = format!("-r {}", words.next().unwrap_or(""));
@@ -370,6 +378,8 @@ mod tests {
             ("py38: importlib-metadata", None),
             ("!docs: pytest", Some("pytest")),
             ("tests: pytest", Some("pytest")),
+            ("docs, !tests: pytest", Some("pytest")),
+            ("py{38,39}-sqlite_file: x", None),
             ("pkg @ https://example.org/x: y", Some("pkg @ https://example.org/x: y")),
         ] {
             assert_eq!(unconditional(line), expected, "{line}");

@@ -57,6 +57,9 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
             }
         }
         survey.commands.add(Purpose::Test, python.place, "pytest", evidence);
+    } else if let Some(path) = runner(survey, python.place) {
+        let evidence = named(python.place, path);
+        survey.commands.add(Purpose::Test, python.place, &format!("python {path}"), evidence);
     } else if python.place.has("manage.py") {
         let evidence = named(python.place, "manage.py");
         survey.commands.add(Purpose::Test, python.place, "python manage.py test", evidence);
@@ -101,6 +104,16 @@ fn named(place: &Place, name: &str) -> Evidence {
         text: name.to_owned(),
         strength: Strength::Manifest,
     }
+}
+
+/// A program of the project's own that runs its tests, by the name that is usual for one.
+fn runner(survey: &Survey<'_>, place: &Place) -> Option<&'static str> {
+    ["runtests.py", "tests/runtests.py", "test/runtests.py"].into_iter().find(|path| {
+        match path.split_once('/') {
+            None => place.has(path),
+            Some((dir, _)) => place.directories.contains(dir) && survey.exists(&place.path(path)),
+        }
+    })
 }
 
 fn runs_pytest(command: &str) -> bool {
