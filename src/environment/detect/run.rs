@@ -113,13 +113,14 @@ pub(super) fn survey(survey: &mut Survey<'_>, root: &Place) {
         }
     }
     if let Some(text) = root.has("Procfile").then(|| survey.text("Procfile")).flatten()
-        && !survey.commands.has(Purpose::Start)
         && let Some((line, command)) = text
             .lines()
             .find_map(|(n, line)| Some((n, line.strip_prefix("web:")?.trim().to_owned())))
     {
         let evidence = text.evidence(line, "web", Strength::Manifest);
         survey.commands.add(Purpose::Start, root, &command, evidence);
+        // It was written for just that; the others are conventions.
+        survey.commands.found.rotate_right(1);
     }
     let justfile = ["justfile", "Justfile", ".justfile"].into_iter().find(|name| root.has(name));
     if let Some(text) = justfile.and_then(|name| survey.text(name))

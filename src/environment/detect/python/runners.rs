@@ -206,29 +206,44 @@ fn named_set(
     python.wanted.add(Tier::Test, what, listed, evidence);
 }
 
-/// `py38, py{39,310}-django`: what the project is tested with.
+/// `py38, py{39,310}-django, 3.13`: what the project is tested with.
 fn pythons(survey: &mut Survey<'_>, text: &Text, line: u32, said: &str) {
-    // Groups of factors are written out: the digits of each follow `py`.
-    let mut prefix = "";
-    for factor in said.split([',', ' ', '-', '{', '}', '\t']) {
-        let digits = match factor.strip_prefix("py") {
-            Some("") => {
-                prefix = "py";
-                continue;
+    for minor in minors(said) {
+        let constraint = Constraint::prefix(&Version::from_numbers(&[3, minor]));
+        let evidence = text.evidence(line, format!("py3{minor}"), Strength::Tested);
+        survey.claims.claim("python", constraint, evidence);
+    }
+}
+
+/// The minor versions of Python 3 that a list of environments names.
+fn minors(said: &str) -> Vec<u64> {
+    let mut found = Vec::new();
+    // What stands before a brace belongs to every alternative in it.
+    let mut before = String::new();
+    let mut word = String::new();
+    let mut take = |before: &str, word: &str| {
+        let factor = format!("{before}{word}");
+        let digits = factor.strip_prefix("py").map(|d| d.trim_start_matches('-'));
+        let minor = match digits {
+            Some(digits) => digits.strip_prefix("3.").or_else(|| digits.strip_prefix('3')),
+            None => factor.strip_prefix("3."),
+        };
+        found.extend(minor.and_then(|minor| minor.trim_end_matches('t').parse::<u64>().ok()));
+    };
+    for c in said.chars().chain([' ']) {
+        match c {
+            '{' => before = std::mem::take(&mut word),
+            '}' | ',' | '-' | ' ' | '\t' => {
+                take(&before, &word);
+                word.clear();
+                if c != ',' && c != '-' {
+                    before.clear();
+                }
             }
-            Some(digits) => digits,
-            None if prefix == "py" => factor,
-            None => continue,
-        };
-        let Some(minor) = digits.strip_prefix("3.").or_else(|| digits.strip_prefix('3')) else {
-            continue;
-        };
-        if let Ok(minor) = minor.parse::<u64>() {
-            let constraint = Constraint::prefix(&Version::from_numbers(&[3, minor]));
-            let evidence = text.evidence(line, format!("py3{minor}"), Strength::Tested);
-            survey.claims.claim("python", constraint, evidence);
+            c => word.push(c),
         }
     }
+    found
 }
 
 /// The TOML form of tox's configuration, below `root`.
@@ -370,6 +385,12 @@ fn session(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pythons_of_tox() {
+        assert_eq!(minors("py38, py{39,310}-django{4,5}, py3{11,12}, style"), [8, 9, 10, 11, 12]);
+        assert_eq!(minors("{py39,py310}-x 3.13 py-3.14 pypy3 py27 py3.14t"), [9, 10, 13, 14, 14]);
+    }
 
     #[test]
     fn conditions_of_tox() {
