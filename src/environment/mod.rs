@@ -7,7 +7,14 @@
 //! only names and constraints count: which versions exist, where they are and how they are
 //! unpacked is the catalogue's and the providers' business.
 
+pub mod activate;
+pub mod catalog;
 pub mod detect;
+pub mod elf;
 pub mod files;
+pub mod lock;
+pub mod provider;
+pub mod resolve;
 pub mod spec;
+pub mod tree;
 pub mod version;

