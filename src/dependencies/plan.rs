@@ -10,6 +10,8 @@ mod other;
 mod python;
 mod rust;
 
+pub(super) use rust::CARGO_HOME;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};

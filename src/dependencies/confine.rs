@@ -1,0 +1,192 @@
+//! What an installation may see: its copy of the source, the environment's tools, its
+//! manager's download cache, and, unless it is off, the network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zagi_sandbox::{Identity, Profile};
+
+use super::WORKSPACE;
+use super::plan::{CACHE, Plan};
+use crate::context::Context;
+use crate::event::Event;
+
+/// Variables that name a file of certificates, by the tools that read them.
+const CERTIFICATES: [&str; 7] = [
+    "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "PIP_CERT",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+];
+/// Where systems keep the certificates that they trust.
+const BUNDLES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+];
+const PROXIES: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+];
+
+/// The environment by whose tools is installed.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// The realised environment: `bin/` is in it, as links.
+    pub dir: PathBuf,
+    /// Directories that it needs besides and that hold no secret: where its links lead.
+    pub trees: Vec<PathBuf>,
+    /// Its complete variables, for a workspace at [`WORKSPACE`].
+    pub vars: BTreeMap<String, String>,
+}
+
+/// The directories of one installation.
+pub(super) struct Work {
+    /// The copy of the source, seen as [`WORKSPACE`].
+    pub workspace: PathBuf,
+    /// Its `/tmp`, on a disk rather than in memory.
+    pub tmp: PathBuf,
+    /// Object directories that the source's `.git` borrows from.
+    pub borrowed: Vec<PathBuf>,
+}
+
+/// The sandbox for `argv`.
+pub(super) fn confine(
+    ctx: &Context,
+    tools: &Tools,
+    plan: &Plan,
+    work: &Work,
+    argv: &[String],
+) -> io::Result<zagi_sandbox::Plan> {
+    let mut sandbox = zagi_sandbox::Plan::new(Profile::Install, argv.to_vec())
+        .bind(&work.tmp, "/tmp", true)
+        .bind(&work.workspace, WORKSPACE, true);
+    for kind in &plan.caches {
+        let dir = ctx.home.cache(kind);
+        fs::create_dir_all(&dir)?;
+        sandbox = sandbox.bind(dir, Path::new(CACHE).join(kind), true);
+    }
+    let mut seen = BTreeSet::new();
+    let read_only = [tools.dir.clone()].into_iter().chain(tools.trees.iter().cloned());
+    for path in read_only.chain(adopted(tools)).chain(work.borrowed.iter().cloned()) {
+        if path.exists() && seen.insert(path.clone()) {
+            sandbox = sandbox.bind(&path, &path, false);
+        }
+    }
+    sandbox.env = tools.vars.clone();
+    sandbox.env.extend(plan.env.clone());
+    let Identity { name, home, .. } = &sandbox.identity;
+    let home = home.display().to_string();
+    for (variable, value) in
+        [("HOME", home.as_str()), ("USER", name), ("LOGNAME", name), ("TMPDIR", "/tmp")]
+    {
+        sandbox.env.insert(variable.into(), value.into());
+    }
+    sandbox.network = !ctx.offline;
+    if ctx.offline {
+        offline(&mut sandbox.env);
+    } else {
+        certificates(ctx, &mut sandbox, &mut seen);
+        proxies(ctx, &mut sandbox.env);
+    }
+    sandbox.cwd = Path::new(WORKSPACE).join(&plan.project.root);
+    Ok(sandbox)
+}
+
+/// Tells each manager that there is no network, so that it says what is missing instead of
+/// waiting for it.
+fn offline(env: &mut BTreeMap<String, String>) {
+    for (name, value) in [
+        ("npm_config_offline", "true"),
+        ("pnpm_config_offline", "true"),
+        ("UV_OFFLINE", "1"),
+        ("CARGO_NET_OFFLINE", "true"),
+        ("GOPROXY", "off"),
+    ] {
+        env.insert(name.into(), value.into());
+    }
+}
+
+/// Tools that the environment adopted from this machine, where they are outside of what
+/// every sandbox sees: the toolchain's directory if it is recognisably one, else the
+/// program alone. Never a directory that may hold something else of the user's.
+fn adopted(tools: &Tools) -> Vec<PathBuf> {
+    let visible = |path: &Path| {
+        ["/usr", "/bin", "/sbin", "/lib"].iter().any(|dir| path.starts_with(dir))
+            || path.starts_with(&tools.dir)
+            || tools.trees.iter().any(|tree| path.starts_with(tree))
+    };
+    let links = fs::read_dir(tools.dir.join("bin")).into_iter().flatten().flatten();
+    let programs = links.filter_map(|link| link.path().canonicalize().ok());
+    programs
+        .filter(|program| !visible(program))
+        .map(|program| {
+            let prefix = program.parent().and_then(Path::parent);
+            match prefix.filter(|prefix| prefix.join("lib/rustlib").is_dir()) {
+                Some(toolchain) => toolchain.to_owned(),
+                None => program,
+            }
+        })
+        .collect()
+}
+
+/// The object directories that the source's `.git` borrows from: this repository's own, and
+/// no other's. To be asked before the first command runs: a command could name others.
+pub(super) fn borrowed(workspace: &Path) -> Vec<PathBuf> {
+    let list = workspace.join(".git/objects/info/alternates");
+    let text = fs::read_to_string(list).unwrap_or_default();
+    text.lines().map(PathBuf::from).filter(|path| path.is_absolute()).collect()
+}
+
+/// The certificates that the user's own tools trust: a company's, a mirror's. Environments
+/// bring tools that trust the makers' list only.
+fn certificates(ctx: &Context, sandbox: &mut zagi_sandbox::Plan, seen: &mut BTreeSet<PathBuf>) {
+    let given = |name: &str| ctx.var(name).map(PathBuf::from).filter(|path| path.is_file());
+    let system = || BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file());
+    let Some(default) = given("SSL_CERT_FILE").or_else(system) else { return };
+    for name in CERTIFICATES {
+        let path = given(name).unwrap_or_else(|| default.clone());
+        let Some(text) = path.to_str() else { continue };
+        if !path.starts_with("/etc/ssl/certs")
+            && !path.starts_with("/usr")
+            && seen.insert(path.clone())
+        {
+            sandbox.binds.push(zagi_sandbox::Bind {
+                source: path.clone(),
+                target: path.clone(),
+                writable: false,
+            });
+        }
+        sandbox.env.insert(name.into(), text.into());
+    }
+    // Older and newer name of the same switch of uv's.
+    for name in ["UV_NATIVE_TLS", "UV_SYSTEM_CERTS"] {
+        sandbox.env.insert(name.into(), "1".into());
+    }
+}
+
+/// Proxies, except one whose address holds a password: it is the user's, and this is a
+/// stranger's code.
+fn proxies(ctx: &Context, env: &mut BTreeMap<String, String>) {
+    for name in PROXIES {
+        let Some(value) = ctx.var(name).and_then(|value| value.to_str()) else { continue };
+        if value.contains('@') {
+            ctx.events.emit(Event::Warning(format!(
+                "the address in `{name}` holds a password: it is not shown to the package manager"
+            )));
+        } else {
+            env.insert(name.into(), value.into());
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Looked up by key, or installed: by one installer a key, with nothing half-made.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::capture::{self, Before};
+use super::confine::{self, Tools, Work};
+use super::plan::{Plan, Step};
+use super::record::{self, Record};
+use super::relocate::Relocations;
+use super::run::{self, Outcome};
+use super::{DependenciesError, cargo};
+use crate::context::Context;
+use crate::environment::detect::Ecosystem;
+use crate::event::Event;
+use crate::store::{Store, TreeId, remove_tree};
+
+/// Dependencies that are in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provided {
+    /// The plan's key.
+    pub key: String,
+    /// Who installed them.
+    pub manager: String,
+    /// What is attached, rooted at the workspace.
+    pub tree: TreeId,
+    /// Which of its files speak of the place of installation.
+    pub relocations: Relocations,
+    /// Nothing was installed: they had been before.
+    pub cached: bool,
+    /// Packages.
+    pub packages: u64,
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What was said aloud when they were installed.
+    pub warnings: Vec<String>,
+}
+
+impl Provided {
+    fn new(key: &str, tree: TreeId, record: Record, cached: bool) -> Provided {
+        let Record { manager, packages, files, bytes, relocations, warnings } = record;
+        let key = key.to_owned();
+        Provided { key, manager, tree, relocations, cached, packages, files, bytes, warnings }
+    }
+}
+
+/// What is in the store for `key`, if anything. Starts no process and takes no lock.
+pub fn lookup(store: &Store, key: &str) -> Result<Option<Provided>, DependenciesError> {
+    let Some(both) = store.get_ref(&record::name(key))? else { return Ok(None) };
+    let (tree, record) = record::read(store, key, &both)?;
+    Ok(Some(Provided::new(key, tree, record, true)))
+}
+
+/// What `plan` installs: from the store, or installed now with `tools`. `checkout` writes
+/// the source, with its `.git`, to the empty directory that it is given.
+pub fn provide(
+    ctx: &Context,
+    store: &Store,
+    tools: &Tools,
+    plan: &Plan,
+    checkout: &dyn Fn(&Path) -> io::Result<()>,
+) -> Result<Provided, DependenciesError> {
+    if let Some(found) = lookup(store, &plan.key)? {
+        return Ok(found);
+    }
+    let _installing = lock(ctx, plan)?;
+    // Whoever had the lock before may have done it.
+    if let Some(found) = lookup(store, &plan.key)? {
+        return Ok(found);
+    }
+    let scratch = Scratch::new(ctx, plan)?;
+    install(ctx, store, tools, plan, checkout, &scratch.0)
+}
+
+/// Waits until nobody else installs the same. The kernel gives the lock back when its
+/// holder dies.
+fn lock(ctx: &Context, plan: &Plan) -> Result<Flock<File>, DependenciesError> {
+    let dir = ctx.home.cache("dependencies");
+    fs::create_dir_all(&dir).map_err(DependenciesError::file(&dir))?;
+    let path = dir.join(format!("{}.lock", plan.key));
+    let open = || File::create(&path).map_err(DependenciesError::file(&path));
+    match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => return Ok(lock),
+        Err((_, Errno::EWOULDBLOCK)) => {}
+        Err((_, e)) => return Err(DependenciesError::file(&path)(e.into())),
+    }
+    let what = format!("another zagi that installs the same with {}", plan.manager);
+    ctx.events.emit(Event::Progress { what: format!("waiting for {what}"), done: 0, total: None });
+    let mut file = open()?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusive) {
+            Ok(lock) => return Ok(lock),
+            Err((again, Errno::EINTR)) => file = again,
+            Err((_, e)) => return Err(DependenciesError::file(&path)(e.into())),
+        }
+    }
+}
+
+/// The place of one installation, removed when it is over. That of a process that was
+/// killed goes with its home's scratch directory.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(ctx: &Context, plan: &Plan) -> Result<Scratch, DependenciesError> {
+        let dir = ctx.home.tmp().join(format!("dependencies-{}", &plan.key[..16]));
+        remove_tree(&dir).map_err(DependenciesError::file(&dir))?;
+        fs::create_dir_all(&dir).map_err(DependenciesError::file(&dir))?;
+        Ok(Scratch(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is when the next process sweeps.
+        let _ = remove_tree(&self.0);
+    }
+}
+
+fn install(
+    ctx: &Context,
+    store: &Store,
+    tools: &Tools,
+    plan: &Plan,
+    checkout: &dyn Fn(&Path) -> io::Result<()>,
+    scratch: &Path,
+) -> Result<Provided, DependenciesError> {
+    let work = prepare(plan, checkout, scratch)?;
+    let before = Before::look(plan, &work.workspace)?;
+    let cargo_home = work.workspace.join(super::plan::CARGO_HOME);
+    let rust = plan.project.ecosystem == Ecosystem::Rust;
+    let cache = ctx.home.cache("cargo");
+    if rust {
+        cargo::seed(&cache, &cargo_lock(plan, &work.workspace), &cargo_home)
+            .map_err(DependenciesError::file(&cache))?;
+    }
+    let log = ctx.home.cache("dependencies").join(format!("{}.log", plan.key));
+    // An earlier attempt's; that there is none is no error.
+    let _ = fs::remove_file(&log);
+    let mut warnings = Vec::new();
+    for step in &plan.steps {
+        warnings.extend(perform(ctx, tools, plan, &work, step, &log)?);
+    }
+    if rust {
+        cargo::harvest(&cache, &cargo_lock(plan, &work.workspace), &cargo_home)
+            .map_err(DependenciesError::file(&cache))?;
+    }
+    let stage = scratch.join("stage");
+    capture::stage(plan, &before, &work.workspace, &stage.join(record::TREE))?;
+    let seen = capture::look(plan, &stage.join(record::TREE))?;
+    for warning in &seen.warnings {
+        ctx.events.emit(Event::Warning(warning.clone()));
+    }
+    warnings.extend(seen.warnings);
+    let provided = keep(store, plan, &stage, seen.packages, seen.relocations, warnings)?;
+    // It was of interest had this failed.
+    let _ = fs::remove_file(&log);
+    Ok(provided)
+}
+
+/// The source, and what the manager is told in files.
+fn prepare(
+    plan: &Plan,
+    checkout: &dyn Fn(&Path) -> io::Result<()>,
+    scratch: &Path,
+) -> Result<Work, DependenciesError> {
+    let (workspace, tmp) = (scratch.join("workspace"), scratch.join("tmp"));
+    for dir in [&workspace, &tmp] {
+        fs::create_dir(dir).map_err(DependenciesError::file(dir))?;
+    }
+    checkout(&workspace).map_err(|source| DependenciesError::Checkout { source })?;
+    for (path, content) in &plan.files {
+        let path = workspace.join(path);
+        let parent = path.parent().unwrap_or(&workspace);
+        // The source may have a link there that leads out of it.
+        let inside = fs::create_dir_all(parent)
+            .and_then(|()| parent.canonicalize())
+            .map_err(DependenciesError::file(parent))?;
+        let root = workspace.canonicalize().map_err(DependenciesError::file(&workspace))?;
+        if !inside.starts_with(&root) || path.is_symlink() {
+            let refused = io::Error::other("a link of the source is in the way");
+            return Err(DependenciesError::file(&path)(refused));
+        }
+        fs::write(&path, content).map_err(DependenciesError::file(&path))?;
+    }
+    let borrowed = confine::borrowed(&workspace);
+    Ok(Work { workspace, tmp, borrowed })
+}
+
+/// The lock file in the workspace, empty where there is none.
+fn cargo_lock(plan: &Plan, workspace: &Path) -> String {
+    let made = Path::new(&plan.project.root).join("Cargo.lock");
+    let path = plan.project.lock.as_ref().map_or(made, PathBuf::from);
+    let path = workspace.join(path);
+    // A lock file that is a link names nothing that would be looked for.
+    if path.is_symlink() { String::new() } else { fs::read_to_string(path).unwrap_or_default() }
+}
+
+/// One step, the second way if need be; what was said aloud.
+fn perform(
+    ctx: &Context,
+    tools: &Tools,
+    plan: &Plan,
+    work: &Work,
+    step: &Step,
+    log: &Path,
+) -> Result<Option<String>, DependenciesError> {
+    let run = |argv: &[String]| {
+        let sandbox = confine::confine(ctx, tools, plan, work, argv)
+            .map_err(DependenciesError::file(&ctx.home.cache("")))?;
+        run::run(ctx, plan, &sandbox, log)
+    };
+    let (error, said) = match run(&step.argv)? {
+        Outcome::Done => return Ok(None),
+        Outcome::Failed { error, said } => (error, said),
+    };
+    let Some(otherwise) =
+        step.otherwise.as_ref().filter(|o| o.when.iter().any(|w| said.contains(w)))
+    else {
+        return Err(error);
+    };
+    match run(&otherwise.argv)? {
+        Outcome::Done => {
+            ctx.events.emit(Event::Warning(otherwise.warning.clone()));
+            Ok(Some(otherwise.warning.clone()))
+        }
+        Outcome::Failed { error, .. } => Err(error),
+    }
+}
+
+/// Puts the tree and its record into the store, and the ref last.
+fn keep(
+    store: &Store,
+    plan: &Plan,
+    stage: &Path,
+    packages: u64,
+    relocations: Relocations,
+    warnings: Vec<String>,
+) -> Result<Provided, DependenciesError> {
+    let captured = store.capture(&stage.join(record::TREE))?;
+    let record = Record {
+        manager: plan.manager.clone(),
+        packages,
+        files: captured.files,
+        bytes: captured.bytes,
+        relocations,
+        warnings,
+    };
+    let path = stage.join(record::RECORD);
+    fs::write(&path, record.encode()).map_err(DependenciesError::file(&path))?;
+    // All that is new is the record: the files below `tree` are there.
+    let both = store.capture(stage)?;
+    store.set_ref(&record::name(&plan.key), &both.tree)?;
+    Ok(Provided::new(&plan.key, captured.tree, record, false))
+}
