@@ -270,8 +270,10 @@ pub fn detect(files: &dyn Files, date: i64, platform: &Platform) -> Detected {
         let place = survey.place(&name);
         let own_lock = OWN_LOCKS.iter().any(|lock| place.has(lock));
         let part = found.is_empty() || PARTS.contains(&name.to_ascii_lowercase().as_str());
+        let members = members(&survey.projects, &name);
         projects(&mut survey, &place, |ecosystem| {
-            own_lock || (part && !found.contains(&ecosystem))
+            let own = own_lock && !members.contains(&ecosystem);
+            own || (part && !found.contains(&ecosystem))
         });
     }
     run::survey(&mut survey, &root);
@@ -297,6 +299,22 @@ fn projects(
         .filter(|(ecosystem, detector)| asked(*ecosystem) && detector(survey, place))
         .map(|(ecosystem, _)| ecosystem)
         .collect()
+}
+
+/// The ecosystems in which the directory `name` is a member of the root's workspace: it is
+/// installed with the root, whatever lock file of its own it has.
+fn members(projects: &[Project], name: &str) -> Vec<Ecosystem> {
+    let is_member = |project: &&Project| {
+        let manifest = match project.ecosystem {
+            Ecosystem::Node => "package.json",
+            Ecosystem::Python => "pyproject.toml",
+            Ecosystem::Rust => "Cargo.toml",
+            Ecosystem::Go => "go.mod",
+            Ecosystem::Zig => "build.zig",
+        };
+        project.root.is_empty() && project.manifests.contains(&format!("{name}/{manifest}"))
+    };
+    projects.iter().filter(is_member).map(|project| project.ecosystem).collect()
 }
 
 /// Directories below the root that may be projects.

@@ -81,6 +81,8 @@ pub(super) struct Python<'p> {
     declared: Vec<String>,
     /// Paths of what installing depends on.
     inputs: BTreeSet<String>,
+    /// `setup.py` reads requirements files, nobody can say which.
+    reads_requirements: bool,
     /// A configuration of pytest was found.
     pytest: Option<Evidence>,
     /// Everything that pytest's configuration says.
@@ -99,6 +101,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
         wanted: Wanted::default(),
         declared: Vec::new(),
         inputs: BTreeSet::new(),
+        reads_requirements: false,
         pytest: None,
         pytest_options: String::new(),
         commands: Vec::new(),

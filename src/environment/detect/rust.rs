@@ -20,14 +20,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     let found = toml.text.evidence(1, "a Rust project", Strength::Default);
     survey.claims.need("rust", found.clone());
     survey.claims.need_undated("cc", Evidence { text: "rust links with it".into(), ..found });
-    for keys in [&["package", "rust-version"][..], &["workspace", "package", "rust-version"]] {
-        if let Some(said) = toml.str(keys) {
-            let evidence =
-                toml.evidence(keys, format!("rust-version {said:?}"), Strength::Manifest);
-            let read = Version::parse(said).map(|version| Constraint::at_least(&version));
-            survey.constrain("rust", read, evidence);
-        }
-    }
+    least(survey, &toml);
     let mut project = Project::new(Ecosystem::Rust, &place.root, survey.date);
     project.manager = Some("cargo".to_owned());
     project.lock = place.present(&["Cargo.lock"]).pop();
@@ -36,6 +29,18 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     commands(survey, place, &toml);
     survey.projects.push(project);
     true
+}
+
+/// `rust-version`, of the package or of all packages of the workspace.
+fn least(survey: &mut Survey<'_>, toml: &Toml) {
+    for keys in [&["package", "rust-version"][..], &["workspace", "package", "rust-version"]] {
+        if let Some(said) = toml.str(keys) {
+            let evidence =
+                toml.evidence(keys, format!("rust-version {said:?}"), Strength::Manifest);
+            let read = Version::parse(said).map(|version| Constraint::at_least(&version));
+            survey.constrain("rust", read, evidence);
+        }
+    }
 }
 
 /// `rust-toolchain.toml`, its older form without a suffix, `.rust-version`.
@@ -110,7 +115,11 @@ fn inputs(survey: &mut Survey<'_>, place: &Place, toml: &Toml) -> Vec<String> {
     }
     for pattern in toml.strings(&["workspace", "members"]) {
         for dir in survey.members(&place.root, &pattern, "Cargo.toml") {
-            inputs.push(join(&dir, "Cargo.toml"));
+            let path = join(&dir, "Cargo.toml");
+            if let Some(member) = survey.toml(&path) {
+                least(survey, &member);
+            }
+            inputs.push(path);
         }
     }
     inputs.sort();

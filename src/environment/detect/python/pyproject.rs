@@ -280,7 +280,14 @@ fn uv(survey: &mut Survey<'_>, python: &mut Python<'_>, toml: &Toml) {
     }
     for pattern in toml.strings(&["tool", "uv", "workspace", "members"]) {
         for dir in survey.members(&python.place.root, &pattern, "pyproject.toml") {
-            python.inputs.insert(join(&dir, "pyproject.toml"));
+            let path = join(&dir, "pyproject.toml");
+            // They are installed together, so what builds one of them is needed.
+            if let Some(member) = survey.toml(&path) {
+                let keys = ["build-system", "requires"];
+                let evidence = member.evidence(&keys, "build-system.requires", Strength::Default);
+                python.builds_with(survey, &member.strings(&keys), &evidence);
+            }
+            python.inputs.insert(path);
         }
     }
     for name in toml.keys(&["tool", "uv", "sources"]) {

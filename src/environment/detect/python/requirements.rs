@@ -32,6 +32,9 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
     }
     for name in candidates {
         let path = python.place.path(&name);
+        if python.reads_requirements {
+            python.inputs.insert(path.clone());
+        }
         if RUNTIME.contains(&name.as_str()) {
             python.project.requirements_files.push(path.clone());
             let requirements = read(survey, python, &path);

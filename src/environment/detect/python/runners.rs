@@ -83,19 +83,14 @@ fn tox_ini(survey: &mut Survey<'_>, python: &mut Python<'_>, text: &Text, ini: &
             pythons(survey, text, line, &said);
         }
     }
-    let is_tests = |name: &str| {
-        let factors = name.strip_prefix("testenv:")?;
-        let mut factors = factors.split(['-', ',', '{', '}']);
-        factors.any(|f| Tier::of(f) == Some(Tier::Test)).then_some(())
+    // An environment for tests of one kind (`docs-tests`, `min-tests`) has needs of its own,
+    // which may contradict the others'.
+    let is_tests = |name: &&str| {
+        name.strip_prefix("testenv:").is_some_and(|name| Tier::of(name) == Some(Tier::Test))
     };
-    let named = ini.sections().filter(|name| is_tests(name).is_some());
-    let sections: Vec<String> = ini
-        .has("testenv")
-        .then_some("testenv")
-        .into_iter()
-        .chain(named)
-        .map(str::to_owned)
-        .collect();
+    let base = ini.has("testenv").then_some("testenv");
+    let sections: Vec<String> =
+        base.into_iter().chain(ini.sections().filter(is_tests)).map(str::to_owned).collect();
     for section in &sections {
         for (line, said) in referenced(ini, section, "deps", 0) {
             let evidence = text.evidence(line, format!("[{section}] {said}"), Strength::Manifest);
@@ -258,7 +253,7 @@ fn tox_toml(survey: &mut Survey<'_>, python: &mut Python<'_>, toml: &Toml, root:
     let envs: Vec<&str> = envs.iter().map(String::as_str).collect();
     let mut tables = vec![at(&["env_run_base"])];
     for env in toml.keys(&envs) {
-        if env.split('-').any(|factor| Tier::of(factor) == Some(Tier::Test)) {
+        if Tier::of(&env) == Some(Tier::Test) {
             tables.push(at(&["env", &env]));
         }
     }

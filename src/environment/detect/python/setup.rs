@@ -53,6 +53,7 @@ fn setup_py(survey: &mut Survey<'_>, python: &mut Python<'_>) {
     if VERSION_FROM_GIT.iter().any(|word| code.contains(word)) {
         python.project.version_from_git = true;
     }
+    python.reads_requirements = code.contains("requirements") || code.contains(".txt");
     for (_, value) in assigned(code, "install_requires") {
         python.declared.extend(bracketed(value).map(strings).unwrap_or_default());
     }

@@ -1,7 +1,7 @@
 //! Which tests there are, what runs them, and which of its plugins nobody declared.
 
 use super::super::run::Purpose;
-use super::super::survey::{Place, Survey};
+use super::super::survey::{Place, Survey, resolve};
 use super::super::{Evidence, Strength};
 use super::Python;
 use super::wanted::{Tier, What};
@@ -41,7 +41,10 @@ struct Tests {
 }
 
 pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
-    let tests = look(survey, python.place);
+    let mut tests = look(survey, python.place);
+    if tests.any.is_none() {
+        tests.any = configured(survey, python);
+    }
     let command = python.commands.iter().find(|(command, _)| runs_pytest(command)).cloned();
     let pytest = python
         .pytest
@@ -75,6 +78,18 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
         survey.commands.add(Purpose::Test, python.place, &command, evidence);
     }
     others(survey, python);
+}
+
+/// pytest's own word for where the tests are (`testpaths`), if there is something.
+fn configured(survey: &Survey<'_>, python: &Python<'_>) -> Option<Evidence> {
+    let (_, said) = python.pytest_options.split_once("testpaths")?;
+    let said = said.trim_start_matches([' ', '=']).lines().next()?;
+    let mut paths = said.split(['"', '\'', '[', ']', ',', ' ']).filter(|path| !path.is_empty());
+    let exists = |path: &str| {
+        let path = resolve(&python.place.root, path);
+        path.is_some_and(|path| survey.exists(&path) || !survey.place(&path).files.is_empty())
+    };
+    paths.any(exists).then(|| python.pytest.clone()).flatten()
 }
 
 /// How it is built and started.
