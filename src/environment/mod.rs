@@ -8,12 +8,14 @@
 //! unpacked is the catalogue's and the providers' business.
 
 pub mod activate;
+mod bins;
 pub mod catalog;
 pub mod detect;
 pub mod elf;
 pub mod files;
 pub mod lock;
 pub mod provider;
+pub mod realise;
 pub mod resolve;
 pub mod spec;
 pub mod tree;

@@ -4,9 +4,9 @@
 //! Files are hard links into the farm wherever a whole directory can be taken as published;
 //! what is patched is replaced, never edited.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -339,11 +339,6 @@ fn fits(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     rest.is_empty()
-}
-
-/// A path as text that single quotes of a shell can hold.
-pub(super) fn quoted(path: &Path) -> OsString {
-    OsString::from_vec(super::activate::quote(path.as_os_str()))
 }
 
 #[cfg(test)]
