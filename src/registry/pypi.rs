@@ -16,7 +16,7 @@ use serde::Deserialize;
 pub use self::names::normalise;
 use super::digest::Digest;
 use super::http::{Client, HttpError};
-use super::text::{escape, seconds};
+use super::text::{escape, join, seconds};
 
 /// One published version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub fn releases(client: &Client, base: &str, name: &str) -> Result<Vec<Release>,
     match client.get(&api, Some("application/json")) {
         // A mirror may answer with a page of its own; then it has no such API.
         Ok(document) => {
-            if let Ok(releases) = parse(&document) {
+            if let Ok(releases) = parse(&document, &api) {
                 return Ok(releases);
             }
         }
@@ -124,8 +124,8 @@ pub fn releases(client: &Client, base: &str, name: &str) -> Result<Vec<Release>,
     }
 }
 
-/// Reads a document of the JSON API.
-pub fn parse(document: &[u8]) -> Result<Vec<Release>, serde_json::Error> {
+/// Reads a document of the JSON API. Mirrors may give addresses relative to its own, `page`.
+pub fn parse(document: &[u8], page: &str) -> Result<Vec<Release>, serde_json::Error> {
     let document: Document = serde_json::from_slice(document)?;
     let file = |said: Said| {
         let kind = match said.packagetype.as_str() {
@@ -138,7 +138,7 @@ pub fn parse(document: &[u8]) -> Result<Vec<Release>, serde_json::Error> {
             kind,
             sha256: Digest::from_hex(said.digests.get("sha256")?).ok()?,
             filename: said.filename,
-            url: said.url,
+            url: join(page, &said.url),
             yanked: said.yanked,
             published: said.upload_time_iso_8601.as_deref().and_then(seconds),
             requires_python: said.requires_python,
@@ -194,7 +194,7 @@ mod tests {
             file("bdist_egg", "x-1.0-py2.7.egg", "01", false),
             file("sdist", "x-0.9.zip", "03", true),
         );
-        let releases = parse(document.as_bytes()).expect("it is one");
+        let releases = parse(document.as_bytes(), "https://h/pypi/x/json").expect("it is one");
         let [old, new] = releases.as_slice() else { panic!("{releases:?}") };
         assert_eq!((new.version.as_str(), new.files.len()), ("1.0", 2));
         assert_eq!(new.published, Some(1_741_205_100));
@@ -202,6 +202,6 @@ mod tests {
         let tags = vec!["py2-none-any".to_owned(), "py3-none-any".to_owned()];
         assert_eq!(new.files[1].kind, Kind::Wheel { tags });
         assert!(!new.yanked() && old.yanked());
-        assert!(parse(b"<html>").is_err());
+        assert!(parse(b"<html>", "https://h/").is_err());
     }
 }
