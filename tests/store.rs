@@ -265,8 +265,9 @@ fn an_edit_of_what_was_restored_never_reaches_the_store() {
     assert_eq!(f.store.aside().unwrap(), Vec::<PathBuf>::new());
 }
 
-/// Every way of spoiling a file of the farm, by its path.
+/// A way of spoiling a file, by its path.
 type Spoil = fn(&Path);
+
 const SPOILED: [(&str, Spoil); 6] = [
     ("written to", |path| {
         fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
@@ -357,7 +358,7 @@ fn stored() -> (Fixture, TreeId) {
 
 #[test]
 fn the_index_is_made_anew_when_it_is_missing_or_corrupt() {
-    let corrupt: [(&str, fn(&Path)); 4] = [
+    let corrupt: [(&str, Spoil); 4] = [
         ("missing", |path| fs::remove_file(path).unwrap()),
         ("empty", |path| fs::write(path, "").unwrap()),
         ("not a database", |path| fs::write(path, "x".repeat(10_000)).unwrap()),

@@ -12,7 +12,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
@@ -20,6 +21,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionB
 use super::error::StoreError;
 use super::format::pack::Footer;
 use super::format::{PackId, RecordId, VERSION};
+
+/// A log longer than this is folded into the database: the first process to open the index
+/// reads all of it.
+const LONG_LOG: u64 = 1 << 20;
 
 /// How long a transaction waits for others.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -125,10 +130,25 @@ impl Index {
                 Ok(session.file)
             })?;
             if self.file().is_ok_and(|now| now == file) {
+                self.fold_log();
                 return Ok(());
             }
             self.forget_connections();
         }
+    }
+
+    fn fold_log(&self) {
+        if fs::metadata(self.beside("-wal")).is_ok_and(|log| log.len() > LONG_LOG) {
+            // What was added is safe in the log too.
+            let _ = self.with(|session| session.fold_log());
+        }
+    }
+
+    /// One of the files that SQLite keeps beside the database.
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(suffix);
+        path.into()
     }
 
     /// Makes the database anew from what `scan` finds, while nobody adds a pack. Does
@@ -149,11 +169,10 @@ impl Index {
         if !self.path.exists() {
             // The log of a database that is gone would be replayed into the new one.
             for suffix in ["-wal", "-shm"] {
-                let mut path = self.path.clone().into_os_string();
-                path.push(suffix);
+                let path = self.beside(suffix);
                 match fs::remove_file(&path) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                        return Err(StoreError::write(path.as_ref())(e));
+                        return Err(StoreError::write(&path)(e));
                     }
                     _ => {}
                 }
@@ -248,13 +267,39 @@ impl Index {
 }
 
 impl Session {
+    /// Opens the database, waiting while another process makes it.
     fn open(
+        path: &Path,
+        flags: OpenFlags,
+        file: impl Fn() -> io::Result<(u64, u64)>,
+    ) -> rusqlite::Result<Session> {
+        let began = Instant::now();
+        loop {
+            match Session::open_once(path, flags, &file) {
+                // Turning a database to WAL mode does not wait by itself.
+                Err(e)
+                    if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                        && began.elapsed() < PATIENCE =>
+                {
+                    thread::sleep(Duration::from_millis(2));
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn open_once(
         path: &Path,
         flags: OpenFlags,
         file: impl Fn() -> io::Result<(u64, u64)>,
     ) -> rusqlite::Result<Session> {
         let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
+        // SQLite opens a file for reading only if it appears just after it could not be
+        // opened for writing. Such a connection is of no use.
+        if connection.is_readonly(rusqlite::MAIN_DB)? {
+            return Err(rusqlite::Error::InvalidPath(path.into()));
+        }
         connection.busy_timeout(PATIENCE)?;
         // Closing must not delete the log by name: the name may be another database's by now.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -286,6 +331,14 @@ impl Session {
             })
         };
         query.query_row(params![id.id, id.kind as u8], location).optional()
+    }
+
+    /// Moves the log's pages to the database and empties it, unless somebody is reading.
+    fn fold_log(&self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        // Says whether it was kept from it, which is no error: the next writer does it.
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        self.connection.busy_timeout(PATIENCE)
     }
 
     /// Adds packs; with `anew`, to an empty database.
