@@ -64,6 +64,8 @@ pub struct Slot {
     pub node: Node,
     /// How many names lead to it.
     pub links: u32,
+    /// How many of the delta's entries of a directory lead to directories.
+    pub subdirectories: u32,
     /// The one place of a directory.
     pub parent: Option<(u64, Box<[u8]>)>,
     /// The delta's entries of a directory.
@@ -73,7 +75,7 @@ pub struct Slot {
 impl Slot {
     /// A node that no name leads to.
     pub fn new(node: Node) -> Slot {
-        Slot { node, links: 0, parent: None, children: Children::default() }
+        Slot { node, links: 0, subdirectories: 0, parent: None, children: Children::default() }
     }
 }
 
@@ -240,10 +242,12 @@ impl Index {
         time: Option<Time>,
         loose: &mut Vec<u64>,
     ) -> Result<(), ApplyError> {
+        let is_dir = matches!(child, Some(Child::Node { ino, .. }) if self.is_directory(ino));
         let slot = self.nodes.get_mut(&parent).ok_or(ApplyError::Parent)?;
         if slot.node.kind != FileKind::Directory {
             return Err(ApplyError::Parent);
         }
+        slot.subdirectories += u32::from(is_dir);
         if let Some(time) = time {
             (slot.node.mtime, slot.node.ctime) = (time, time);
         }
@@ -257,8 +261,17 @@ impl Index {
             if old.links == 0 {
                 loose.push(ino);
             }
+            if self.is_directory(ino)
+                && let Some(slot) = self.nodes.get_mut(&parent)
+            {
+                slot.subdirectories -= 1;
+            }
         }
         Ok(())
+    }
+
+    fn is_directory(&self, ino: u64) -> bool {
+        self.nodes.get(&ino).is_some_and(|slot| slot.node.kind == FileKind::Directory)
     }
 
     fn drop_loose(&mut self, loose: Vec<u64>) -> Result<Vec<u64>, ApplyError> {

@@ -368,12 +368,18 @@ fn of_slot(ino: u64, slot: &Slot, lower_size: u64) -> Attr {
         FileKind::File => lower_size,
         _ => 0,
     };
-    let links = if node.kind == FileKind::Directory { slot.links.min(1) } else { slot.links };
+    let links = match (node.kind, &node.origin) {
+        (FileKind::Directory, _) if slot.links == 0 && ino != ROOT => 0,
+        // Counting the subdirectories of the layers would mean to list them.
+        (FileKind::Directory, Some(_)) => 1,
+        (FileKind::Directory, None) => 2 + slot.subdirectories,
+        _ => slot.links,
+    };
     Attr {
         ino,
         kind: node.kind,
         mode: node.mode,
-        links: if ino == ROOT { 1 } else { links },
+        links,
         uid: node.uid,
         gid: node.gid,
         rdev: node.rdev,

@@ -84,7 +84,8 @@ pub struct Attr {
     pub kind: FileKind,
     /// Permission bits with set-id and sticky bits.
     pub mode: u16,
-    /// Names that lead to it; 1 for directories, as where nobody counts subdirectories.
+    /// Names that lead to it. Of directories that stem from a layer always 1, which means that
+    /// nobody has counted their subdirectories.
     pub links: u32,
     /// Owner.
     pub uid: u32,
