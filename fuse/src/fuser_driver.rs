@@ -535,7 +535,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -543,7 +543,8 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.0.fallocate(ino.0, offset, length, mode));
+        let kill = request.uid() != 0;
+        empty(reply, self.0.fallocate(ino.0, offset, length, mode, kill));
     }
 
     fn lseek(
@@ -569,7 +570,7 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _: &Request,
+        request: &Request,
         ino_in: INodeNo,
         _: FileHandle,
         offset_in: u64,
@@ -580,7 +581,8 @@ impl Filesystem for Adapter {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        match self.0.copy_range(ino_in.0, offset_in, ino_out.0, offset_out, len) {
+        let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
+        match self.0.copy_range(from, to, len, request.uid() != 0) {
             Ok(count) => reply.written(count as u32),
             Err(errno) => reply.error(error(errno)),
         }

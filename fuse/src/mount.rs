@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -167,6 +167,11 @@ fn open_device() -> Result<OwnedFd, MountError> {
 /// Mounts a FUSE file system at `dir`, a directory. The answer is the descriptor through which
 /// the kernel asks; nobody may touch `dir` before somebody answers there.
 pub fn mount(dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountError> {
+    // The helper would mount on a file too, and follow a link.
+    let failed = |source| MountError::Mount { dir: dir.into(), source };
+    if !std::fs::symlink_metadata(dir).map_err(failed)?.is_dir() {
+        return Err(failed(Errno::ENOTDIR.into()));
+    }
     if Uid::effective().is_root() {
         match mount_directly(dir, options) {
             // Root of a container: perhaps the helper may.
@@ -179,13 +184,6 @@ pub fn mount(dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountError> 
 }
 
 fn mount_directly(dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountError> {
-    let failed = |source| MountError::Mount { dir: dir.into(), source };
-    // Opening it first makes sure that it is a directory, and not a link to one.
-    let target = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
-        .open(dir)
-        .map_err(failed)?;
     let device = open_device()?;
     let mut data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions",
@@ -199,9 +197,8 @@ fn mount_directly(dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountEr
     let source = format!("zagi:{}", options.fs_name);
     // Programs with set-id bits and devices come from a stranger's repository: neither works.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    drop(target);
     nix::mount::mount(Some(source.as_str()), dir, Some("fuse.zagi"), flags, Some(data.as_str()))
-        .map_err(|errno| failed(errno.into()))?;
+        .map_err(|errno| MountError::Mount { dir: dir.into(), source: errno.into() })?;
     Ok(device)
 }
 

@@ -69,14 +69,23 @@ impl Overlay {
         self.delta.data.file(inode.ino)?.set_len(size).map_err(errno)
     }
 
-    /// As fallocate(2).
-    pub fn fallocate(&self, ino: u64, offset: u64, length: u64, mode: i32) -> Result<(), Errno> {
+    /// As fallocate(2); `kill_set_id` as in [`Overlay::write`].
+    pub fn fallocate(
+        &self,
+        ino: u64,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        kill_set_id: bool,
+    ) -> Result<(), Errno> {
         let flags = FallocateFlags::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
         let inode = self.file(ino)?;
-        let _own = self.own(&inode, u64::MAX)?;
+        let own = self.own(&inode, u64::MAX)?;
         let signed = |value| i64::try_from(value).map_err(|_| Errno::EFBIG);
         let file = self.delta.data.file(ino)?;
-        nix::fcntl::fallocate(&*file, flags, signed(offset)?, signed(length)?)
+        nix::fcntl::fallocate(&*file, flags, signed(offset)?, signed(length)?)?;
+        drop(own);
+        if kill_set_id { self.kill_set_id(&inode) } else { Ok(()) }
     }
 
     /// The next data (or hole) from `offset` on, as lseek(2) finds it.
@@ -97,41 +106,52 @@ impl Overlay {
         }
     }
 
-    /// As copy_file_range(2): returns how much was copied, 0 at the end.
+    /// As copy_file_range(2), from `(inode, offset)` to another: returns how much was copied, 0
+    /// at the end; `kill_set_id` as in [`Overlay::write`].
     pub fn copy_range(
         &self,
-        from: u64,
-        from_offset: u64,
-        to: u64,
-        to_offset: u64,
+        (from, from_offset): (u64, u64),
+        (to, to_offset): (u64, u64),
         length: u64,
+        kill_set_id: bool,
     ) -> Result<u64, Errno> {
         let source = self.file(from)?;
         let target = self.file(to)?;
-        let _own = self.own(&target, u64::MAX)?;
+        let target_own = self.own(&target, u64::MAX)?;
         let length = length.min(MAX_COPY);
         let file = self.delta.data.file(to)?;
         // One lock is never read twice by one thread: it could wait for a writer in between.
         let own = from == to || *source.own.read().unwrap_or_else(PoisonError::into_inner);
-        if own {
+        let copied = if own {
             let input = self.delta.data.file(from)?;
             let signed = |value| i64::try_from(value).map_err(|_| Errno::EFBIG);
             let (mut at, mut to) = (signed(from_offset)?, signed(to_offset)?);
-            let copied = nix::fcntl::copy_file_range(
-                &*input,
-                Some(&mut at),
-                &*file,
-                Some(&mut to),
-                length as usize,
-            )?;
-            return Ok(copied as u64);
+            let (at, to) = (Some(&mut at), Some(&mut to));
+            nix::fcntl::copy_file_range(&*input, at, &*file, to, length as usize)? as u64
+        } else {
+            self.copy_from_layer(&source, from_offset, &file, to_offset, length)?
+        };
+        drop(target_own);
+        if kill_set_id && copied > 0 {
+            self.kill_set_id(&target)?;
         }
+        Ok(copied)
+    }
+
+    fn copy_from_layer(
+        &self,
+        source: &Inode,
+        from_offset: u64,
+        file: &File,
+        to_offset: u64,
+        length: u64,
+    ) -> Result<u64, Errno> {
         let mut buf = vec![0; CHUNK.min(length as usize)];
         let mut done = 0;
         while done < length {
             let want = CHUNK.min((length - done) as usize);
             let count =
-                self.layers.read(lower_of(&source)?, from_offset + done, &mut buf[..want])?;
+                self.layers.read(lower_of(source)?, from_offset + done, &mut buf[..want])?;
             if count == 0 {
                 break;
             }

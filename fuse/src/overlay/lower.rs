@@ -67,8 +67,15 @@ pub(crate) type Listing = Arc<[Arc<LowerNode>]>;
 
 /// All layers.
 pub(crate) struct Layers {
-    layers: Vec<(Vec<Box<[u8]>>, Arc<dyn Layer>)>,
+    /// The uppermost first: that is the order in which they are asked.
+    layers: Vec<Placed>,
     listings: Mutex<VecDeque<(u64, Listing)>>,
+}
+
+/// A layer and the names that lead to its root.
+struct Placed {
+    at: Vec<Box<[u8]>>,
+    layer: Arc<dyn Layer>,
 }
 
 /// A child under construction: the topmost thing found, and what lies under it.
@@ -132,7 +139,6 @@ impl Layers {
     pub fn new(attached: Vec<Attached>) -> Result<Layers, PathBuf> {
         use std::os::unix::ffi::OsStrExt;
         let mut layers = Vec::new();
-        // The uppermost first from here on: that is the order in which they are asked.
         for Attached { at, layer } in attached.into_iter().rev() {
             let mut names: Vec<Box<[u8]>> = Vec::new();
             for component in at.components() {
@@ -144,7 +150,7 @@ impl Layers {
                     _ => return Err(at),
                 }
             }
-            layers.push((names, layer));
+            layers.push(Placed { at: names, layer });
         }
         Ok(Layers { layers, listings: Mutex::new(VecDeque::new()) })
     }
@@ -152,8 +158,8 @@ impl Layers {
     /// The root of the merged tree.
     pub fn root(&self) -> Arc<LowerNode> {
         let mut merge = Merge::new(Kind::Directory, 0, None);
-        for (index, (at, _)) in self.layers.iter().enumerate() {
-            self.enter(&mut merge, index, at, 0);
+        for index in 0..self.layers.len() {
+            self.enter(&mut merge, index, 0);
         }
         let (mode, size, mtime) = merge.attributes.unwrap_or((0o755, 0, 0));
         let body = Body::Directory(merge.parts);
@@ -161,8 +167,9 @@ impl Layers {
     }
 
     /// Adds what the layer `index` has `depth` names down its own prefix.
-    fn enter(&self, merge: &mut Merge, index: usize, at: &[Box<[u8]>], depth: usize) {
-        let root = self.layers[index].1.root();
+    fn enter(&self, merge: &mut Merge, index: usize, depth: usize) {
+        let Placed { at, layer } = &self.layers[index];
+        let root = layer.root();
         if depth == at.len() {
             merge.add(index, &root);
         } else if !merge.closed && merge.kind == Kind::Directory {
@@ -192,7 +199,9 @@ impl Layers {
                     if merge.as_ref().is_some_and(|merge| merge.closed) {
                         break;
                     }
-                    if let Some(node) = self.layers[*index].1.lookup(key, name).map_err(errno)? {
+                    if let Some(node) =
+                        self.layers[*index].layer.lookup(key, name).map_err(errno)?
+                    {
                         Merge::begin(&mut merge, *index, &node).add(*index, &node);
                     }
                 }
@@ -204,10 +213,10 @@ impl Layers {
 
     /// Goes one name down the prefix of the layer `index`, if `name` is the next one.
     fn step(&self, merge: &mut Option<Merge>, index: usize, depth: usize, name: &[u8]) {
-        let (at, layer) = &self.layers[index];
+        let Placed { at, layer } = &self.layers[index];
         if *at[depth] == *name {
             let merge = Merge::begin(merge, index, &layer.root());
-            self.enter(merge, index, at, depth + 1);
+            self.enter(merge, index, depth + 1);
         }
     }
 
@@ -221,13 +230,13 @@ impl Layers {
         for part in parts {
             match part {
                 Part::Inside(index, key) => {
-                    for entry in self.layers[*index].1.list(key).map_err(errno)? {
+                    for entry in self.layers[*index].layer.list(key).map_err(errno)? {
                         let merge = merged.entry(entry.name).or_default();
                         Merge::begin(merge, *index, &entry.node).add(*index, &entry.node);
                     }
                 }
                 Part::Above(index, depth) => {
-                    let name = self.layers[*index].0[*depth].clone();
+                    let name = self.layers[*index].at[*depth].clone();
                     let merge = merged.entry(name.clone()).or_default();
                     self.step(merge, *index, *depth, &name);
                 }
@@ -278,7 +287,7 @@ impl Layers {
         let (Body::File(index, key) | Body::Symlink(index, key)) = &node.body else {
             return Err(Errno::EISDIR);
         };
-        let layer = &self.layers[*index].1;
+        let layer = &self.layers[*index].layer;
         let mut done = 0;
         while done < buf.len() {
             match layer.read(key, offset + done as u64, &mut buf[done..]).map_err(errno)? {

@@ -130,12 +130,12 @@ impl Overlay {
     /// Gives `ino` one more name.
     pub fn link(&self, ino: u64, parent: u64, name: &[u8]) -> Result<Attr, Errno> {
         let inode = self.inode(ino)?;
-        if inode.kind == FileKind::Directory {
-            return Err(Errno::EPERM);
-        }
         let dir = self.directory(parent)?;
         let mut writer = self.delta.begin();
         let At { target: None, over } = self.at(&dir, name)? else { return Err(Errno::EEXIST) };
+        if inode.kind == FileKind::Directory {
+            return Err(Errno::EPERM);
+        }
         let links = {
             let index = writer.read();
             match index.slot(ino) {

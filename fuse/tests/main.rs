@@ -1,0 +1,7 @@
+//! Tests of the crate from outside: the overlay against a model, crashes, real mounts.
+
+mod crash;
+mod lazy;
+mod model;
+mod mounted;
+mod support;
