@@ -1,11 +1,12 @@
 //! Detection over small repositories that are written here.
 
-use std::cell::Cell;
+mod bounds;
+
 use std::collections::BTreeMap;
 
 use zagi::context::Platform;
 use zagi::environment::detect::{Detected, detect};
-use zagi::environment::files::{Directory, FileEntry, Files};
+use zagi::environment::files::Files;
 
 /// 2025-06-15.
 const DATE: i64 = 1_750_000_000;
@@ -591,97 +592,4 @@ fn what_is_written_reads_back() {
     "#);
     let again = detected(&files(&[(".zagi/env.toml", &found.env_toml())]));
     assert_eq!(again.spec, found.spec);
-}
-
-/// Counts what is looked at.
-struct Counted<'f> {
-    inner: &'f dyn Files,
-    looks: Cell<u32>,
-}
-
-impl Files for Counted<'_> {
-    fn read(&self, path: &str) -> Option<Vec<u8>> {
-        self.looks.set(self.looks.get() + 1);
-        self.inner.read(path)
-    }
-    fn list(&self, dir: &str) -> Vec<FileEntry> {
-        self.looks.set(self.looks.get() + 1);
-        self.inner.list(dir)
-    }
-    fn exists(&self, path: &str) -> bool {
-        self.looks.set(self.looks.get() + 1);
-        self.inner.exists(path)
-    }
-}
-
-#[test]
-fn the_cost_does_not_grow_with_the_repository() {
-    let looks = |directories: usize, each: usize| {
-        let mut all = files(&[
-            ("pyproject.toml", "[project]\nname = \"x\"\n"),
-            ("package.json", r#"{"workspaces": ["packages/**"]}"#),
-            ("Cargo.toml", "[workspace]\nmembers = [\"crates/*\"]\n"),
-            ("go.mod", "module x\n"),
-        ]);
-        for directory in 0..directories {
-            for file in 0..each {
-                for root in ["src", "tests", "packages", "crates"] {
-                    all.insert(format!("{root}/d{directory}/f{file}/test_{file}.py"), Vec::new());
-                }
-            }
-        }
-        let counted = Counted { inner: &all, looks: Cell::new(0) };
-        detected(&counted);
-        counted.looks.get()
-    };
-    let (small, large) = (looks(30, 20), looks(30, 800));
-    assert!(large <= small + 700, "{small} looks at 2,400 files and {large} at 96,000");
-    assert!(looks(2000, 1) < 2500, "a workspace of thousands is cut");
-}
-
-#[test]
-fn hostile_files_are_notes() {
-    let deep_json = format!("{{\"engines\": {}", "[".repeat(200_000));
-    let deep_toml = format!("a = {}", "[".repeat(200_000));
-    let large = " ".repeat(5 << 20);
-    let mut all = files(&[
-        ("package.json", &deep_json),
-        ("pyproject.toml", &deep_toml),
-        ("Cargo.toml", &large),
-        ("setup.py", "extras_require={\"é\\"),
-        ("tox.ini", "[testenv]\ndeps = {[testenv]deps}\n"),
-        ("noxfile.py", "@nox.session\ndef tests(s):\n    session.install((((("),
-        ("requirements.txt", "-r requirements.txt\n-r ../../etc/passwd\n"),
-        (".nvmrc", "lts/../../x"),
-    ]);
-    all.insert(".tool-versions".into(), b"nodejs \xff\xfe\nzig \xc3(\n".to_vec());
-    all.insert("go.mod".into(), b"go \xff1.2\n".to_vec());
-    let found = detected(&all);
-    let notes: Vec<&str> = found.notes.iter().map(|note| note.text.as_str()).collect();
-    insta::assert_snapshot!(notes.join("\n"), @"
-    `.tool-versions` is not UTF-8; what cannot be read is left out
-    `nodejs ��` does not say which versions of node will do
-    `zig �(` does not say which versions of zig will do
-    `pyproject.toml` is not valid TOML and was not used
-    `lts/../../x` does not say which versions of node will do
-    `package.json` is not valid JSON and was not used
-    `Cargo.toml` is larger than 4 MB and was not read
-    `go.mod` is not UTF-8; what cannot be read is left out
-    `go �1.2` does not say which versions of go will do
-    ");
-    for tool in &found.tools {
-        assert!(tool.evidence.iter().all(|e| e.text.len() < 700), "{tool:?}");
-    }
-}
-
-#[test]
-fn a_directory_on_disk() {
-    let root = tempfile::tempdir().expect("a temporary directory");
-    std::fs::write(root.path().join("package.json"), "{}").expect("written");
-    std::fs::create_dir(root.path().join("Cargo.toml")).expect("made");
-    std::os::unix::fs::symlink("/etc/passwd", root.path().join(".nvmrc")).expect("linked");
-    let found = detected(&Directory::new(root.path()));
-    let names: Vec<&str> = found.tools.iter().map(|tool| tool.tool.as_str()).collect();
-    assert_eq!(names, ["node", "npm"]);
-    assert!(found.notes.is_empty(), "{:?}", found.notes);
 }

@@ -139,6 +139,8 @@ fn scan(text: &str) -> Option<Version> {
                 let number = pieces.next_if(|p| matches!(p, Part::Number(_)));
                 post = Some(if let Some(Part::Number(n)) = number { n } else { 0 });
             }
+            // A wildcard, as in `1.x`, is no version.
+            Part::Word(word) if word == "x" => return None,
             piece => pre.push(piece),
         }
     }
@@ -279,7 +281,7 @@ mod tests {
             "1.0-beta.11",
             "1.0rc1.dev2",
             "1.0rc1",
-            "1.0rc1.x",
+            "1.0rc1.y",
             "1.0",
             "1.0.1",
             "1.2",
@@ -307,7 +309,8 @@ mod tests {
 
     #[test]
     fn what_is_no_version_is_refused() {
-        for text in ["", "v", "x", "lts/*", ".1", "1 2", "1.99999999999999999999999", "1/2", "é1"]
+        for text in
+            ["", "v", "x", "lts/*", ".1", "1 2", "1.99999999999999999999999", "1/2", "é1", "1.x"]
         {
             assert!(Version::parse(text).is_err(), "{text}");
         }

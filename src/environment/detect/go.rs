@@ -39,7 +39,9 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     if name == "go.work" {
         let modules = modules(survey, place, &text);
         let named = modules.iter().map(|dir| format!("./{}/...", dir.trim_start_matches("./")));
-        packages = named.map(|p| p.replace("/./", "/")).collect::<Vec<_>>().join(" ");
+        if !modules.is_empty() {
+            packages = named.map(|p| p.replace("/./", "/")).collect::<Vec<_>>().join(" ");
+        }
         for dir in &modules {
             let Some(dir) = resolve(&place.root, dir) else { continue };
             for name in ["go.mod", "go.sum"] {

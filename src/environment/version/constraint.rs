@@ -298,11 +298,7 @@ fn read_alternative(
         let operator = rest.bytes().take_while(|b| b"<>=!~^".contains(b)).count();
         let (operator, after) = rest.split_at(operator);
         let after = after.trim_start();
-        // `!` is an operator's beginning only before `=`: `1!2.0` has an epoch.
-        let end = after
-            .char_indices()
-            .find(|(i, c)| separator(*c) || "<>=~^".contains(*c) || after[*i..].starts_with("!="))
-            .map_or(after.len(), |(i, _)| i);
+        let end = after.find(|c| separator(c) || "<>=!~^".contains(c)).unwrap_or(after.len());
         let (version, after) = after.split_at(end);
         all = all.intersect(&comparator(whole, operator, version, dialect)?);
         rest = after.trim_start_matches(separator);
@@ -325,7 +321,9 @@ fn comparator(
         Some(stripped) => (stripped, true),
         None => (version, false),
     };
-    let version = Version::parse(version).map_err(|_| ConstraintError::Version {
+    // No tool has an epoch; that it has none keeps prefixes plain.
+    let read = Version::parse(version).ok().filter(|version| version.epoch == 0);
+    let version = read.ok_or_else(|| ConstraintError::Version {
         text: shortened(whole),
         part: shortened(version),
     })?;
@@ -398,13 +396,22 @@ fn range_prefix(low: &Version, high: &Bound) -> Option<usize> {
     fits.then_some(count)
 }
 
+/// As a bound. Debian's `~` would read back as an operator, and means the same as `-`.
+struct Plain<'a>(&'a Version);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_string().replace('~', "-"))
+    }
+}
+
 /// With three components, so that it reads back as that version alone.
 struct Full<'a>(&'a Version);
 
 impl fmt::Display for Full<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_full() {
-            return write!(f, "{}", self.0);
+            return write!(f, "{}", Plain(self.0));
         }
         write!(f, "{}.{}.{}", self.0.number(0), self.0.number(1), self.0.number(2))
     }
@@ -424,7 +431,7 @@ impl fmt::Display for Range {
             }
         }
         match &self.low {
-            Some(Bound { version, inclusive: true }) => write!(f, ">={version}")?,
+            Some(Bound { version, inclusive: true }) => write!(f, ">={}", Plain(version))?,
             Some(Bound { version, inclusive: false }) => write!(f, ">{}", Full(version))?,
             None => {}
         }
@@ -433,7 +440,7 @@ impl fmt::Display for Range {
         }
         match &self.high {
             Some(Bound { version, inclusive: true }) => write!(f, "<={}", Full(version)),
-            Some(Bound { version, inclusive: false }) => write!(f, "<{version}"),
+            Some(Bound { version, inclusive: false }) => write!(f, "<{}", Plain(version)),
             None if self.low.is_none() => f.write_str("*"),
             None => Ok(()),
         }

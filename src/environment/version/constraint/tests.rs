@@ -117,8 +117,84 @@ fn intersections() {
 
 #[test]
 fn what_is_no_constraint_is_refused() {
-    for text in ["lts", ">=", "1 2 three", ">>1", "==", "https://example.org"] {
+    for text in ["lts", ">=", "1 2 three", ">>1", "==", "https://example.org", "1!2.0"] {
         assert!(Constraint::parse(text).is_err(), "{text}");
     }
     assert!(Constraint::parse(&"1 ".repeat(4000)).is_err());
+}
+
+/// Replayable: `ZAGI_TEST_SEED=n` runs the same again.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Random {
+        let seed = std::env::var("ZAGI_TEST_SEED").ok().and_then(|s| s.parse().ok());
+        let seed: u64 = seed.unwrap_or_else(|| std::process::id().into());
+        eprintln!("ZAGI_TEST_SEED={seed}");
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+
+    fn version(&mut self) -> String {
+        let numbers: Vec<String> = (0..=self.below(3)).map(|_| self.below(4).to_string()).collect();
+        let tail = ["", "", "", "rc1", "-beta.2", ".post1"][self.below(6) as usize];
+        let full = numbers.len() == 3;
+        format!("{}{}", numbers.join("."), if full { tail } else { "" })
+    }
+
+    fn constraint(&mut self) -> String {
+        let mut text = String::new();
+        for i in 0..=self.below(3) {
+            let operators = ["", "=", ">=", "<=", "<", ">", "!=", "^", "~", "~="];
+            let operator = operators[self.below(10) as usize];
+            let joint = if i == 0 { "" } else { [" ", " || ", ","][self.below(3) as usize] };
+            text.push_str(&format!("{joint}{operator}{}", self.version()));
+        }
+        text
+    }
+}
+
+#[test]
+fn sets_obey_the_laws_of_sets() {
+    let mut random = Random::new();
+    for _ in 0..3000 {
+        let (a, b) = (random.constraint(), random.constraint());
+        let (x, y) = (c(&a), c(&b));
+        assert_eq!(c(&x.to_string()), x, "{a} reads back from {x}");
+        assert_eq!(x.intersect(&y), y.intersect(&x), "{a} and {b}");
+        assert_eq!(x.union(&y), y.union(&x), "{a} or {b}");
+        assert_eq!(x.intersect(&x.union(&y)), x, "{a} within {a} or {b}");
+        assert_eq!(x.intersect(&Constraint::any()), x, "{a}");
+        for _ in 0..20 {
+            let version = v(&random.version());
+            if version.is_prerelease() {
+                continue;
+            }
+            let (in_x, in_y) = (x.matches(&version), y.matches(&version));
+            assert_eq!(x.intersect(&y).matches(&version), in_x && in_y, "{version}: {a} and {b}");
+            assert_eq!(x.union(&y).matches(&version), in_x || in_y, "{version}: {a} or {b}");
+        }
+    }
+}
+
+#[test]
+fn noise_is_refused_or_read() {
+    let mut random = Random::new();
+    let letters: Vec<char> = "0123456789.<>=!~^|, *xv-+rcé!".chars().collect();
+    for _ in 0..20_000 {
+        let length = random.below(24);
+        let text: String =
+            (0..length).map(|_| letters[random.below(letters.len() as u64) as usize]).collect();
+        for read in [Constraint::parse(&text), Constraint::from_pep440(&text)] {
+            if let Ok(constraint) = read {
+                assert_eq!(c(&constraint.to_string()), constraint, "{text:?}");
+            }
+        }
+    }
 }
