@@ -140,12 +140,13 @@ impl Home {
 impl Scratch {
     fn new(tmp: &Path) -> Scratch {
         Self::sweep(tmp);
-        let nonce = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |d| d.subsec_nanos());
-        let dir = tmp.join(format!("{}.{nonce:x}", std::process::id()));
-        let lock = std::fs::create_dir_all(&dir)
-            .and_then(|()| File::create(dir.join("lock")))
+        let _ = std::fs::create_dir_all(tmp); // whoever needs it reports what is wrong
+        let name = format!("{}.", std::process::id());
+        let dir = match tempfile::Builder::new().prefix(&name).tempdir_in(tmp) {
+            Ok(dir) => dir.keep(),
+            Err(_) => tmp.join(name),
+        };
+        let lock = File::create(dir.join("lock"))
             .ok()
             .and_then(|f| Flock::lock(f, FlockArg::LockExclusiveNonblock).ok());
         Scratch { dir, _lock: lock }

@@ -27,7 +27,7 @@ impl DotGit {
     ///
     /// HEAD is the branch that was asked for, a new branch `main` where that was a package,
     /// or the commit itself.
-    pub fn of(source: &Resolved, exclude: &[&str]) -> DotGit {
+    pub fn of(source: &Resolved, exclude: &[String]) -> DotGit {
         let directories = ["objects", "objects/info", "objects/pack", "refs", "refs/heads"];
         let more = ["refs/tags", "info", "hooks"];
         let directories = directories.into_iter().chain(more).map(ToOwned::to_owned).collect();
@@ -99,11 +99,17 @@ impl Resolved {
     }
 }
 
-/// Writes the files of `source` at `dest`, which is made, with a `.git` of its own.
-pub fn checkout(ctx: &Context, source: &Resolved, dest: &Path) -> Result<(), SourceError> {
+/// Writes the files of `source` at `dest`, which is made, with a `.git` of its own that does
+/// not see what matches `exclude`.
+pub fn checkout(
+    ctx: &Context,
+    source: &Resolved,
+    exclude: &[String],
+    dest: &Path,
+) -> Result<(), SourceError> {
     let git = Git::find(ctx)?;
     let inside = dest.join(".git");
-    let dot_git = DotGit::of(source, &[]);
+    let dot_git = DotGit::of(source, exclude);
     fs::create_dir_all(&inside).map_err(SourceError::io(&inside))?;
     for directory in &dot_git.directories {
         let path = inside.join(directory);

@@ -1,1 +1,39 @@
-//! A directory that runs: layers, delta and environment, mounted or materialised; the daemon that holds the mounts.
+//! A directory that runs: layers, delta and environment, mounted or materialised; the
+//! daemon that holds the mounts.
+//!
+//! | file | what |
+//! |---|---|
+//! | `create` | REPO and DIR → a workspace, or the one that is there resumed |
+//! | `prepare` | the road up to the mount, and the cache of plans |
+//! | `description` | what a workspace is, on disk |
+//! | `gitdir` | its own `.git` |
+//! | `layers`, `git_layer`, `store_layer`, `index_layer` | what the overlay is made of |
+//! | `materialise` | the same directory of real files |
+//! | `differ` | what was changed: `status`, and what `discard` would lose |
+//! | `manage` | list, find, unmount, discard, init |
+//! | `daemon` | who holds the mounts |
+//! | `doctor` | what this machine offers |
+//! | `mounts` | what the kernel says is mounted |
+
+mod create;
+pub mod daemon;
+pub mod description;
+mod differ;
+pub mod doctor;
+mod error;
+mod git_layer;
+mod gitdir;
+mod index_layer;
+mod layers;
+mod manage;
+mod materialise;
+mod mounts;
+mod prepare;
+mod store_layer;
+
+pub use create::{Ready, Request, mount};
+pub use description::{Description, Presentation};
+pub use differ::{Loss, Status, loss, status};
+pub use error::WorkspaceError;
+pub use manage::{Listed, around, discard, init, list, unmount};
+pub use prepare::{Plan, detected, plan};

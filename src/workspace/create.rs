@@ -1,0 +1,280 @@
+//! A workspace comes to be, or comes back.
+//!
+//! Nothing shows before it is whole: the description and the delta are made in the scratch
+//! directory and renamed into place, DIR is made last, and a mount that fails takes both
+//! away again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::daemon::client;
+use super::description::{
+    self, DependencyRecord, Description, Presentation, RunRecord, SourceRecord, VERSION,
+};
+use super::prepare::{self, Prepared};
+use super::error::{WorkspaceError, at};
+use super::{gitdir, materialise, mounts};
+use crate::context::Context;
+use crate::source::Address;
+use crate::store::Store;
+
+/// What `zagi mount` was asked.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// REPO.
+    pub repository: String,
+    /// DIR, absolute; by default the repository's name below `cwd`.
+    pub directory: Option<PathBuf>,
+    /// Where relative repositories are looked for.
+    pub cwd: PathBuf,
+    /// Real files, although FUSE may be there.
+    pub materialise: bool,
+    /// Whether to install dependencies.
+    pub dependencies: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// The workspace.
+    pub description: Description,
+    /// It was there before and was mounted again.
+    pub resumed: bool,
+}
+
+/// Makes a workspace of a repository, or resumes the one that is at DIR.
+pub fn mount(ctx: &Context, request: &Request) -> Result<Ready, WorkspaceError> {
+    if let Some(description) = existing(ctx, request)? {
+        return resume(ctx, description);
+    }
+    let address =
+        Address::parse(&request.repository, &ctx.config.default_host, &request.cwd)?;
+    if let Some(dir) = &request.directory {
+        check_empty(dir)?; // before anything that takes long
+    }
+    let presented = presentation(ctx, request)?;
+    let store = Store::open(&ctx.home.store())?;
+    let prepared = prepare::prepare(ctx, &store, &address, request.dependencies)?;
+    let dir = match &request.directory {
+        Some(dir) => dir.clone(),
+        None => request.cwd.join(&prepared.plan.resolved.name),
+    };
+    if request.directory.is_none() {
+        if let Some(description) = Description::at(&ctx.home, &dir)? {
+            return Err(WorkspaceError::Taken { path: dir, by: description.source.repository });
+        }
+        check_empty(&dir)?;
+    }
+    let description = describe(ctx, &prepared, &dir, presented)?;
+    present(ctx, &store, &description, &prepared)?;
+    Ok(Ready { description, resumed: false })
+}
+
+/// The workspace that stands at DIR already: named as DIR for the same repository, or as
+/// REPO with nothing else said.
+fn existing(ctx: &Context, request: &Request) -> Result<Option<Description>, WorkspaceError> {
+    match &request.directory {
+        Some(dir) => match Description::at(&ctx.home, dir)? {
+            Some(found) if speaks_of(ctx, &found, request) => Ok(Some(found)),
+            Some(found) => Err(WorkspaceError::Taken {
+                path: dir.clone(),
+                by: found.source.repository,
+            }),
+            None => Ok(None),
+        },
+        None => {
+            let dir = request.cwd.join(&request.repository);
+            Ok(Description::at(&ctx.home, dir.components().as_path())?)
+        }
+    }
+}
+
+fn speaks_of(ctx: &Context, found: &Description, request: &Request) -> bool {
+    Address::parse(&request.repository, &ctx.config.default_host, &request.cwd).is_ok_and(|a| {
+        // Said as before, or as before without its revision.
+        let asked = a.to_string();
+        let revision = found.source.revision.as_deref().map_or(String::new(), |r| format!("@{r}"));
+        asked == found.source.repository || format!("{asked}{revision}") == found.source.repository
+    })
+}
+
+fn resume(ctx: &Context, description: Description) -> Result<Ready, WorkspaceError> {
+    let dir = &description.path;
+    if description.presented == Presentation::Materialised {
+        return match dir.is_dir() {
+            true => Err(WorkspaceError::AlreadyThere(dir.clone())),
+            false => Err(WorkspaceError::Gone(dir.clone())),
+        };
+    }
+    if mounts::is_ours(dir).map_err(at(dir))? && client::status(ctx)?.is_some_and(|s| holds(&s, &description)) {
+        return Err(WorkspaceError::AlreadyThere(dir.clone()));
+    }
+    prepare::step(
+        ctx,
+        "mounted",
+        || -> Result<_, WorkspaceError> {
+            make_directory(dir)?;
+            Ok(client::mount(ctx, &description.id)?)
+        },
+        |()| ("fuse".into(), "resumed".into()),
+    )?;
+    Ok(Ready { description, resumed: true })
+}
+
+fn holds(status: &super::daemon::Status, description: &Description) -> bool {
+    status.mounts.iter().any(|m| m.id == description.id)
+}
+
+/// The best way that this machine allows, said aloud where it is not the usual one.
+fn presentation(ctx: &Context, request: &Request) -> Result<Presentation, WorkspaceError> {
+    if request.materialise {
+        return Ok(Presentation::Materialised);
+    }
+    match mounts::fuse_lack(ctx) {
+        None => Ok(Presentation::Fuse),
+        Some(lack) => {
+            ctx.events.emit(crate::event::Event::Warning(format!(
+                "no FUSE here ({lack}): making real files instead; `zagi doctor` says what to do"
+            )));
+            Ok(Presentation::Materialised)
+        }
+    }
+}
+
+/// DIR may be missing, or an empty directory.
+fn check_empty(dir: &Path) -> Result<(), WorkspaceError> {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(WorkspaceError::NotEmpty(dir.to_owned())),
+        },
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(at(dir)(e)),
+    }
+}
+
+/// Makes DIR; `true` if it was not there.
+fn make_directory(dir: &Path) -> Result<bool, WorkspaceError> {
+    let missing = !dir.exists();
+    std::fs::create_dir_all(dir).map_err(at(dir))?;
+    Ok(missing)
+}
+
+/// Puts the description under the home, with everything that the mount will read.
+fn describe(
+    ctx: &Context,
+    prepared: &Prepared,
+    dir: &Path,
+    presented: Presentation,
+) -> Result<Description, WorkspaceError> {
+    let (id, scratch) = reserve(ctx, dir)?;
+    let resolved = &prepared.plan.resolved;
+    let detected = &prepared.plan.detected;
+    let description = Description {
+        version: VERSION,
+        id,
+        name: dir.file_name().map_or_else(|| resolved.name.clone(), |n| n.to_string_lossy().into()),
+        path: dir.to_owned(),
+        created: ctx.now,
+        presented,
+        environment: prepared.realised.as_ref().map_or_else(String::new, |r| r.key.clone()),
+        environment_inputs: environment_inputs(detected),
+        source: SourceRecord {
+            repository: resolved.spec.clone(),
+            revision: resolved.revision.clone(),
+            commit: resolved.commit.clone(),
+            tree: resolved.tree.clone(),
+            date: resolved.date,
+            clone: resolved.repo.strip_prefix(ctx.home.root()).unwrap_or(&resolved.repo).into(),
+        },
+        run: RunRecord {
+            test: detected.run.test.clone(),
+            build: detected.run.build.clone(),
+            start: detected.run.start.clone(),
+        },
+        dependencies: prepared.dependencies.iter().map(record).collect(),
+    };
+    description.write(&scratch)?;
+    let comments = prepare::comments(detected);
+    write(&scratch.join("env.toml"), detected.spec.render(&comments).as_bytes())?;
+    write(&scratch.join("env.lock"), prepared.plan.lock.render().as_bytes())?;
+    if presented == Presentation::Fuse {
+        gitdir::write(ctx, resolved, &description, &scratch)?;
+    }
+    let place = description::directory(&ctx.home, &description.id);
+    std::fs::rename(&scratch, &place).map_err(at(&place))?;
+    description.link(&ctx.home)?;
+    Ok(description)
+}
+
+fn record((plan, provided): &(crate::dependencies::Plan, crate::dependencies::Provided)) -> DependencyRecord {
+    DependencyRecord {
+        key: provided.key.clone(),
+        manager: provided.manager.clone(),
+        tree: provided.tree.to_string(),
+        directories: plan.directories.clone(),
+        inputs: plan.project.manifests.clone(),
+    }
+}
+
+/// A new id, and a scratch directory to become `workspaces/<id>`.
+fn reserve(ctx: &Context, dir: &Path) -> Result<(String, PathBuf), WorkspaceError> {
+    let mut attempt = 0;
+    loop {
+        let id = description::new_id(ctx, dir, attempt);
+        let scratch = ctx.home.tmp().join(&id);
+        if !description::directory(&ctx.home, &id).exists() {
+            std::fs::create_dir(&scratch).map_err(at(&scratch))?;
+            return Ok((id, scratch));
+        }
+        attempt += 1;
+    }
+}
+
+fn environment_inputs(detected: &crate::environment::detect::Detected) -> Vec<String> {
+    let files = detected.tools.iter().flat_map(|tool| &tool.evidence).map(|e| e.file.clone());
+    let files: std::collections::BTreeSet<String> = files.collect();
+    files.into_iter().collect()
+}
+
+fn write(path: &Path, data: &[u8]) -> Result<(), WorkspaceError> {
+    std::fs::write(path, data).map_err(at(path))
+}
+
+/// Shows it at DIR. What cannot be shown does not stay.
+fn present(
+    ctx: &Context,
+    store: &Store,
+    description: &Description,
+    prepared: &Prepared,
+) -> Result<Duration, WorkspaceError> {
+    let begun = std::time::Instant::now();
+    let dir = &description.path;
+    let mut made = false;
+    let shown = prepare::step(
+        ctx,
+        "mounted",
+        || -> Result<String, WorkspaceError> {
+            match description.presented {
+                Presentation::Fuse => {
+                    made = make_directory(dir)?;
+                    client::mount(ctx, &description.id)?;
+                    Ok(String::new())
+                }
+                Presentation::Materialised => {
+                    Ok(materialise::materialise(ctx, store, description, prepared)?)
+                }
+            }
+        },
+        |note| (description.presented.to_string(), note.clone()),
+    );
+    if let Err(e) = shown {
+        if made {
+            let _ = std::fs::remove_dir(dir);
+        }
+        description.unlink(&ctx.home);
+        let _ = std::fs::remove_dir_all(description::directory(&ctx.home, &description.id));
+        return Err(e);
+    }
+    Ok(begun.elapsed())
+}

@@ -1,0 +1,129 @@
+//! The commands' side of the daemon: connect, start it where it is not, ask.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Ask, Change, DaemonError, Request, Response, Status, log, socket};
+use crate::context::Context;
+
+/// How long a daemon that was just started may take until it listens. It remounts what a
+/// predecessor held before it does.
+const START: Duration = Duration::from_secs(20);
+
+/// Asks a running daemon; `None` where none runs.
+pub fn ask_running(ctx: &Context, ask: Ask) -> Result<Option<Response>, DaemonError> {
+    match UnixStream::connect(socket(ctx).1) {
+        Ok(stream) => converse(stream, ask).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Asks the daemon, starting it where none runs.
+pub fn ask(ctx: &Context, ask: Ask) -> Result<Response, DaemonError> {
+    let (_, path) = socket(ctx);
+    if let Ok(stream) = UnixStream::connect(&path) {
+        return converse(stream, ask);
+    }
+    start(ctx)?;
+    let begun = Instant::now();
+    loop {
+        match UnixStream::connect(&path) {
+            Ok(stream) => return converse(stream, ask),
+            Err(_) if begun.elapsed() < START => std::thread::sleep(Duration::from_millis(2)),
+            Err(_) => return Err(DaemonError::Silent { socket: path, log: log(ctx) }),
+        }
+    }
+}
+
+/// Mounts the workspace `id`.
+pub fn mount(ctx: &Context, id: &str) -> Result<(), DaemonError> {
+    done(ask(ctx, Ask::Mount { id: id.to_owned() })?)
+}
+
+/// Unmounts the workspace `id`; nothing is to be done where no daemon runs.
+pub fn unmount(ctx: &Context, id: &str, force: bool) -> Result<(), DaemonError> {
+    done(ask(ctx, Ask::Unmount { id: id.to_owned(), force })?)
+}
+
+/// What changed in the mounted workspace `id`.
+pub fn changes(ctx: &Context, id: &str) -> Result<Vec<Change>, DaemonError> {
+    match ask(ctx, Ask::Changes { id: id.to_owned() })? {
+        Response::Changes(changes) => Ok(changes),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// How the daemon is; `None` where none runs.
+pub fn status(ctx: &Context) -> Result<Option<Status>, DaemonError> {
+    match ask_running(ctx, Ask::Status)? {
+        None => Ok(None),
+        Some(Response::Status(status)) => Ok(Some(status)),
+        Some(other) => Err(unexpected(other)),
+    }
+}
+
+/// Ends the daemon; `false` where none ran.
+pub fn stop(ctx: &Context, force: bool) -> Result<bool, DaemonError> {
+    match ask_running(ctx, Ask::Stop { force })? {
+        None => Ok(false),
+        Some(answer) => done(answer).map(|()| true),
+    }
+}
+
+fn done(answer: Response) -> Result<(), DaemonError> {
+    match answer {
+        Response::Done => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn unexpected(answer: Response) -> DaemonError {
+    match answer {
+        Response::Busy { path } => DaemonError::Busy { path },
+        Response::Failed { message } => DaemonError::Failed(message),
+        other => DaemonError::Answer(format!("{other:?}")),
+    }
+}
+
+fn converse(mut stream: UnixStream, ask: Ask) -> Result<Response, DaemonError> {
+    let request = Request { program: env!("CARGO_PKG_VERSION").into(), ask };
+    let mut line = serde_json::to_vec(&request).expect("a request is plain data");
+    line.push(b'\n');
+    stream.write_all(&line).map_err(DaemonError::Broken)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).map_err(DaemonError::Broken)?;
+    if answer.is_empty() {
+        return Err(DaemonError::Broken(io::ErrorKind::UnexpectedEof.into()));
+    }
+    serde_json::from_str(&answer).map_err(|_| DaemonError::Answer(answer.trim_end().to_owned()))
+}
+
+/// Starts a supervisor, detached from this terminal. Two started at once are harmless: the
+/// second finds the lock taken and ends.
+fn start(ctx: &Context) -> Result<(), DaemonError> {
+    let (dir, _) = socket(ctx);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(DaemonError::Start)?;
+    let meta = std::fs::symlink_metadata(&dir).map_err(DaemonError::Start)?;
+    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
+        // Somebody else's directory under /tmp: whoever owns it could answer for us.
+        return Err(DaemonError::Start(io::ErrorKind::PermissionDenied.into()));
+    }
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(log(ctx))
+        .map_err(DaemonError::Start)?;
+    Command::new(&ctx.program)
+        .arg("__supervise")
+        .arg(ctx.home.root())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .map_err(DaemonError::Start)?;
+    Ok(())
+}

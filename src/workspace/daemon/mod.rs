@@ -1,0 +1,202 @@
+//! The daemon: one a home, started on demand, holding all mounts.
+//!
+//! Two processes of the same program. The **supervisor** owns the lock, the listening
+//! socket and a duplicate of every `/dev/fuse` descriptor; it does nothing else, so it has
+//! nothing to die of. The **worker** accepts the connections, makes the mounts and answers
+//! the kernel. When the worker dies the supervisor starts another on the same socket.
+//! `fuser` cannot take up a session it did not begin, so the new worker mounts every
+//! workspace again; the old descriptors are let go only then, so that no reader is told
+//! «not connected» before there is something to come back to.
+//!
+//! # Protocol
+//!
+//! One connection a request, one line of JSON each way ([`Request`], [`Response`]), on a
+//! stream socket in a directory that only its user can enter. A request says which version of
+//! the program asks; another version is answered with an error, never guessed at.
+
+pub mod client;
+pub mod supervisor;
+pub mod worker;
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use zagi_fuse::delta;
+
+use crate::context::Context;
+
+/// What a client sends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Request {
+    /// The program's version, so that a daemon of yesterday is noticed.
+    pub program: String,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// Mount the workspace with this id where its description says.
+    Mount {
+        /// The workspace.
+        id: String,
+    },
+    /// Unmount it; the delta is synced and stays.
+    Unmount {
+        /// The workspace.
+        id: String,
+        /// Detach it although it is in use.
+        force: bool,
+    },
+    /// What changed in a mounted workspace.
+    Changes {
+        /// The workspace.
+        id: String,
+    },
+    /// How the daemon is.
+    Status,
+    /// Unmount everything and end.
+    Stop {
+        /// Detach also what is in use.
+        force: bool,
+    },
+}
+
+/// What comes back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// It is done.
+    Done,
+    /// The workspace is in use and was left mounted.
+    Busy {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Answer to [`Ask::Changes`].
+    Changes(Vec<Change>),
+    /// Answer to [`Ask::Status`].
+    Status(Status),
+    /// It failed, and why; the daemon's own words.
+    Failed {
+        /// The whole chain of causes, in one line.
+        message: String,
+    },
+}
+
+/// One path that differs from the layers below.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Relative to the workspace; not always UTF-8, then with the replacement character.
+    pub path: String,
+    /// What happened to it.
+    pub kind: ChangeKind,
+    /// Bytes that would be lost with it.
+    pub bytes: u64,
+}
+
+/// The ways a path can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangeKind {
+    /// It is not below.
+    Created,
+    /// Content, kind, mode or attributes differ.
+    Modified,
+    /// It is below and not here.
+    Deleted,
+}
+
+impl From<delta::Change> for Change {
+    fn from(change: delta::Change) -> Change {
+        let kind = match change.kind {
+            delta::ChangeKind::Created | delta::ChangeKind::Renamed { .. } => ChangeKind::Created,
+            delta::ChangeKind::Modified | delta::ChangeKind::Metadata => ChangeKind::Modified,
+            delta::ChangeKind::Deleted => ChangeKind::Deleted,
+        };
+        Change { path: change.path.to_string_lossy().into_owned(), kind, bytes: change.bytes }
+    }
+}
+
+/// How the daemon is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The process that keeps the descriptors.
+    pub supervisor_pid: u32,
+    /// The process that answers the kernel.
+    pub worker_pid: u32,
+    /// How often a worker had to be started.
+    pub starts: u32,
+    /// Resident memory of the worker, in bytes.
+    pub memory: u64,
+    /// What is mounted, by path.
+    pub mounts: Vec<MountStatus>,
+}
+
+/// One mount.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountStatus {
+    /// The workspace's id.
+    pub id: String,
+    /// Where.
+    pub path: PathBuf,
+}
+
+/// Why the daemon could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// It could not be started.
+    #[error("cannot start the daemon: {0}")]
+    Start(std::io::Error),
+    /// It was started and did not answer in time.
+    #[error("the daemon does not answer on `{socket}`; its log is `{log}`")]
+    Silent {
+        /// Where it should listen.
+        socket: PathBuf,
+        /// Where it says why not.
+        log: PathBuf,
+    },
+    /// The connection broke.
+    #[error("the connection to the daemon broke: {0}")]
+    Broken(std::io::Error),
+    /// It answered something that is no answer.
+    #[error("the daemon answered `{0}`")]
+    Answer(String),
+    /// It said why it failed.
+    #[error("{0}")]
+    Failed(String),
+    /// The workspace is in use.
+    #[error("`{path}` is in use")]
+    Busy {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+/// The directory of the socket, and the socket: in the user's runtime directory where there
+/// is one, named by a hash of the home; else in the home; in a short directory of the
+/// user's own where that would exceed the 108 bytes of `sockaddr_un`.
+fn socket(ctx: &Context) -> (PathBuf, PathBuf) {
+    let hash = blake3::hash(ctx.home.root().as_os_str().as_bytes()).to_hex();
+    let name = format!("zagi-{}.sock", &hash[..16]);
+    let own = ctx.var("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|d| {
+        // A variable inherited through `su` or `sudo` names another user's directory.
+        use std::os::unix::fs::MetadataExt;
+        let mine = nix::unistd::geteuid().as_raw();
+        d.is_absolute() && std::fs::metadata(d).is_ok_and(|m| m.is_dir() && m.uid() == mine)
+    });
+    let mut dir = own.unwrap_or_else(|| ctx.home.root().join("run"));
+    if dir.join(&name).as_os_str().len() > 100 {
+        dir = PathBuf::from(format!("/tmp/zagi-{}", nix::unistd::geteuid()));
+    }
+    let socket = dir.join(name);
+    (dir, socket)
+}
+
+/// Where the daemon writes what it cannot tell anybody.
+fn log(ctx: &Context) -> PathBuf {
+    ctx.home.root().join("daemon.log")
+}

@@ -1,0 +1,151 @@
+//! The process that keeps every `/dev/fuse` descriptor, and a worker alive.
+//!
+//! Between the two runs a socket pair, the worker's standard input. The supervisor sends
+//! one message on it, `{"starts":n}` with the listening socket; the worker sends
+//! `{"held":id}` with a descriptor, `{"dropped":id}`, and `{"end":true}` before it goes of
+//! its own will.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use zagi_fuse::sys::{recv_fds, send_fds};
+
+use super::socket;
+use crate::context::Context;
+
+/// What goes over the socket pair.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Message {
+    /// To the worker, with the listening socket.
+    Begin {
+        /// How many workers there have been, this one counted.
+        starts: u32,
+        /// The supervisor.
+        supervisor: u32,
+    },
+    /// From the worker, with a `/dev/fuse` descriptor.
+    Held(String),
+    /// From the worker: the mount is gone.
+    Dropped(String),
+    /// From the worker: it ends because it was told to, or has nothing left to do.
+    End,
+}
+
+/// A worker that dies sooner than this after its start counts against [`PATIENCE`].
+const YOUNG: Duration = Duration::from_secs(5);
+
+/// So many workers in a row that die young, and the supervisor gives up.
+const PATIENCE: u32 = 5;
+
+/// Runs until the worker says it is done. To be called in a process of its own.
+pub fn run(ctx: &Context) -> io::Result<()> {
+    let (_, path) = socket(ctx);
+    let lock = File::create(path.with_extension("lock"))?;
+    let Ok(_lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
+        return Ok(()); // there is one already
+    };
+    // Out of the caller's session: neither Ctrl-C nor closing the terminal is for us.
+    let _ = nix::unistd::setsid();
+    let _ = std::fs::remove_file(&path); // a dead daemon's; we hold the lock
+    let listener = UnixListener::bind(&path)?;
+    let outcome = keep_worker(ctx, &listener);
+    let _ = std::fs::remove_file(&path);
+    outcome
+}
+
+fn keep_worker(ctx: &Context, listener: &UnixListener) -> io::Result<()> {
+    let mut held: HashMap<String, OwnedFd> = HashMap::new();
+    let mut young_deaths = 0;
+    for starts in 1.. {
+        let born = Instant::now();
+        if serve(ctx, listener, starts, &mut held)? {
+            return Ok(());
+        }
+        young_deaths = if born.elapsed() < YOUNG { young_deaths + 1 } else { 0 };
+        if young_deaths == PATIENCE {
+            return Err(io::Error::other("the worker dies as soon as it is started"));
+        }
+    }
+    Ok(())
+}
+
+/// One worker's life. Whether it ended of its own will.
+fn serve(
+    ctx: &Context,
+    listener: &UnixListener,
+    starts: u32,
+    held: &mut HashMap<String, OwnedFd>,
+) -> io::Result<bool> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut worker = Command::new(&ctx.program)
+        .arg("__work")
+        .arg(ctx.home.root())
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .spawn()?;
+    let begin = Message::Begin { starts, supervisor: std::process::id() };
+    send(&ours, &begin, &[listener.as_fd()])?;
+    let mut ended = false;
+    // A broken pair is a dead worker.
+    while let Ok(Some((message, fds))) = receive(&ours) {
+        match message {
+            Message::Held(id) => {
+                // Whatever was held for this id belongs to a mount that is replaced.
+                if let Some(fd) = fds.into_iter().next() {
+                    held.insert(id, fd);
+                }
+            }
+            Message::Dropped(id) => {
+                held.remove(&id);
+            }
+            Message::End => ended = true,
+            Message::Begin { .. } => {}
+        }
+    }
+    worker.wait()?;
+    Ok(ended)
+}
+
+/// Sends one message; each is well under the size that a stream socket takes at once.
+pub(super) fn send(
+    stream: &UnixStream,
+    message: &Message,
+    fds: &[std::os::fd::BorrowedFd<'_>],
+) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    match send_fds(stream.as_fd(), &line, fds)? {
+        n if n == line.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// The next message and what came with it; `None` at the end of the stream.
+pub(super) fn receive(stream: &UnixStream) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+    let mut line = Vec::new();
+    let mut fds = Vec::new();
+    loop {
+        // Byte by byte: a stream joins messages, and a descriptor belongs to the message
+        // it was sent with. These are a few dozen bytes, a few times a mount.
+        let mut byte = [0];
+        let (n, mut came) = match recv_fds(stream.as_fd(), &mut byte) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        fds.append(&mut came);
+        match (n, byte[0]) {
+            (0, _) => return Ok(None),
+            (_, b'\n') => return Ok(Some((serde_json::from_slice(&line)?, fds))),
+            (_, b) => line.push(b),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The process that answers the kernel. See the room's own page for the protocol.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use zagi_fuse::driver::{Driver, Serving};
+use zagi_fuse::fuser_driver::FuserDriver;
+use zagi_fuse::mount::{self, How, MountError, MountOptions};
+use zagi_fuse::overlay::Overlay;
+
+use super::supervisor::{Message, receive, send};
+use super::{Ask, Change, MountStatus, Request, Response, Status};
+use crate::context::Context;
+use crate::store::Store;
+use crate::workspace::description::Description;
+use crate::workspace::{layers, mounts};
+
+/// A daemon that holds nothing for this long ends; the next command starts another.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Threads that answer the kernel, of each mount.
+const THREADS: usize = 2;
+
+struct Mount {
+    path: PathBuf,
+    overlay: Arc<Overlay>,
+    /// Dropped with the mount; its thread ends when the kernel lets go.
+    _serving: Box<dyn Serving>,
+}
+
+struct Worker {
+    ctx: Context,
+    supervisor: UnixStream,
+    supervisor_pid: u32,
+    starts: u32,
+    store: Mutex<Option<Store>>,
+    mounts: Mutex<HashMap<String, Mount>>,
+}
+
+/// Runs until told to stop, or idle. `stdin` is the socket pair to the supervisor.
+pub fn run(ctx: &Context, stdin: &impl AsFd) -> io::Result<()> {
+    let supervisor = UnixStream::from(stdin.as_fd().try_clone_to_owned()?);
+    let Some((Message::Begin { starts, supervisor: supervisor_pid }, fds)) = receive(&supervisor)?
+    else {
+        return Err(io::Error::other("started by something that is not a supervisor"));
+    };
+    let Some(listener) = fds.into_iter().next().map(UnixListener::from) else {
+        return Err(io::Error::other("the supervisor sent no socket"));
+    };
+    // Pages that the kernel wants written back need this process: be among the last that
+    // a lack of memory ends. Only root may; for others it stays as it is.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    let worker = Arc::new(Worker {
+        ctx: ctx.clone(),
+        supervisor,
+        supervisor_pid,
+        starts,
+        store: Mutex::default(),
+        mounts: Mutex::default(),
+    });
+    worker.recover();
+    loop {
+        let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        let idle = PollTimeout::try_from(IDLE).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, idle) {
+            Ok(0) if worker.mounts().is_empty() => return worker.end(),
+            Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
+            Ok(_) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let (stream, _) = listener.accept()?;
+        let worker = worker.clone();
+        std::thread::Builder::new().name("request".into()).spawn(move || worker.converse(stream))?;
+    }
+}
+
+impl Worker {
+    fn mounts(&self) -> MutexGuard<'_, HashMap<String, Mount>> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) -> io::Result<()> {
+        send(&self.supervisor, &Message::End, &[])
+    }
+
+    /// Mounts again what a predecessor that died had mounted.
+    fn recover(&self) {
+        let all = Description::all(&self.ctx.home).unwrap_or_default();
+        for description in all.into_iter().filter(|d| d.is_mounted(&self.ctx.home)) {
+            if mounts::is_ours(&description.path).unwrap_or(false) {
+                let _ = mount::unmount(&description.path, How::Lazy, self.fusermount3().as_deref());
+            }
+            if let Response::Failed { message } = self.mount(&description.id) {
+                self.complain(&format!("{}: {message}", description.path.display()));
+                // Else every later command would wait for what cannot be.
+                let _ = description.set_mounted(&self.ctx.home, false);
+            }
+        }
+    }
+
+    fn fusermount3(&self) -> Option<PathBuf> {
+        mount::find_fusermount3(self.ctx.var("PATH"))
+    }
+
+    /// To the log: standard error is that file.
+    fn complain(&self, what: &str) {
+        let _ = writeln!(io::stderr(), "{what}");
+    }
+
+    fn converse(&self, stream: UnixStream) {
+        let mut line = String::new();
+        if BufReader::new(&stream).read_line(&mut line).is_err() || line.is_empty() {
+            return;
+        }
+        let mut stop = false;
+        let answer = match serde_json::from_str::<Request>(&line) {
+            Ok(request) if request.program != env!("CARGO_PKG_VERSION") => Response::Failed {
+                message: format!(
+                    "the daemon is of version {}, the command of {}; end it with `zagi daemon stop`",
+                    env!("CARGO_PKG_VERSION"),
+                    request.program
+                ),
+            },
+            Ok(request) => {
+                let answer = self.answer(&request.ask);
+                stop = matches!((&request.ask, &answer), (Ask::Stop { .. }, Response::Done));
+                answer
+            }
+            Err(e) => Response::Failed { message: format!("not a request: {e}") },
+        };
+        let mut line = serde_json::to_vec(&answer).expect("an answer is plain data");
+        line.push(b'\n');
+        let _ = (&stream).write_all(&line);
+        if stop {
+            let _ = self.end();
+            std::process::exit(0);
+        }
+    }
+
+    fn answer(&self, ask: &Ask) -> Response {
+        match ask {
+            Ask::Mount { id } => self.mount(id),
+            Ask::Unmount { id, force } => self.unmount(id, *force),
+            Ask::Changes { id } => self.changes(id),
+            Ask::Status => Response::Status(self.status()),
+            Ask::Stop { force } => {
+                let ids: Vec<String> = self.mounts().keys().cloned().collect();
+                let answers = ids.iter().map(|id| self.unmount(id, *force));
+                answers.into_iter().find(|a| !matches!(a, Response::Done)).unwrap_or(Response::Done)
+            }
+        }
+    }
+
+    fn mount(&self, id: &str) -> Response {
+        self.try_mount(id).map_or_else(failed, |()| Response::Done)
+    }
+
+    fn try_mount(&self, id: &str) -> Result<(), Box<dyn std::error::Error>> {
+        // Held throughout: two requests for one workspace make one mount.
+        let mut mounts = self.mounts();
+        if let Some(mount) = mounts.get(id) {
+            if mounts::is_ours(&mount.path)? {
+                return Ok(());
+            }
+            mounts.remove(id); // taken away behind our back, with umount(8)
+        }
+        let description = Description::read(&self.ctx.home, id)?;
+        let layers = layers::of(&self.ctx, &self.store()?, &description)?;
+        let overlay = Arc::new(Overlay::open(zagi_fuse::overlay::Options {
+            layers,
+            delta: description.delta(&self.ctx.home),
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        })?);
+        let options = MountOptions {
+            fs_name: description.name.clone(),
+            allow_other: false,
+            fusermount3: self.fusermount3(),
+        };
+        let fd = mount::mount(&description.path, &options)?;
+        send(&self.supervisor, &Message::Held(id.to_owned()), &[fd.as_fd()])?;
+        let serving = FuserDriver { threads: THREADS }.serve(fd, overlay.clone())?;
+        description.set_mounted(&self.ctx.home, true)?;
+        let mount = Mount { path: description.path, overlay, _serving: serving };
+        mounts.insert(id.to_owned(), mount);
+        Ok(())
+    }
+
+    fn unmount(&self, id: &str, force: bool) -> Response {
+        let mut mounts = self.mounts();
+        let Some(mount) = mounts.get(id) else { return Response::Done };
+        let _ = mount.overlay.sync();
+        let how = if force { How::Lazy } else { How::Normal };
+        let gone = match mounts::is_ours(&mount.path) {
+            Ok(false) => Ok(()),
+            _ => mount::unmount(&mount.path, how, self.fusermount3().as_deref()),
+        };
+        match gone {
+            Ok(()) => {}
+            Err(MountError::Busy { dir: path }) => return Response::Busy { path },
+            Err(e) => return failed(e),
+        }
+        mounts.remove(id);
+        drop(mounts);
+        let _ = send(&self.supervisor, &Message::Dropped(id.to_owned()), &[]);
+        let unmarked = Description::read(&self.ctx.home, id)
+            .and_then(|description| description.set_mounted(&self.ctx.home, false));
+        unmarked.map_or_else(failed, |()| Response::Done)
+    }
+
+    fn changes(&self, id: &str) -> Response {
+        let overlay = self.mounts().get(id).map(|mount| mount.overlay.clone());
+        match overlay {
+            Some(overlay) => {
+                Response::Changes(overlay.changes().into_iter().map(Change::from).collect())
+            }
+            None => Response::Failed { message: "the workspace is not mounted".into() },
+        }
+    }
+
+    fn status(&self) -> Status {
+        let mut mounts: Vec<MountStatus> = self
+            .mounts()
+            .iter()
+            .map(|(id, mount)| MountStatus { id: id.clone(), path: mount.path.clone() })
+            .collect();
+        mounts.sort_by(|a, b| a.path.cmp(&b.path));
+        Status {
+            supervisor_pid: self.supervisor_pid,
+            worker_pid: std::process::id(),
+            starts: self.starts,
+            memory: resident(),
+            mounts,
+        }
+    }
+
+    /// The store is opened with the first mount that wants it.
+    fn store(&self) -> Result<Store, Box<dyn std::error::Error>> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if store.is_none() {
+            *store = Some(Store::open(&self.ctx.home.store())?);
+        }
+        Ok(store.clone().expect("it was opened above"))
+    }
+}
+
+fn failed(e: impl Into<Box<dyn std::error::Error>>) -> Response {
+    let e = e.into();
+    let mut message = e.to_string();
+    let mut cause = e.source();
+    while let Some(c) = cause {
+        // thiserror's own messages often name their source already
+        if !message.contains(&c.to_string()) {
+            message = format!("{message}: {c}");
+        }
+        cause = c.source();
+    }
+    Response::Failed { message }
+}
+
+/// Resident memory of this process in bytes: the second field of proc_pid_statm(5), in
+/// pages.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|s| s.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    pages * size.unwrap_or(4096) as u64
+}

@@ -1,0 +1,69 @@
+//! What can go wrong with a workspace.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::daemon::DaemonError;
+use super::description::DescriptionError;
+use super::layers::LayersError;
+use crate::dependencies::DependenciesError;
+use crate::dependencies::relocate::RelocateError;
+use crate::environment::realise::RealiseError;
+use crate::environment::resolve::ResolveError;
+use crate::source::{AddressError, SourceError};
+use crate::store::StoreError;
+
+/// Why a workspace could not be made, shown, found or taken away.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum WorkspaceError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    Realise(#[from] RealiseError),
+    #[error(transparent)]
+    Dependencies(#[from] DependenciesError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error(transparent)]
+    Layers(#[from] LayersError),
+    #[error(transparent)]
+    Relocate(#[from] RelocateError),
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error(transparent)]
+    Delta(#[from] zagi_fuse::delta::DeltaError),
+    #[error("cannot mount `{0}`: the directory is not empty")]
+    NotEmpty(PathBuf),
+    #[error("`{path}` is the workspace of `{by}`")]
+    Taken { path: PathBuf, by: String },
+    #[error("`{0}` is there already")]
+    AlreadyThere(PathBuf),
+    #[error("`{0}` is there already, and was left as it is")]
+    Exists(PathBuf),
+    #[error("`{0}` was materialised and is gone")]
+    Gone(PathBuf),
+    #[error("`{0}` is not in a workspace")]
+    NotAWorkspace(PathBuf),
+    #[error("`{0}` is not mounted")]
+    NotMounted(PathBuf),
+    #[error("`{0}` consists of real files: there is nothing to unmount")]
+    Materialised(PathBuf),
+    #[error("cannot access `{path}`: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("git failed in `{path}`: {message}")]
+    Git { path: PathBuf, message: String },
+}
+
+/// Wraps an error of the file system at `path`.
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> WorkspaceError {
+    let path = path.to_owned();
+    move |source| WorkspaceError::Io { path, source }
+}
+

@@ -1,0 +1,201 @@
+//! A commit's tree as a layer: read lazily from the object database.
+//!
+//! A key is the object's id. Nothing is read before it is asked for; directories that were
+//! listed once are kept (they are small), contents in a bounded cache, since the kernel
+//! reads a file in pieces and an object must be inflated whole.
+//!
+//! What git cannot check out as a file is shown as git itself would leave it: a submodule
+//! is an empty directory. Conversions that `.gitattributes` asks for (`eol`, `filter`,
+//! `ident`) are not made; the source room says so aloud.
+
+use std::collections::HashMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use clru::{CLruCache, CLruCacheConfig, WeightScale};
+use gix::objs::tree::EntryKind;
+use gix::{ObjectId, ThreadSafeRepository};
+use zagi_fuse::layer::{Entry, Key, Kind, Layer, Node};
+
+/// Inflated contents kept, in bytes, of one layer.
+const CONTENTS: NonZeroUsize = NonZeroUsize::new(16 << 20).expect("is not zero");
+
+/// Why a commit cannot be a layer.
+#[derive(Debug, thiserror::Error)]
+pub enum GitLayerError {
+    /// The clone cannot be opened.
+    #[error("cannot open the repository `{path}`: {source}")]
+    Open {
+        /// The bare clone.
+        path: PathBuf,
+        /// What git's reader says.
+        source: Box<gix::open::Error>,
+    },
+    /// The id in the workspace's description is not one.
+    #[error("`{0}` is not the id of a tree")]
+    BadId(String),
+}
+
+struct ByLength;
+
+impl WeightScale<ObjectId, Arc<Vec<u8>>> for ByLength {
+    fn weight(&self, _: &ObjectId, value: &Arc<Vec<u8>>) -> usize {
+        value.len()
+    }
+}
+
+type Contents = CLruCache<ObjectId, Arc<Vec<u8>>, std::hash::RandomState, ByLength>;
+
+/// One commit's tree. See the module.
+pub struct GitLayer {
+    repo: ThreadSafeRepository,
+    tree: ObjectId,
+    mtime: i64,
+    directories: RwLock<HashMap<ObjectId, Arc<Vec<Entry>>>>,
+    contents: Mutex<Contents>,
+}
+
+impl GitLayer {
+    /// The tree `tree` (hex) of the bare clone `repo`, every file dated `mtime`.
+    pub fn open(repo: &Path, tree: &str, mtime: i64) -> Result<GitLayer, GitLayerError> {
+        let tree = ObjectId::from_hex(tree.as_bytes())
+            .map_err(|_| GitLayerError::BadId(tree.to_owned()))?;
+        // Isolated: neither the user's nor the system's git configuration can change what
+        // a tree contains.
+        let repo = ThreadSafeRepository::open_opts(repo, gix::open::Options::isolated()).map_err(
+            |source| GitLayerError::Open { path: repo.to_owned(), source: Box::new(source) },
+        )?;
+        let contents = CLruCache::with_config(CLruCacheConfig::new(CONTENTS).with_scale(ByLength));
+        Ok(GitLayer {
+            repo,
+            tree,
+            mtime,
+            directories: RwLock::default(),
+            contents: Mutex::new(contents),
+        })
+    }
+
+    /// The object database, for those who need more than files of it.
+    pub(super) fn repository(&self) -> gix::Repository {
+        self.repo.to_thread_local()
+    }
+
+    /// The tree's id.
+    pub(super) fn tree(&self) -> ObjectId {
+        self.tree
+    }
+
+    fn directory(&self, key: &Key) -> io::Result<Arc<Vec<Entry>>> {
+        if key.is_empty() {
+            return Ok(Arc::default()); // a submodule
+        }
+        let id = object_id(key)?;
+        if let Some(entries) =
+            self.directories.read().unwrap_or_else(PoisonError::into_inner).get(&id)
+        {
+            return Ok(entries.clone());
+        }
+        let repo = self.repo.to_thread_local();
+        let tree = repo.find_tree(id).map_err(broken)?;
+        let mut entries = Vec::new();
+        for entry in tree.iter() {
+            let entry = entry.map_err(broken)?;
+            let name = entry.filename();
+            if !is_component(name) {
+                return Err(io::Error::other("a tree names a path that climbs out"));
+            }
+            let node = match entry.mode().kind() {
+                EntryKind::Tree => self.node(Kind::Directory, 0o755, 0, entry.oid().as_bytes()),
+                EntryKind::Commit => self.node(Kind::Directory, 0o755, 0, &[]),
+                kind => {
+                    let size = repo.find_header(entry.oid()).map_err(broken)?.size();
+                    let (kind, mode) = match kind {
+                        EntryKind::Link => (Kind::Symlink, 0o777),
+                        EntryKind::BlobExecutable => (Kind::File, 0o755),
+                        _ => (Kind::File, 0o644),
+                    };
+                    self.node(kind, mode, size, entry.oid().as_bytes())
+                }
+            };
+            entries.push(Entry { name: name.to_vec().into(), node });
+        }
+        // Git sorts a directory as if its name ended in a slash.
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let entries = Arc::new(entries);
+        self.directories
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, entries.clone());
+        Ok(entries)
+    }
+
+    fn content(&self, id: ObjectId) -> io::Result<Arc<Vec<u8>>> {
+        if let Some(data) = self.contents.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return Ok(data.clone());
+        }
+        let data =
+            Arc::new(self.repo.to_thread_local().find_object(id).map_err(broken)?.detach().data);
+        // One that is larger than the whole cache is not kept.
+        let _ = self
+            .contents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put_with_weight(id, data.clone());
+        Ok(data)
+    }
+
+    fn node(&self, kind: Kind, mode: u16, size: u64, key: &[u8]) -> Node {
+        Node { kind, mode, size, mtime: self.mtime, key: key.into() }
+    }
+}
+
+impl Layer for GitLayer {
+    fn root(&self) -> Node {
+        self.node(Kind::Directory, 0o755, 0, self.tree.as_bytes())
+    }
+
+    fn lookup(&self, dir: &Key, name: &[u8]) -> io::Result<Option<Node>> {
+        let entries = self.directory(dir)?;
+        let found = entries.binary_search_by(|e| (*e.name).cmp(name));
+        Ok(found.ok().map(|i| entries[i].node.clone()))
+    }
+
+    fn list(&self, dir: &Key) -> io::Result<Vec<Entry>> {
+        Ok(self.directory(dir)?.to_vec())
+    }
+
+    fn read(&self, file: &Key, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let data = self.content(object_id(file)?)?;
+        Ok(copy_from(&data, offset, buf))
+    }
+}
+
+/// Copies what stands in `data` from `offset` on; fewer bytes than `buf` holds only at the
+/// end.
+pub(super) fn copy_from(data: &[u8], offset: u64, buf: &mut [u8]) -> usize {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(data.len());
+    let n = buf.len().min(data.len() - start);
+    buf[..n].copy_from_slice(&data[start..start + n]);
+    n
+}
+
+fn object_id(key: &Key) -> io::Result<ObjectId> {
+    ObjectId::try_from(&**key).map_err(io::Error::other)
+}
+
+fn broken(e: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::other(e)
+}
+
+/// A name that can stand in a directory: git itself refuses to check out any other, and
+/// `.git` in a tree could plant a hook.
+fn is_component(name: &[u8]) -> bool {
+    !(name.is_empty()
+        || name == b"."
+        || name == b".."
+        || name.eq_ignore_ascii_case(b".git")
+        || name.contains(&b'/')
+        || name.contains(&0))
+}

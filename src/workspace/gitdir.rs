@@ -1,0 +1,71 @@
+//! The workspace's own `.git`: private configuration, objects borrowed from the shared
+//! clone, nothing that grows with the repository.
+//!
+//! What it starts with lies in `workspaces/<id>/own/`, with the link to the environment, and
+//! is a layer like all else; what git then writes is in the delta.
+
+use std::path::{Path, PathBuf};
+
+use super::description::Description;
+use super::error::{WorkspaceError, at};
+use crate::context::Context;
+use crate::environment::activate::LINK;
+use crate::source::{DotGit, Resolved};
+
+/// Where a workspace keeps the files that are its own from the beginning.
+pub fn directory(workspace: &Path) -> PathBuf {
+    workspace.join("own")
+}
+
+/// Writes them below `workspace`, the workspace's directory under the home.
+pub fn write(
+    ctx: &Context,
+    resolved: &Resolved,
+    description: &Description,
+    workspace: &Path,
+) -> Result<(), WorkspaceError> {
+    let own = directory(workspace);
+    let git = own.join(".git");
+    std::fs::create_dir_all(&git).map_err(at(&git))?;
+    let start = DotGit::of(resolved, &exclude(description));
+    for name in &start.directories {
+        let path = git.join(name);
+        std::fs::create_dir(&path).map_err(at(&path))?;
+    }
+    for (name, bytes) in &start.files {
+        let path = git.join(name);
+        std::fs::write(&path, bytes).map_err(at(&path))?;
+    }
+    link_environment(ctx, description, &own)
+}
+
+/// Links the environment, if there is one, into the workspace at `root`.
+pub fn link_environment(
+    ctx: &Context,
+    description: &Description,
+    root: &Path,
+) -> Result<(), WorkspaceError> {
+    if description.environment.is_empty() {
+        return Ok(());
+    }
+    let link = root.join(LINK);
+    let dir = link.parent().expect("the link is below the root");
+    std::fs::create_dir_all(dir).map_err(at(dir))?;
+    let target = ctx.home.envs().join(&description.environment);
+    std::os::unix::fs::symlink(target, &link).map_err(at(&link))
+}
+
+/// What git does not see here: the environment and what managers installed. What `zagi
+/// init` writes may be committed.
+pub fn exclude(description: &Description) -> Vec<String> {
+    let fixed = [
+        "/.zagi/*",
+        "!/.zagi/env.toml",
+        "!/.zagi/env.lock",
+        "!/.zagi/agents.toml",
+        "!/.zagi/secrets.enc",
+    ];
+    let directories = description.dependencies.iter().flat_map(|d| &d.directories);
+    let own = directories.filter(|d| !d.starts_with(".zagi/")).map(|d| format!("/{d}"));
+    fixed.into_iter().map(str::to_owned).chain(own).collect()
+}

@@ -1,0 +1,124 @@
+//! Workspaces that are there: listed, found, unmounted, discarded.
+
+use std::path::{Path, PathBuf};
+
+use super::daemon::client;
+use super::description::{self, Description, Presentation};
+use super::error::{WorkspaceError, at};
+use super::{materialise, mounts, prepare};
+use crate::context::Context;
+
+/// A workspace, and whether it can be entered now.
+#[derive(Debug)]
+pub struct Listed {
+    /// What it is.
+    pub description: Description,
+    /// It is mounted, or it is real files.
+    pub mounted: bool,
+}
+
+/// The workspaces of this home, by path. A daemon that died is started again first, so that
+/// what it held is back.
+pub fn list(ctx: &Context) -> Result<Vec<Listed>, WorkspaceError> {
+    let all = Description::all(&ctx.home)?;
+    for description in &all {
+        recover(ctx, description)?;
+    }
+    let mounts = mounts::ours().map_err(at(Path::new("/proc/self/mountinfo")))?;
+    let listed = all.into_iter().map(|description| {
+        let mounted = match description.presented {
+            Presentation::Fuse => mounts.contains(&description.path),
+            Presentation::Materialised => description.path.is_dir(),
+        };
+        Listed { description, mounted }
+    });
+    Ok(listed.collect())
+}
+
+/// The workspace that `path` is in.
+pub fn around(ctx: &Context, path: &Path) -> Result<Description, WorkspaceError> {
+    let found = Description::around(&ctx.home, path)?
+        .ok_or_else(|| WorkspaceError::NotAWorkspace(path.to_owned()))?;
+    recover(ctx, &found)?;
+    Ok(found)
+}
+
+/// Brings a mount back whose daemon died: starting a daemon is all it takes.
+pub(super) fn recover(ctx: &Context, description: &Description) -> Result<(), WorkspaceError> {
+    if description.presented == Presentation::Fuse
+        && description.is_mounted(&ctx.home)
+        && client::status(ctx)?.is_none()
+    {
+        client::mount(ctx, &description.id)?;
+    }
+    Ok(())
+}
+
+/// Takes the mount at `dir` away; the delta stays.
+pub fn unmount(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceError> {
+    let found = exactly(ctx, dir)?;
+    if found.presented == Presentation::Materialised {
+        return Err(WorkspaceError::Materialised(dir.to_owned()));
+    }
+    if !mounts::is_ours(dir).map_err(at(dir))? {
+        return Err(WorkspaceError::NotMounted(dir.to_owned()));
+    }
+    recover(ctx, &found)?;
+    Ok(client::unmount(ctx, &found.id, force)?)
+}
+
+/// Deletes the workspace at `dir` with everything that was changed in it.
+pub fn discard(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceError> {
+    let found = exactly(ctx, dir)?;
+    match found.presented {
+        Presentation::Fuse if mounts::is_ours(dir).map_err(at(dir))? => {
+            recover(ctx, &found)?;
+            client::unmount(ctx, &found.id, force)?;
+        }
+        Presentation::Fuse => {}
+        Presentation::Materialised => materialise::remove(&found)?,
+    }
+    found.unlink(&ctx.home);
+    // Out of sight first: a removal that is interrupted leaves no half workspace.
+    let place = description::directory(&ctx.home, &found.id);
+    let grave = ctx.home.tmp().join(format!("discarded-{}", found.id));
+    std::fs::rename(&place, &grave).map_err(at(&place))?;
+    std::fs::remove_dir_all(&grave).map_err(at(&grave))?;
+    let _ = std::fs::remove_dir(dir); // only if it is empty
+    Ok(())
+}
+
+pub(super) fn exactly(ctx: &Context, dir: &Path) -> Result<Description, WorkspaceError> {
+    Description::at(&ctx.home, dir)?.ok_or_else(|| WorkspaceError::NotAWorkspace(dir.to_owned()))
+}
+
+
+/// Writes `env.toml` and `env.lock` into the tree at `dir`, and says where. Both or neither:
+/// one that is there already stops it, unless `force`.
+pub fn init(ctx: &Context, dir: &Path, force: bool) -> Result<Vec<PathBuf>, WorkspaceError> {
+    let (root, toml, lock) = match Description::around(&ctx.home, dir)? {
+        Some(found) => {
+            recover(ctx, &found)?;
+            let kept = description::directory(&ctx.home, &found.id);
+            let read = |name: &str| {
+                let path = kept.join(name);
+                std::fs::read_to_string(&path).map_err(at(&path))
+            };
+            (found.path.clone(), read("env.toml")?, read("env.lock")?)
+        }
+        None => {
+            let (toml, lock) = prepare::environment_of(ctx, dir)?;
+            (dir.to_owned(), toml, lock)
+        }
+    };
+    let place = root.join(".zagi");
+    let files = [(place.join("env.toml"), toml), (place.join("env.lock"), lock)];
+    if let Some((path, _)) = files.iter().find(|(path, _)| path.exists() && !force) {
+        return Err(WorkspaceError::Exists(path.clone()));
+    }
+    std::fs::create_dir_all(&place).map_err(at(&place))?;
+    for (path, text) in &files {
+        description::write_whole(path, text.as_bytes()).map_err(at(path))?;
+    }
+    Ok(files.map(|(path, _)| path).into())
+}

@@ -1,0 +1,87 @@
+//! What the kernel can mount and has mounted: `/proc/self/mountinfo` (proc_pid_mountinfo(5)). Reading
+//! it never touches a mount, which matters for one whose daemon is dead.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use zagi_fuse::mount::{self, Device};
+
+use crate::context::Context;
+
+/// The type that our mounts have there.
+const TYPE: &[u8] = b"fuse.zagi";
+
+/// Where our mounts are, of every home.
+pub fn ours() -> io::Result<Vec<PathBuf>> {
+    Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
+}
+
+/// Whether one of ours is mounted at exactly `dir`.
+pub fn is_ours(dir: &Path) -> io::Result<bool> {
+    Ok(ours()?.iter().any(|at| at == dir))
+}
+
+/// What FUSE lacks here, if it lacks something.
+pub fn fuse_lack(ctx: &Context) -> Option<String> {
+    let found = mount::probe(ctx.var("PATH"));
+    let lack = match (found.device, found.root, &found.fusermount3) {
+        (Device::Missing, ..) => "there is no /dev/fuse",
+        (Device::Denied, ..) => "/dev/fuse is closed to this user",
+        (Device::Usable, true, _) => return None,
+        (Device::Usable, false, None) => "fusermount3 is not installed",
+        (Device::Usable, false, Some(_)) if !found.fusermount3_setuid => {
+            "fusermount3 is not setuid root"
+        }
+        (Device::Usable, false, Some(_)) => return None,
+    };
+    Some(lack.to_owned())
+}
+
+fn parse(mountinfo: &[u8]) -> Vec<PathBuf> {
+    mountinfo.split(|&b| b == b'\n').filter_map(line).collect()
+}
+
+/// `36 35 98:0 /root /mount/point opts… [optional…] - type source superopts`
+fn line(line: &[u8]) -> Option<PathBuf> {
+    let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
+    let dash = fields.iter().position(|f| *f == b"-")?;
+    (*fields.get(dash + 1)? == TYPE).then(|| unescape(fields.get(4).copied().unwrap_or_default()))
+}
+
+/// Space, tab, newline and backslash stand as `\` and three octal digits.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = (first == b'\\').then(|| tail.get(..3)).flatten().and_then(|digits| {
+            u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
+        });
+        match octal {
+            Some(byte) => {
+                out.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                out.push(first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ours_and_unescaped() {
+        let text = b"25 1 254:0 / / rw - ext4 /dev/root rw\n\
+            90 25 0:52 / /home/u/a\\040b\\134c rw,nosuid shared:3 - fuse.zagi zagi:a rw\n\
+            91 25 0:53 / /mnt/x rw - fuse.sshfs host: rw\n\
+            broken line\n";
+        assert_eq!(parse(text), [PathBuf::from("/home/u/a b\\c")]);
+    }
+}

@@ -1,0 +1,245 @@
+//! The main road up to the mount: source → what it needs → environment → dependencies.
+//!
+//! The plan (what was detected, and the lock it was resolved to) is kept under
+//! `cache/plans/`, by everything it follows from: the git tree, the commit's date, the
+//! platform, the configured addresses and the program itself. A second mount reads it and
+//! looks up the rest.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::WorkspaceError;
+use crate::context::Context;
+use crate::dependencies::{self, Provided};
+use crate::environment::detect::{Detected, detect};
+use crate::environment::files::Directory;
+use crate::environment::lock::Lock;
+use crate::environment::realise::{self, Realised};
+use crate::environment::resolve;
+use crate::event::{self, Event};
+use crate::registry::http::Client;
+use crate::source::{self, GitFiles, How, Resolved};
+use crate::store::Store;
+
+/// What a repository is and needs, before anything is realised.
+pub struct Plan {
+    /// Its source.
+    pub resolved: Resolved,
+    /// What it asks for, with the evidence.
+    pub detected: Detected,
+    /// What that was resolved to.
+    pub lock: Lock,
+    /// Whether it was looked up rather than resolved.
+    pub cached: bool,
+}
+
+/// Everything a workspace stands on.
+pub struct Prepared {
+    /// The plan.
+    pub plan: Plan,
+    /// The environment; `None` where the repository needs no tool.
+    pub realised: Option<Realised>,
+    /// What its managers installed.
+    pub dependencies: Vec<(dependencies::Plan, Provided)>,
+}
+
+/// The file under `cache/plans/`.
+#[derive(Serialize, Deserialize)]
+struct Cached {
+    detected: Detected,
+    /// `env.lock`, in its own format.
+    lock: String,
+}
+
+/// Resolves REPO and what it needs; downloads no tool.
+pub fn plan(ctx: &Context, client: &Client, resolved: Resolved) -> Result<Plan, WorkspaceError> {
+    let path = cache_file(ctx, &resolved);
+    if let Some((detected, lock)) = read(&path) {
+        return Ok(Plan { resolved, detected, lock, cached: true });
+    }
+    let detected = detected(ctx, &resolved)?;
+    let lock = resolve::resolve(ctx, client, &detected, resolved.date)?;
+    let cached = Cached { detected, lock: lock.render() };
+    if let Ok(json) = serde_json::to_vec(&cached) {
+        // Only a cache: what cannot be kept is found out again.
+        let _ = path.parent().map(std::fs::create_dir_all);
+        let _ = super::description::write_whole(&path, &json);
+    }
+    Ok(Plan { resolved, detected: cached.detected, lock, cached: false })
+}
+
+/// What the repository asks for. Reads the commit, nothing else.
+pub fn detected(ctx: &Context, resolved: &Resolved) -> Result<Detected, WorkspaceError> {
+    let files = GitFiles::open(&resolved.repo, &resolved.tree)?;
+    Ok(detect(&files, resolved.date, &ctx.platform))
+}
+
+fn read(path: &Path) -> Option<(Detected, Lock)> {
+    let cached: Cached = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    Some((cached.detected, Lock::parse("env.lock", &cached.lock).ok()?))
+}
+
+fn cache_file(ctx: &Context, resolved: &Resolved) -> PathBuf {
+    let own = std::fs::read(ctx.home.root().join("catalog.toml")).unwrap_or_default();
+    let catalogue = blake3::hash(&own).to_hex().to_string();
+    let inputs = serde_json::json!({
+        "tree": resolved.tree,
+        "date": resolved.date,
+        "platform": ctx.platform.to_string(),
+        "addresses": format!("{:?}", ctx.config.addresses),
+        "program": env!("CARGO_PKG_VERSION"),
+        "catalogue": catalogue,
+    });
+    let key = blake3::hash(inputs.to_string().as_bytes()).to_hex();
+    ctx.home.cache("plans").join(format!("{}.json", &key[..32]))
+}
+
+/// The whole road up to the mount.
+pub fn prepare(
+    ctx: &Context,
+    store: &Store,
+    address: &source::Address,
+    with_dependencies: bool,
+) -> Result<Prepared, WorkspaceError> {
+    let client = Client::new(ctx);
+    let resolved = step(ctx, "source", || source::resolve(ctx, &client, address), |r| {
+        (format!("{}@{}", r.name, &r.commit[..7]), fetched(r))
+    })?;
+    let (plan, realised) = step(
+        ctx,
+        "environment",
+        || -> Result<_, WorkspaceError> {
+            let plan = plan(ctx, &client, resolved)?;
+            let realised = match plan.lock.tools.is_empty() {
+                true => None,
+                false => Some(realise::realise(ctx, &client, store, &plan.lock)?),
+            };
+            Ok((plan, realised))
+        },
+        |(plan, realised)| {
+            let cached = realised.as_ref().is_none_or(|r| r.cached);
+            let note = if cached { "cached" } else { "realised" };
+            (tools(&plan.lock), note.to_owned())
+        },
+    )?;
+    for note in plan.detected.notes.iter().filter(|_| !plan.cached) {
+        ctx.events.emit(Event::Warning(note.text.clone()));
+    }
+    let dependencies = match (with_dependencies, &realised) {
+        (true, Some(realised)) => provide(ctx, store, &plan, realised)?,
+        _ => Vec::new(),
+    };
+    Ok(Prepared { plan, realised, dependencies })
+}
+
+fn provide(
+    ctx: &Context,
+    store: &Store,
+    plan: &Plan,
+    realised: &Realised,
+) -> Result<Vec<(dependencies::Plan, Provided)>, WorkspaceError> {
+    let resolved = &plan.resolved;
+    let files = GitFiles::open(&resolved.repo, &resolved.tree)?;
+    let ids = dependencies::Ids { tree: resolved.tree.clone(), commit: resolved.commit.clone() };
+    let plans = dependencies::plan(ctx, &plan.detected, &realised.key, &files, &ids);
+    if plans.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tools = tools_for_installing(ctx, realised);
+    let checkout = |dest: &Path| {
+        source::checkout(ctx, resolved, &[], dest).map_err(std::io::Error::other)
+    };
+    step(
+        ctx,
+        "dependencies",
+        || -> Result<_, WorkspaceError> {
+            let mut all = Vec::new();
+            for plan in plans {
+                let provided = dependencies::provide(ctx, store, &tools, &plan, &checkout)?;
+                all.push((plan, provided));
+            }
+            Ok(all)
+        },
+        |all| {
+            let packages: u64 = all.iter().map(|(_, p)| p.packages).sum();
+            let files: u64 = all.iter().map(|(_, p)| p.files).sum();
+            let cached = all.iter().all(|(_, p)| p.cached);
+            let note = if cached { "cached" } else { "installed" };
+            (format!("{} packages, {} files", grouped(packages), grouped(files)), note.to_owned())
+        },
+    )
+}
+
+/// The environment as an installation sees it.
+fn tools_for_installing(ctx: &Context, realised: &Realised) -> dependencies::Tools {
+    let vars = realised.activation.environment(Path::new(dependencies::WORKSPACE), &ctx.vars);
+    let text = |s: std::ffi::OsString| s.into_string().ok();
+    dependencies::Tools {
+        dir: realised.dir.clone(),
+        trees: realised.trees.clone(),
+        vars: vars.into_iter().filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect(),
+    }
+}
+
+/// Runs one step and reports it as a line.
+pub(super) fn step<T, E>(
+    ctx: &Context,
+    step: &'static str,
+    work: impl FnOnce() -> Result<T, E>,
+    tell: impl FnOnce(&T) -> (String, String),
+) -> Result<T, E> {
+    ctx.events.emit(Event::Begin { step });
+    let begun = Instant::now();
+    let done = work()?;
+    let (detail, note) = tell(&done);
+    ctx.events.emit(Event::End { step, detail, note, took: begun.elapsed() });
+    Ok(done)
+}
+
+fn fetched(resolved: &Resolved) -> String {
+    match &resolved.how {
+        How::Cached => "cached".into(),
+        How::Fetched => format!("fetched {}", event::bytes(resolved.fetched_bytes)),
+        How::Fallback { .. } => "as fetched last".into(),
+    }
+}
+
+/// `node 22.19.0, pnpm 10.15.1`.
+fn tools(lock: &Lock) -> String {
+    let tools: Vec<String> =
+        lock.tools.iter().map(|tool| format!("{} {}", tool.name, tool.version)).collect();
+    if tools.is_empty() { "no tools needed".into() } else { tools.join(", ") }
+}
+
+/// `14,832`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// For each tool of an `env.toml`, where it was read: its comment.
+pub(super) fn comments(detected: &Detected) -> BTreeMap<String, String> {
+    let tools = detected.tools.iter().filter_map(|tool| {
+        let from: Vec<String> =
+            tool.evidence.iter().take(2).map(|e| format!("{}: {}", e.file, e.text)).collect();
+        (!from.is_empty()).then(|| (format!("tools.{}", tool.tool), from.join("; ")))
+    });
+    tools.collect()
+}
+
+/// `env.toml` and `env.lock` of a directory as it is now.
+pub(super) fn environment_of(ctx: &Context, dir: &Path) -> Result<(String, String), WorkspaceError> {
+    let detected = detect(&Directory::new(dir), ctx.now, &ctx.platform);
+    let lock = resolve::resolve(ctx, &Client::new(ctx), &detected, ctx.now)?;
+    Ok((detected.spec.render(&comments(&detected)), lock.render()))
+}
