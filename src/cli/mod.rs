@@ -1,6 +1,121 @@
-//! The command line: one file a command. The only room that prints or reads argv.
+//! The command line: one file a command. The only room that prints, prompts, or reads argv,
+//! the environment and the terminal.
+//!
+//! Standard output is data, everything else goes to standard error. Exit codes: 0 done,
+//! 1 failed, 2 usage, 255 internal; a launcher (`exec`, `shell`) gives the child's code, or
+//! 125 could not launch, 126 not executable, 127 not found, 128+n died of signal n.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod daemon;
+mod detect;
+mod discard;
+mod doctor;
+mod error;
+mod exec;
+mod hints;
+mod hook;
+mod init;
+mod list;
+mod mount;
+mod output;
+mod report;
+mod settings;
+mod shell;
+mod status;
+mod unmount;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use error::CommandError;
+use settings::{Global, Settings};
+
+/// A repository as a directory that runs.
+///
+/// `zagi mount REPO DIR` gives a directory in which the repository works at once: the right
+/// compilers, runtimes and packages, at the right versions, with no install step.
+#[derive(Debug, Parser)]
+#[command(name = "zagi", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  zagi mount pypi:jinja2 ~/jinja2          a published package's source
+  zagi mount github.com/owner/repo@v1.2    a git repository at a tag
+  cd ~/jinja2 && zagi exec -- pytest       run its tests
+  eval \"$(zagi hook bash)\"                 in ~/.bashrc: tools on PATH at `cd`";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Mount(mount::Mount),
+    Unmount(unmount::Unmount),
+    Discard(discard::Discard),
+    List(list::List),
+    Status(status::Status),
+    Exec(exec::Exec),
+    Shell(shell::Shell),
+    Detect(detect::Detect),
+    Init(init::Init),
+    Hook(hook::Hook),
+    #[command(hide = true)]
+    HookEnv(hook::HookEnv),
+    Doctor(doctor::Doctor),
+    Daemon(daemon::Daemon),
+    #[command(name = "__supervise", hide = true)]
+    Supervise(daemon::Process),
+    #[command(name = "__work", hide = true)]
+    Work(daemon::Process),
+}
 
 /// Runs the program; the exit code is its answer.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    zagi_sandbox::main_if_asked();
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    match run(arguments) {
+        Ok(code) => code,
+        Err(e) => {
+            e.print();
+            e.exit_code()
+        }
+    }
+}
+
+/// The whole definition, for parsing and for what is generated from it.
+fn command() -> clap::Command {
+    Arguments::command()
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let settings = Settings::new(&arguments.global)?;
+    match arguments.command {
+        Command::Mount(c) => c.run(&settings),
+        Command::Unmount(c) => c.run(&settings),
+        Command::Discard(c) => c.run(&settings),
+        Command::List(c) => c.run(&settings),
+        Command::Status(c) => c.run(&settings),
+        Command::Exec(c) => c.run(&settings),
+        Command::Shell(c) => c.run(&settings),
+        Command::Detect(c) => c.run(&settings),
+        Command::Init(c) => c.run(&settings),
+        Command::Hook(c) => c.run(&settings),
+        Command::HookEnv(c) => c.run(&settings),
+        Command::Doctor(c) => c.run(&settings),
+        Command::Daemon(c) => c.run(&settings),
+        Command::Supervise(c) => c.supervise(&settings),
+        Command::Work(c) => c.work(&settings),
+    }
 }

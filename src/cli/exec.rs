@@ -1,0 +1,68 @@
+//! `zagi exec`: one command in the workspace's environment.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use super::error::CommandError;
+use super::settings::Settings;
+use crate::environment::activate::{Activation, Record};
+use crate::workspace;
+
+/// Run a command with the workspace's tools
+///
+/// The environment is clean and complete: the workspace's tools and variables, your HOME,
+/// USER, TERM and locale, and nothing else that could make a test pass or fail here only.
+/// Exits with the command's own code; 127 if there is no such command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  zagi exec -- pytest -x\n  zagi exec -- sh -c 'cargo build && ls target'")]
+pub struct Exec {
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+impl Exec {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        let vars = environment(settings)?;
+        let (program, arguments) = self.command.split_first().expect("clap requires one");
+        Err(replace(program, arguments, &vars))
+    }
+}
+
+/// The environment of the workspace that the command was started in.
+pub(super) fn environment(
+    settings: &Settings,
+) -> Result<BTreeMap<OsString, OsString>, CommandError> {
+    let ctx = settings.context()?;
+    let description = workspace::around(&ctx, &settings.cwd)?;
+    let activation = match description.environment.as_str() {
+        "" => Activation::default(),
+        key => Record::read(&ctx.home.envs(), key).map(|r| r.activation).ok_or_else(|| {
+            CommandError::failed(format!("the environment `{key}` is not in this home"))
+                .hint("`zagi discard` this workspace and mount its repository anew")
+        })?,
+    };
+    Ok(activation.environment(&description.path, &ctx.vars))
+}
+
+/// Becomes the command; returns only what went wrong.
+pub(super) fn replace(
+    program: &OsString,
+    arguments: &[OsString],
+    vars: &BTreeMap<OsString, OsString>,
+) -> CommandError {
+    // Looked for on the new PATH, as the shell in the workspace would.
+    let error = Command::new(program).args(arguments).env_clear().envs(vars).exec();
+    let name = program.to_string_lossy();
+    match error.kind() {
+        io::ErrorKind::NotFound => CommandError::launch(127, format!("`{name}` was not found"))
+            .hint("`ls .zagi/env/bin` shows the tools of this workspace"),
+        io::ErrorKind::PermissionDenied => {
+            CommandError::launch(126, format!("`{name}` is not executable"))
+        }
+        _ => CommandError::launch(125, format!("cannot run `{name}`: {error}")),
+    }
+}

@@ -1,0 +1,146 @@
+//! From the library's errors to what the user reads: the message with its causes, and what to
+//! run next.
+
+use super::error::CommandError;
+use crate::config::ConfigError;
+use crate::environment::resolve::ResolveError;
+use crate::home::HomeError;
+use crate::registry::http::HttpError;
+use crate::source::SourceError;
+use crate::workspace::WorkspaceError;
+use crate::workspace::daemon::DaemonError;
+
+impl From<HomeError> for CommandError {
+    fn from(e: HomeError) -> CommandError {
+        let hint = match &e {
+            HomeError::Newer { .. } => "use the newer zagi, or another ZAGI_HOME",
+            HomeError::Io { .. } => "set ZAGI_HOME to a directory that you may write to",
+        };
+        CommandError::from_chain(&e).hint(hint)
+    }
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(e: ConfigError) -> CommandError {
+        CommandError::from_chain(&e)
+    }
+}
+
+impl From<DaemonError> for CommandError {
+    fn from(e: DaemonError) -> CommandError {
+        let error = CommandError::from_chain(&e);
+        match e {
+            DaemonError::Busy { .. } => error
+                .hint("leave the directory in every shell and editor, or add `--force`"),
+            DaemonError::Silent { .. } | DaemonError::Broken(_) => {
+                error.hint("run it again; `zagi doctor` shows what this machine lacks")
+            }
+            _ => error,
+        }
+    }
+}
+
+impl From<SourceError> for CommandError {
+    fn from(e: SourceError) -> CommandError {
+        let error = CommandError::from_chain(&e);
+        let nearest = |names: &[String]| format!("there is {}", names.join(", "));
+        match &e {
+            SourceError::NoGit | SourceError::OldGit { .. } => {
+                error.hint("install git (Debian, Ubuntu: apt-get install git)")
+            }
+            SourceError::NoRevision { nearest: names, .. }
+            | SourceError::NoVersion { nearest: names, .. }
+                if !names.is_empty() =>
+            {
+                error.hint(nearest(names))
+            }
+            SourceError::Offline { .. } => error.hint("run it once without `--offline`"),
+            SourceError::Denied { .. } => {
+                error.hint("check the address, and that `git ls-remote` of it works for you")
+            }
+            SourceError::NoSource { with_source: Some(version), .. } => {
+                error.hint(format!("version {version} has one"))
+            }
+            _ => match offline(&e) {
+                true => error.hint("run it once without `--offline`"),
+                false => error,
+            },
+        }
+    }
+}
+
+impl From<ResolveError> for CommandError {
+    fn from(e: ResolveError) -> CommandError {
+        let error = CommandError::from_chain(&e);
+        match e.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+impl From<WorkspaceError> for CommandError {
+    fn from(e: WorkspaceError) -> CommandError {
+        match e {
+            WorkspaceError::Source(e) => e.into(),
+            WorkspaceError::Resolve(e) => e.into(),
+            WorkspaceError::Daemon(e) => e.into(),
+            WorkspaceError::Dependencies(e) => {
+                let error = CommandError::from_chain(&e);
+                match e.hint() {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                }
+            }
+            e => {
+                let error = CommandError::from_chain(&e);
+                match workspace(&e) {
+                    Some(hint) => error.hint(hint),
+                    None if offline(&e) => error.hint("run it once without `--offline`"),
+                    None => error,
+                }
+            }
+        }
+    }
+}
+
+/// What to do about an error of the workspace itself.
+fn workspace(e: &WorkspaceError) -> Option<String> {
+    Some(match e {
+        WorkspaceError::NotEmpty(dir) => {
+            format!("choose a directory that is empty or missing, as `{}-2`", dir.display())
+        }
+        WorkspaceError::Taken { path, .. } => format!(
+            "choose another directory, or delete that workspace with `zagi discard {}`",
+            path.display()
+        ),
+        WorkspaceError::AlreadyThere(dir) => format!("cd {}", dir.display()),
+        WorkspaceError::Gone(dir) => {
+            format!("`zagi discard {}` forgets it", dir.display())
+        }
+        WorkspaceError::NotAWorkspace(_) => {
+            "`zagi list` shows the workspaces, `zagi mount REPO DIR` makes one".into()
+        }
+        WorkspaceError::NotMounted(dir) => format!("`zagi mount {}` resumes it", dir.display()),
+        WorkspaceError::Materialised(dir) => {
+            format!("`zagi discard {}` deletes it", dir.display())
+        }
+        WorkspaceError::Exists(_) => "add `--force` to write it anew".into(),
+        WorkspaceError::Address(_) => {
+            "REPO is a path, a git address, owner/repo, or npm:, pypi: or crate: and a name".into()
+        }
+        _ => return None,
+    })
+}
+
+/// Whether the cause of it all is that the network may not be used.
+fn offline(e: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(e);
+    while let Some(c) = cause {
+        if matches!(c.downcast_ref::<HttpError>(), Some(HttpError::Offline { .. })) {
+            return true;
+        }
+        cause = c.source();
+    }
+    false
+}

@@ -1,0 +1,79 @@
+//! `zagi mount`: a repository as a directory that runs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use super::error::CommandError;
+use super::output::print_json;
+use super::report;
+use super::settings::Settings;
+use crate::workspace::{self, Ready, Request};
+
+/// Mount a repository as a directory that runs
+///
+/// REPO is a local git repository or directory, a git address (https://, ssh://,
+/// git@host:…, file://, or host/owner/repo), owner/repo on the default host, or a published
+/// package's source: npm:NAME, pypi:NAME, crate:NAME. Each may end in @REVISION (for a
+/// package, @VERSION).
+///
+/// DIR is made if it is missing. Where it is an unmounted workspace's, that is resumed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Mount {
+    /// What to mount
+    #[arg(value_name = "REPO")]
+    repository: String,
+    /// Where; by default the repository's name in the current directory
+    dir: Option<PathBuf>,
+    /// Make real files instead of mounting
+    #[arg(long)]
+    materialise: bool,
+    /// Do not install dependencies
+    #[arg(long)]
+    no_deps: bool,
+    /// Print what was mounted as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  zagi mount pypi:jinja2 ~/jinja2
+  zagi mount github.com/owner/repo@v1.2 ./repo
+  zagi mount ~/src/web ./web-2      a second directory of a local repository
+  zagi mount ./web                  resume after `zagi unmount ./web`";
+
+impl Mount {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        let begun = Instant::now();
+        let ctx = settings.context()?;
+        let request = Request {
+            repository: self.repository,
+            directory: self.dir.as_deref().map(|dir| settings.absolute(dir)),
+            cwd: settings.cwd.clone(),
+            materialise: self.materialise,
+            dependencies: !self.no_deps,
+        };
+        let ready = workspace::mount(&ctx, &request)?;
+        if self.json {
+            print_json(&ready.description)?;
+        } else if !settings.quiet() {
+            eprintln!("{}", last_line(&ready, begun));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `ready in 1.3 s.  test: pnpm test   start: zagi exec -- pnpm start`
+fn last_line(ready: &Ready, begun: Instant) -> String {
+    let d = &ready.description;
+    let mut line = format!("ready in {}: {}", report::seconds(begun.elapsed()), d.path.display());
+    for (name, command) in [("test", &d.run.test), ("build", &d.run.build), ("start", &d.run.start)]
+    {
+        if let Some(command) = command {
+            line.push_str(&format!("\n  {name:<6} zagi exec -- {command}"));
+        }
+    }
+    line
+}
