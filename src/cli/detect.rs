@@ -17,7 +17,9 @@ use crate::workspace::{self, WorkspaceError};
 /// Downloads no tool. A directory is read as it is, uncommitted files included; a REPO at
 /// its revision.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  zagi detect\n  zagi detect ~/src/web --json\n  zagi detect pypi:jinja2@3.1.6")]
+#[command(
+    after_help = "Examples:\n  zagi detect\n  zagi detect ~/src/web --json\n  zagi detect pypi:jinja2@3.1.6"
+)]
 pub struct Detect {
     /// A directory or a REPO as `zagi mount` takes it; the current directory if not given
     #[arg(value_name = "DIR|REPO")]
@@ -41,7 +43,11 @@ impl Detect {
                 .map_err(WorkspaceError::from)?;
             workspace::detected(&ctx, &resolved)?
         };
-        if self.json { print_json(&detected)? } else { print(&text(&detected))? }
+        if self.json {
+            print_json(&detected)?
+        } else {
+            print(&text(&detected))?
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

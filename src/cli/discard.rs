@@ -17,7 +17,9 @@ const NAMED: usize = 10;
 /// Says what would be lost and asks. Without a terminal it does not ask: it fails and names
 /// `--yes`, unless there is nothing to lose.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  zagi discard --dry-run ./web   what would be lost\n  zagi discard --yes ./web")]
+#[command(
+    after_help = "Examples:\n  zagi discard --dry-run ./web   what would be lost\n  zagi discard --yes ./web"
+)]
 pub struct Discard {
     /// The workspace's directory
     dir: PathBuf,

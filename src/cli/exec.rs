@@ -17,10 +17,17 @@ use crate::workspace;
 /// USER, TERM and locale, and nothing else that could make a test pass or fail here only.
 /// Exits with the command's own code; 127 if there is no such command.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  zagi exec -- pytest -x\n  zagi exec -- sh -c 'cargo build && ls target'")]
+#[command(
+    after_help = "Examples:\n  zagi exec -- pytest -x\n  zagi exec -- sh -c 'cargo build && ls target'"
+)]
 pub struct Exec {
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     command: Vec<OsString>,
 }
 

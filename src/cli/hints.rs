@@ -30,8 +30,9 @@ impl From<DaemonError> for CommandError {
     fn from(e: DaemonError) -> CommandError {
         let error = CommandError::from_chain(&e);
         match e {
-            DaemonError::Busy { .. } => error
-                .hint("leave the directory in every shell and editor, or add `--force`"),
+            DaemonError::Busy { .. } => {
+                error.hint("leave the directory in every shell and editor, or add `--force`")
+            }
             DaemonError::Silent { .. } | DaemonError::Broken(_) => {
                 error.hint("run it again; `zagi doctor` shows what this machine lacks")
             }

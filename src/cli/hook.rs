@@ -12,7 +12,9 @@ use crate::environment::activate;
 /// Add the line to your shell's start-up file. On entering a workspace its tools and
 /// variables come; on leaving it exactly those go.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  eval \"$(zagi hook bash)\"    in ~/.bashrc\n  eval \"$(zagi hook zsh)\"     in ~/.zshrc")]
+#[command(
+    after_help = "Examples:\n  eval \"$(zagi hook bash)\"    in ~/.bashrc\n  eval \"$(zagi hook zsh)\"     in ~/.zshrc"
+)]
 pub struct Hook {
     shell: Shell,
 }

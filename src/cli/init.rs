@@ -12,7 +12,9 @@ use crate::workspace;
 /// In a workspace these are what it was mounted with; elsewhere the directory is read as it
 /// is and resolved now. A file that is there already is left alone.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  zagi init\n  zagi init ~/src/web && git -C ~/src/web add .zagi")]
+#[command(
+    after_help = "Examples:\n  zagi init\n  zagi init ~/src/web && git -C ~/src/web add .zagi"
+)]
 pub struct Init {
     /// The directory; the current one if not given
     dir: Option<PathBuf>,

@@ -40,7 +40,8 @@ impl Events for Report {
         let mut current = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Begin { step } => {
-                *current = Some(Bar { step, since: Instant::now(), bar: None, named: String::new() });
+                *current =
+                    Some(Bar { step, since: Instant::now(), bar: None, named: String::new() });
             }
             Event::Progress { what, done, total } => {
                 let Some(bar) = current.as_mut() else { return };

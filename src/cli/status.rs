@@ -26,7 +26,11 @@ impl Status {
         let ctx = settings.context()?;
         let dir = self.dir.map_or_else(|| settings.cwd.clone(), |d| settings.absolute(&d));
         let status = workspace::status(&ctx, &dir)?;
-        if self.json { print_json(&status)? } else { print(&text(&status))? }
+        if self.json {
+            print_json(&status)?
+        } else {
+            print(&text(&status))?
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -39,7 +43,8 @@ fn text(s: &Report) -> String {
         super::list::short(&s.source.commit),
         if s.mounted { s.presented.as_str() } else { "unmounted" }
     );
-    for (title, part) in [("source", &s.source.changes), ("dependencies", &s.dependencies.changes)] {
+    for (title, part) in [("source", &s.source.changes), ("dependencies", &s.dependencies.changes)]
+    {
         if part.is_empty() {
             out.push_str(&format!("{title:<13} unchanged\n"));
             continue;

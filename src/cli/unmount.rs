@@ -12,7 +12,9 @@ use crate::workspace;
 /// `zagi mount` at the same place resumes it, `zagi discard` deletes it. A workspace that is
 /// in use is left mounted.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  zagi unmount ./web\n  zagi unmount --force ./web   although something is using it")]
+#[command(
+    after_help = "Examples:\n  zagi unmount ./web\n  zagi unmount --force ./web   although something is using it"
+)]
 pub struct Unmount {
     /// The workspace's directory
     dir: PathBuf,

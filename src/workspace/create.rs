@@ -11,8 +11,8 @@ use super::daemon::client;
 use super::description::{
     self, DependencyRecord, Description, Presentation, RunRecord, SourceRecord, VERSION,
 };
-use super::prepare::{self, Prepared};
 use super::error::{WorkspaceError, at};
+use super::prepare::{self, Prepared};
 use super::{gitdir, materialise, mounts};
 use crate::context::Context;
 use crate::source::Address;
@@ -47,8 +47,7 @@ pub fn mount(ctx: &Context, request: &Request) -> Result<Ready, WorkspaceError> 
     if let Some(description) = existing(ctx, request)? {
         return resume(ctx, description);
     }
-    let address =
-        Address::parse(&request.repository, &ctx.config.default_host, &request.cwd)?;
+    let address = Address::parse(&request.repository, &ctx.config.default_host, &request.cwd)?;
     if let Some(dir) = &request.directory {
         check_empty(dir)?; // before anything that takes long
     }
@@ -76,10 +75,9 @@ fn existing(ctx: &Context, request: &Request) -> Result<Option<Description>, Wor
     match &request.directory {
         Some(dir) => match Description::at(&ctx.home, dir)? {
             Some(found) if speaks_of(ctx, &found, request) => Ok(Some(found)),
-            Some(found) => Err(WorkspaceError::Taken {
-                path: dir.clone(),
-                by: found.source.repository,
-            }),
+            Some(found) => {
+                Err(WorkspaceError::Taken { path: dir.clone(), by: found.source.repository })
+            }
             None => Ok(None),
         },
         None => {
@@ -106,7 +104,9 @@ fn resume(ctx: &Context, description: Description) -> Result<Ready, WorkspaceErr
             false => Err(WorkspaceError::Gone(dir.clone())),
         };
     }
-    if mounts::is_ours(dir).map_err(at(dir))? && client::status(ctx)?.is_some_and(|s| holds(&s, &description)) {
+    if mounts::is_ours(dir).map_err(at(dir))?
+        && client::status(ctx)?.is_some_and(|s| holds(&s, &description))
+    {
         return Err(WorkspaceError::AlreadyThere(dir.clone()));
     }
     prepare::step(
@@ -207,7 +207,9 @@ fn describe(
     Ok(description)
 }
 
-fn record((plan, provided): &(crate::dependencies::Plan, crate::dependencies::Provided)) -> DependencyRecord {
+fn record(
+    (plan, provided): &(crate::dependencies::Plan, crate::dependencies::Provided),
+) -> DependencyRecord {
     DependencyRecord {
         key: provided.key.clone(),
         manager: provided.manager.clone(),

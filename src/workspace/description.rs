@@ -181,7 +181,8 @@ impl Description {
         }
         let path = directory(home, id).join("workspace.toml");
         let text = std::fs::read_to_string(&path).map_err(io_at(&path))?;
-        let parse = |source| DescriptionError::Parse { path: path.clone(), source: Box::new(source) };
+        let parse =
+            |source| DescriptionError::Parse { path: path.clone(), source: Box::new(source) };
         let head: Head = toml_edit::de::from_str(&text).map_err(parse)?;
         if head.version > VERSION {
             return Err(DescriptionError::Newer { path, found: head.version });
@@ -281,6 +282,11 @@ impl Description {
     pub fn is_mounted(&self, home: &Home) -> bool {
         std::fs::read_to_string(directory(home, &self.id).join("mounted"))
             .is_ok_and(|boot| boot == boot_id())
+    }
+
+    /// Where its environment was realised, if it needs one.
+    pub fn environment_in(&self, home: &Home) -> Option<PathBuf> {
+        (!self.environment.is_empty()).then(|| home.envs().join(&self.environment))
     }
 
     /// The workspace's delta.

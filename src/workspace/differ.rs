@@ -7,8 +7,8 @@ use std::process::Command;
 use serde::Serialize;
 use zagi_fuse::delta::Delta;
 
-use super::description::{Description, Presentation};
 use super::daemon::{Change, ChangeKind, client};
+use super::description::{Description, Presentation};
 use super::error::{WorkspaceError, at};
 use super::{manage, mounts};
 use crate::context::Context;
@@ -180,12 +180,8 @@ const BUILD: [&str; 6] =
 
 impl Sorted {
     fn of(description: &Description, all: Vec<Change>) -> Sorted {
-        let mut sorted = Sorted {
-            source: Vec::new(),
-            dependencies: Vec::new(),
-            build: 0,
-            refs: Vec::new(),
-        };
+        let mut sorted =
+            Sorted { source: Vec::new(), dependencies: Vec::new(), build: 0, refs: Vec::new() };
         let directories: Vec<&String> =
             description.dependencies.iter().flat_map(|d| &d.directories).collect();
         let paths: BTreeSet<String> = all.iter().map(|c| c.path.clone()).collect();

@@ -129,9 +129,11 @@ fn registries(ctx: &Context) -> Vec<Check> {
         });
         asked
             .into_iter()
-            .map(|check| check.join().unwrap_or_else(|_| {
-                bad("registry", Verdict::Lacking, "the check failed", "try again")
-            }))
+            .map(|check| {
+                check.join().unwrap_or_else(|_| {
+                    bad("registry", Verdict::Lacking, "the check failed", "try again")
+                })
+            })
             .collect()
     })
 }

@@ -66,4 +66,3 @@ pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> WorkspaceError {
     let path = path.to_owned();
     move |source| WorkspaceError::Io { path, source }
 }
-

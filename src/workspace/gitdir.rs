@@ -4,9 +4,10 @@
 //! What it starts with lies in `workspaces/<id>/own/`, with the link to the environment, and
 //! is a layer like all else; what git then writes is in the delta.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::description::Description;
+use super::description::{DependencyRecord, Description};
 use super::error::{WorkspaceError, at};
 use crate::context::Context;
 use crate::environment::activate::LINK;
@@ -27,7 +28,7 @@ pub fn write(
     let own = directory(workspace);
     let git = own.join(".git");
     std::fs::create_dir_all(&git).map_err(at(&git))?;
-    let start = DotGit::of(resolved, &exclude(description));
+    let start = DotGit::of(resolved, &exclude(&description.dependencies));
     for name in &start.directories {
         let path = git.join(name);
         std::fs::create_dir(&path).map_err(at(&path))?;
@@ -36,28 +37,22 @@ pub fn write(
         let path = git.join(name);
         std::fs::write(&path, bytes).map_err(at(&path))?;
     }
-    link_environment(ctx, description, &own)
+    match description.environment_in(&ctx.home) {
+        Some(environment) => link_environment(&environment, &own).map_err(at(&own)),
+        None => Ok(()),
+    }
 }
 
-/// Links the environment, if there is one, into the workspace at `root`.
-pub fn link_environment(
-    ctx: &Context,
-    description: &Description,
-    root: &Path,
-) -> Result<(), WorkspaceError> {
-    if description.environment.is_empty() {
-        return Ok(());
-    }
+/// Links the realised environment into the workspace at `root`.
+pub fn link_environment(environment: &Path, root: &Path) -> io::Result<()> {
     let link = root.join(LINK);
-    let dir = link.parent().expect("the link is below the root");
-    std::fs::create_dir_all(dir).map_err(at(dir))?;
-    let target = ctx.home.envs().join(&description.environment);
-    std::os::unix::fs::symlink(target, &link).map_err(at(&link))
+    std::fs::create_dir_all(link.parent().expect("the link is below the root"))?;
+    std::os::unix::fs::symlink(environment, link)
 }
 
 /// What git does not see here: the environment and what managers installed. What `zagi
 /// init` writes may be committed.
-pub fn exclude(description: &Description) -> Vec<String> {
+pub fn exclude(dependencies: &[DependencyRecord]) -> Vec<String> {
     let fixed = [
         "/.zagi/*",
         "!/.zagi/env.toml",
@@ -65,7 +60,7 @@ pub fn exclude(description: &Description) -> Vec<String> {
         "!/.zagi/agents.toml",
         "!/.zagi/secrets.enc",
     ];
-    let directories = description.dependencies.iter().flat_map(|d| &d.directories);
+    let directories = dependencies.iter().flat_map(|d| &d.directories);
     let own = directories.filter(|d| !d.starts_with(".zagi/")).map(|d| format!("/{d}"));
     fixed.into_iter().map(str::to_owned).chain(own).collect()
 }

@@ -75,7 +75,9 @@ impl IndexLayer {
             };
         }
         let mut out = Vec::new();
-        index.write_to(&mut out, gix::index::write::Options::default()).map_err(io::Error::other)?;
+        index
+            .write_to(&mut out, gix::index::write::Options::default())
+            .map_err(io::Error::other)?;
         Ok(out)
     }
 

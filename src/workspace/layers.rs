@@ -49,10 +49,8 @@ pub fn of(
 ) -> Result<Vec<Attached>, LayersError> {
     let SourceRecord { clone, tree, date, .. } = &description.source;
     let source = Arc::new(GitLayer::open(&ctx.home.root().join(clone), tree, *date)?);
-    let owner = Owner {
-        uid: nix::unistd::geteuid().as_raw(),
-        gid: nix::unistd::getegid().as_raw(),
-    };
+    let owner =
+        Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
     let index = IndexLayer::new(source.clone(), owner, description.created.max(date + 1));
     let own = gitdir::directory(&description::directory(&ctx.home, &description.id));
     let mut layers = vec![
@@ -66,8 +64,7 @@ pub fn of(
         let provided = dependencies::lookup(store, &record.key)?
             .ok_or_else(|| LayersError::NoDependencies(record.key.clone()))?;
         let place = description.path.to_string_lossy();
-        let layer =
-            StoreLayer::new(store.clone(), tree, *date, provided.relocations, &place);
+        let layer = StoreLayer::new(store.clone(), tree, *date, provided.relocations, &place);
         layers.push(Attached { at: PathBuf::new(), layer: Arc::new(layer) });
     }
     Ok(layers)

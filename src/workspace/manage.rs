@@ -92,7 +92,6 @@ pub(super) fn exactly(ctx: &Context, dir: &Path) -> Result<Description, Workspac
     Description::at(&ctx.home, dir)?.ok_or_else(|| WorkspaceError::NotAWorkspace(dir.to_owned()))
 }
 
-
 /// Writes `env.toml` and `env.lock` into the tree at `dir`, and says where. Both or neither:
 /// one that is there already stops it, unless `force`.
 pub fn init(ctx: &Context, dir: &Path, force: bool) -> Result<Vec<PathBuf>, WorkspaceError> {

@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::description::Description;
-use super::prepare::Prepared;
 use super::error::{WorkspaceError, at};
 use super::gitdir;
+use super::prepare::Prepared;
 use crate::context::Context;
 use crate::source;
 use crate::store::Store;
@@ -64,7 +64,12 @@ fn build(
     if let Some(parent) = dest.parent() {
         std::fs::create_dir_all(parent).map_err(at(parent))?;
     }
-    source::checkout(ctx, &prepared.plan.resolved, &gitdir::exclude(description), dest)?;
+    source::checkout(
+        ctx,
+        &prepared.plan.resolved,
+        &gitdir::exclude(&description.dependencies),
+        dest,
+    )?;
     let mut how = "copy".to_owned();
     for (_, provided) in &prepared.dependencies {
         let restored = store.restore(&provided.tree, dest)?;
@@ -72,6 +77,8 @@ fn build(
         let place = description.path.to_string_lossy();
         provided.relocations.apply(store, &provided.tree, dest, &place)?;
     }
-    gitdir::link_environment(ctx, description, dest)?;
+    if let Some(realised) = &prepared.realised {
+        gitdir::link_environment(&realised.dir, dest).map_err(at(dest))?;
+    }
     Ok(how)
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::error::WorkspaceError;
+use super::gitdir;
 use crate::context::Context;
 use crate::dependencies::{self, Provided};
 use crate::environment::detect::{Detected, detect};
@@ -105,9 +106,12 @@ pub fn prepare(
     with_dependencies: bool,
 ) -> Result<Prepared, WorkspaceError> {
     let client = Client::new(ctx);
-    let resolved = step(ctx, "source", || source::resolve(ctx, &client, address), |r| {
-        (format!("{}@{}", r.name, &r.commit[..7]), fetched(r))
-    })?;
+    let resolved = step(
+        ctx,
+        "source",
+        || source::resolve(ctx, &client, address),
+        |r| (format!("{}@{}", r.name, &r.commit[..7]), fetched(r)),
+    )?;
     let (plan, realised) = step(
         ctx,
         "environment",
@@ -149,8 +153,11 @@ fn provide(
         return Ok(Vec::new());
     }
     let tools = tools_for_installing(ctx, realised);
+    // As it will stand in the workspace, the link to the environment included.
     let checkout = |dest: &Path| {
-        source::checkout(ctx, resolved, &[], dest).map_err(std::io::Error::other)
+        source::checkout(ctx, resolved, &gitdir::exclude(&[]), dest)
+            .map_err(std::io::Error::other)?;
+        gitdir::link_environment(&realised.dir, dest)
     };
     step(
         ctx,
@@ -238,7 +245,10 @@ pub(super) fn comments(detected: &Detected) -> BTreeMap<String, String> {
 }
 
 /// `env.toml` and `env.lock` of a directory as it is now.
-pub(super) fn environment_of(ctx: &Context, dir: &Path) -> Result<(String, String), WorkspaceError> {
+pub(super) fn environment_of(
+    ctx: &Context,
+    dir: &Path,
+) -> Result<(String, String), WorkspaceError> {
     let detected = detect(&Directory::new(dir), ctx.now, &ctx.platform);
     let lock = resolve::resolve(ctx, &Client::new(ctx), &detected, ctx.now)?;
     Ok((detected.spec.render(&comments(&detected)), lock.render()))

@@ -62,7 +62,9 @@ impl StoreLayer {
 
     fn node(&self, entry: &store::Entry) -> Node {
         let (kind, mode, size, key) = match &entry.kind {
-            store::Kind::Directory(id) => (Kind::Directory, 0o755, 0, key(DIRECTORY, id.as_bytes())),
+            store::Kind::Directory(id) => {
+                (Kind::Directory, 0o755, 0, key(DIRECTORY, id.as_bytes()))
+            }
             store::Kind::File { id, exec, size } => {
                 let size = self.relocations.len_after(id, *size, &self.place);
                 let (mode, tag) = if *exec { (0o755, EXECUTABLE) } else { (0o644, FILE) };

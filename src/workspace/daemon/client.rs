@@ -105,7 +105,11 @@ fn converse(mut stream: UnixStream, ask: Ask) -> Result<Response, DaemonError> {
 /// second finds the lock taken and ends.
 fn start(ctx: &Context) -> Result<(), DaemonError> {
     let (dir, _) = socket(ctx);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(DaemonError::Start)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .map_err(DaemonError::Start)?;
     let meta = std::fs::symlink_metadata(&dir).map_err(DaemonError::Start)?;
     if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
         // Somebody else's directory under /tmp: whoever owns it could answer for us.

@@ -76,7 +76,9 @@ pub fn run(ctx: &Context, stdin: &impl AsFd) -> io::Result<()> {
         }
         let (stream, _) = listener.accept()?;
         let worker = worker.clone();
-        std::thread::Builder::new().name("request".into()).spawn(move || worker.converse(stream))?;
+        std::thread::Builder::new()
+            .name("request".into())
+            .spawn(move || worker.converse(stream))?;
     }
 }
 
