@@ -60,17 +60,16 @@ fn walk(
     Ok(())
 }
 
-/// Moves what is to be captured from `workspace` to `stage`.
+/// Moves what is to be captured from `workspace` to `stage`; says what that is.
 pub(super) fn stage(
     plan: &Plan,
     before: &Before,
     workspace: &Path,
     stage: &Path,
-) -> Result<(), DependenciesError> {
+) -> Result<Vec<PathBuf>, DependenciesError> {
     fs::create_dir_all(stage).map_err(DependenciesError::file(stage))?;
-    for path in &plan.directories {
-        take(workspace, Path::new(path), stage)?;
-    }
+    let named = plan.directories.iter().map(PathBuf::from).collect();
+    let mut taken = take(workspace, named, stage)?;
     if let Some(name) = &plan.nested {
         let mut found = Vec::new();
         walk(workspace, Path::new(""), &mut |path, kind| {
@@ -80,47 +79,59 @@ pub(super) fn stage(
             }
             !named && path != Path::new(".git")
         })?;
-        for path in found {
-            take(workspace, &path, stage)?;
-        }
+        taken.extend(take(workspace, found, stage)?);
     }
     if plan.outputs {
-        // A build directory of Python's is what wheels were made from; node's holds the
-        // compiled module.
-        let python = plan.project.ecosystem == Ecosystem::Python;
-        let mut found = Vec::new();
-        walk(workspace, Path::new(""), &mut |path, kind| {
-            let name = path.file_name().unwrap_or_default();
-            let passing = PASSING.iter().any(|p| name == *p) || (python && name == "build");
-            let compiled = path.extension().is_some_and(|e| e == "pyc");
-            if !passing && !kind.is_dir() && !compiled && !before.0.contains(path) {
-                found.push(path.to_owned());
-            }
-            !passing
-        })?;
-        for path in found {
-            take(workspace, &path, stage)?;
-        }
+        let found = outputs(plan, before, workspace)?;
+        taken.extend(take(workspace, found, stage)?);
     }
-    Ok(())
+    taken.sort();
+    Ok(taken)
 }
 
-/// Moves one directory or file, if it is there and reached through directories alone.
-fn take(workspace: &Path, path: &Path, stage: &Path) -> Result<(), DependenciesError> {
-    let mut at = workspace.to_owned();
-    for part in path.parent().unwrap_or(Path::new("")).components() {
-        at.push(part);
-        if !fs::symlink_metadata(&at).is_ok_and(|meta| meta.is_dir()) {
-            return Ok(());
+/// Files that were not there before.
+fn outputs(
+    plan: &Plan,
+    before: &Before,
+    workspace: &Path,
+) -> Result<Vec<PathBuf>, DependenciesError> {
+    // A build directory of Python's is what wheels were made from; node's holds the
+    // compiled module.
+    let python = plan.project.ecosystem == Ecosystem::Python;
+    let mut found = Vec::new();
+    walk(workspace, Path::new(""), &mut |path, kind| {
+        let name = path.file_name().unwrap_or_default();
+        let passing = PASSING.iter().any(|p| name == *p) || (python && name == "build");
+        let compiled = path.extension().is_some_and(|e| e == "pyc");
+        if !passing && !kind.is_dir() && !compiled && !before.0.contains(path) {
+            found.push(path.to_owned());
         }
+        !passing
+    })?;
+    Ok(found)
+}
+
+/// Moves directories and files that are there and reached through directories alone.
+fn take(
+    workspace: &Path,
+    paths: Vec<PathBuf>,
+    stage: &Path,
+) -> Result<Vec<PathBuf>, DependenciesError> {
+    let mut taken = Vec::new();
+    for path in paths {
+        let above = path.ancestors().skip(1);
+        let plain =
+            |dir: &Path| fs::symlink_metadata(workspace.join(dir)).is_ok_and(|meta| meta.is_dir());
+        let (from, to) = (workspace.join(&path), stage.join(&path));
+        if !above.into_iter().all(plain) || fs::symlink_metadata(&from).is_err() {
+            continue;
+        }
+        let parent = to.parent().unwrap_or(stage);
+        fs::create_dir_all(parent).map_err(DependenciesError::file(parent))?;
+        fs::rename(&from, &to).map_err(DependenciesError::file(&from))?;
+        taken.push(path);
     }
-    let (from, to) = (workspace.join(path), stage.join(path));
-    if fs::symlink_metadata(&from).is_err() {
-        return Ok(());
-    }
-    let parent = to.parent().unwrap_or(stage);
-    fs::create_dir_all(parent).map_err(DependenciesError::file(parent))?;
-    fs::rename(&from, &to).map_err(DependenciesError::file(&from))
+    Ok(taken)
 }
 
 /// What is staged, looked at.

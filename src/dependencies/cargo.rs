@@ -106,17 +106,17 @@ pub(super) fn seed(cache: &Path, lock: &str, home: &Path) -> io::Result<()> {
         let index = home.join("registry/index").join(&registry);
         let mut any = false;
         for package in &packages {
-            let Some(bytes) = plain_file(&from, &format!("crates/{}", package.file())) else {
-                continue;
-            };
-            if !package.is(&bytes) {
-                continue;
-            }
-            any = true;
-            let crates = home.join("registry/cache").join(&registry);
-            write(crates.join(package.file()), &bytes)?;
+            // Of packages that this platform does not need there is the index alone, which
+            // cargo reads nevertheless.
             if let Some(bytes) = plain_file(&from, &format!("index/{}", package.index())) {
+                any = true;
                 write(index.join(".cache").join(package.index()), &bytes)?;
+            }
+            let crates = format!("crates/{}", package.file());
+            if let Some(bytes) = plain_file(&from, &crates).filter(|bytes| package.is(bytes)) {
+                any = true;
+                let cache = home.join("registry/cache").join(&registry);
+                write(cache.join(package.file()), &bytes)?;
             }
         }
         if any && let Some(bytes) = plain_file(&from, "config.json") {
@@ -130,17 +130,19 @@ pub(super) fn seed(cache: &Path, lock: &str, home: &Path) -> io::Result<()> {
 /// seeded for a registry that cargo did not ask.
 pub(super) fn harvest(cache: &Path, lock: &str, home: &Path) -> io::Result<()> {
     let packages = packages(lock);
-    for registry in directories(&home.join("registry/cache")) {
+    for registry in directories(&home.join("registry/index")) {
         let to = cache.join(&registry);
         for package in &packages {
-            let at = format!("registry/cache/{registry}/{}", package.file());
-            let Some(bytes) = plain_file(home, &at) else { continue };
-            if package.is(&bytes) && !to.join("crates").join(package.file()).exists() {
-                write(to.join("crates").join(package.file()), &bytes)?;
-            }
             let at = format!("registry/index/{registry}/.cache/{}", package.index());
             if let Some(bytes) = plain_file(home, &at) {
                 write(to.join("index").join(package.index()), &bytes)?;
+            }
+            let kept = to.join("crates").join(package.file());
+            let at = format!("registry/cache/{registry}/{}", package.file());
+            if !kept.exists()
+                && let Some(bytes) = plain_file(home, &at).filter(|bytes| package.is(bytes))
+            {
+                write(kept, &bytes)?;
             }
         }
         let at = format!("registry/index/{registry}/config.json");
@@ -209,7 +211,8 @@ mod tests {
         write(cache.path().join("r-1/crates/serde-1.0.0.crate"), b"poison").expect("written");
         let second = tempfile::tempdir().expect("made");
         seed(cache.path(), &lock, second.path()).expect("seeded");
-        assert!(!second.path().join("registry").exists());
+        assert!(second.path().join("registry/index/r-1/.cache/se/rd/serde").exists());
+        assert!(!second.path().join("registry/cache").exists());
     }
 
     #[test]

@@ -38,15 +38,29 @@ pub struct Provided {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// What was captured: the manager's directories, and files of the source's directories.
+    /// Not the project's, so git is to ignore them.
+    pub paths: Vec<String>,
     /// What was said aloud when they were installed.
     pub warnings: Vec<String>,
 }
 
 impl Provided {
     fn new(key: &str, tree: TreeId, record: Record, cached: bool) -> Provided {
-        let Record { manager, packages, files, bytes, relocations, warnings } = record;
+        let Record { manager, packages, files, bytes, relocations, paths, warnings } = record;
         let key = key.to_owned();
-        Provided { key, manager, tree, relocations, cached, packages, files, bytes, warnings }
+        Provided {
+            key,
+            manager,
+            tree,
+            relocations,
+            cached,
+            packages,
+            files,
+            bytes,
+            paths,
+            warnings,
+        }
     }
 }
 
@@ -151,13 +165,22 @@ fn install(
             .map_err(DependenciesError::file(&cache))?;
     }
     let stage = scratch.join("stage");
-    capture::stage(plan, &before, &work.workspace, &stage.join(record::TREE))?;
-    let seen = capture::look(plan, &stage.join(record::TREE))?;
+    let tree = stage.join(record::TREE);
+    let taken = capture::stage(plan, &before, &work.workspace, &tree)?;
+    let seen = capture::look(plan, &tree)?;
     for warning in &seen.warnings {
         ctx.events.emit(Event::Warning(warning.clone()));
     }
     warnings.extend(seen.warnings);
-    let provided = keep(store, plan, &stage, seen.packages, seen.relocations, warnings)?;
+    let record = Record {
+        manager: plan.manager.clone(),
+        packages: seen.packages,
+        relocations: seen.relocations,
+        paths: taken.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+        warnings,
+        ..Record::default()
+    };
+    let provided = keep(store, plan, &stage, record)?;
     // It was of interest had this failed.
     let _ = fs::remove_file(&log);
     Ok(provided)
@@ -238,19 +261,10 @@ fn keep(
     store: &Store,
     plan: &Plan,
     stage: &Path,
-    packages: u64,
-    relocations: Relocations,
-    warnings: Vec<String>,
+    record: Record,
 ) -> Result<Provided, DependenciesError> {
     let captured = store.capture(&stage.join(record::TREE))?;
-    let record = Record {
-        manager: plan.manager.clone(),
-        packages,
-        files: captured.files,
-        bytes: captured.bytes,
-        relocations,
-        warnings,
-    };
+    let record = Record { files: captured.files, bytes: captured.bytes, ..record };
     let path = stage.join(record::RECORD);
     fs::write(&path, record.encode()).map_err(DependenciesError::file(&path))?;
     // All that is new is the record: the files below `tree` are there.

@@ -19,6 +19,7 @@
 //!   "texts": {"<file id>": [2, 1]},          // occurrences: plain, after `file://`
 //!   "binaries": {"<file id>": true},         // whether more than debug information
 //!   "live_binaries": [".venv/lib/x.so"],
+//!   "paths": [".venv", "src/_speedups.so"],  // what was captured, as it was taken
 //!   "warnings": ["…"]
 //! }
 //! ```
@@ -70,6 +71,7 @@ pub(super) struct Record {
     pub files: u64,
     pub bytes: u64,
     pub relocations: Relocations,
+    pub paths: Vec<String>,
     pub warnings: Vec<String>,
 }
 
@@ -85,6 +87,7 @@ struct Format {
     texts: BTreeMap<String, (u64, u64)>,
     binaries: BTreeMap<String, bool>,
     live_binaries: Vec<String>,
+    paths: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -112,6 +115,7 @@ impl Record {
             texts,
             binaries,
             live_binaries: self.relocations.live_binaries.clone(),
+            paths: self.paths.clone(),
             warnings: self.warnings.clone(),
         };
         serde_json::to_vec(&format).expect("plain fields with text for keys")
@@ -141,6 +145,7 @@ impl Record {
             files: format.files,
             bytes: format.bytes,
             relocations,
+            paths: format.paths,
             warnings: format.warnings,
         })
     }
@@ -200,6 +205,7 @@ mod tests {
                 files: files.into(),
                 live_binaries: vec!["b".into()],
             },
+            paths: vec!["node_modules".into()],
             warnings: vec!["w".into()],
         }
     }

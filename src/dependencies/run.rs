@@ -86,6 +86,7 @@ impl Log<'_> {
         }
         if self.told.elapsed() > Duration::from_millis(100) {
             self.told = Instant::now();
+            let text = text.strip_prefix("npm http fetch GET 200 ").unwrap_or(text);
             let what = format!("{}: {}", self.manager, text.chars().take(60).collect::<String>());
             self.ctx.events.emit(Event::Progress { what, done: self.progress, total: None });
         }

@@ -57,7 +57,8 @@ fn the_managers_directories_are_taken_and_the_source_is_not() {
     write(&workspace, "node_modules/x/node_modules/y/index.js", "y");
     write(&workspace, "packages/a/node_modules/z/index.js", "z");
     write(&workspace, "built.js", "not asked for");
-    stage(&plan, &before, &workspace, &staged).expect("staged");
+    let taken = stage(&plan, &before, &workspace, &staged).expect("staged");
+    assert_eq!(taken, ["node_modules", "packages/a/node_modules"].map(PathBuf::from));
     assert_eq!(
         names(&staged),
         [

@@ -72,6 +72,11 @@ fn locked(project: &Project, source: &dyn Files, draft: &mut Draft) {
     if String::from_utf8_lossy(&manifest).contains("[tool.uv.workspace]") {
         argv.push("--all-packages".into());
     }
+    // Where the project says which groups its tests need, those and not what else a
+    // developer has (checkers, documentation).
+    if !project.groups.is_empty() {
+        argv.push("--no-default-groups".into());
+    }
     for (flag, names) in [("--extra", &project.extras), ("--group", &project.groups)] {
         argv.extend(names.iter().flat_map(|name| strings([flag, name])));
     }

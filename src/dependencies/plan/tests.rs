@@ -213,6 +213,12 @@ fn python_with_a_lock_follows_it() {
     let plan = world.plan(&project).expect("planned");
     assert_eq!(commands(&plan)[1], "uv sync --locked --all-packages --extra test");
     assert_eq!(plan.directories, ["sub/.venv"]);
+    project.groups = strings(["tests"]);
+    let plan = world.plan(&project).expect("planned");
+    assert_eq!(
+        commands(&plan)[1],
+        "uv sync --locked --all-packages --no-default-groups --extra test --group tests"
+    );
     assert!(plan.inputs.contains_key("file sub/uv.lock"));
 }
 
