@@ -70,6 +70,12 @@ impl Killer {
 /// failed.
 pub fn spawn(plan: &Plan, helper: &Path) -> Result<Child, SandboxError> {
     let error = |source| SandboxError::Helper { helper: helper.to_owned(), source };
+    // A path that is not UTF-8 has no JSON.
+    let json = serde_json::to_vec(plan).map_err(|e| SandboxError::Setup {
+        step: Step::Plan,
+        path: None,
+        source: io::Error::other(e),
+    })?;
     let (ours, theirs) = UnixStream::pair().map_err(error)?;
     // An empty environment: what the helper was given would be readable in `/proc/1`.
     let mut process = Command::new(helper)
@@ -96,7 +102,7 @@ pub fn spawn(plan: &Plan, helper: &Path) -> Result<Child, SandboxError> {
         process,
     };
     // A helper that is not ours closes its end: the next read says so.
-    let _ = send_plan(child.reports.get_ref(), plan);
+    let _ = send_plan(child.reports.get_ref(), &json);
     match child.next_report()? {
         Some(Report::Running(enforced)) => {
             child.enforced = enforced;
@@ -117,11 +123,10 @@ pub fn spawn(plan: &Plan, helper: &Path) -> Result<Child, SandboxError> {
 }
 
 /// The plan's length (32 bits, little-endian) and its JSON.
-fn send_plan(mut control: &UnixStream, plan: &Plan) -> io::Result<()> {
-    let json = serde_json::to_vec(plan).map_err(io::Error::other)?;
+fn send_plan(mut control: &UnixStream, json: &[u8]) -> io::Result<()> {
     let length = u32::try_from(json.len()).map_err(io::Error::other)?;
     control.write_all(&length.to_le_bytes())?;
-    control.write_all(&json)
+    control.write_all(json)
 }
 
 /// The other end of [`send_plan`].

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -62,6 +63,9 @@ fn what_cannot_start_is_named() {
             "{target}"
         );
     }
+    let bytes = std::ffi::OsStr::from_bytes(b"/tmp/\xff");
+    let not_text = plan(&["true"]).bind(bytes, "/zagi/x", false);
+    assert!(matches!(spawn(not_text), Err(SandboxError::Setup { step: Step::Plan, .. })));
     let mut root = plan(&["true"]);
     root.identity.uid = 0;
     assert!(matches!(spawn(root), Err(SandboxError::Setup { step: Step::Plan, .. })));

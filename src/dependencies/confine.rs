@@ -2,6 +2,7 @@
 //! manager's download cache, and, unless it is off, the network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use zagi_sandbox::{Identity, Profile};
 use super::WORKSPACE;
 use super::plan::{CACHE, Plan};
 use crate::context::Context;
+use crate::environment::realise::Realised;
 use crate::event::Event;
 
 /// Variables that name a file of certificates, by the tools that read them.
@@ -49,6 +51,22 @@ pub struct Tools {
     pub trees: Vec<PathBuf>,
     /// Its complete variables, for a workspace at [`WORKSPACE`].
     pub vars: BTreeMap<String, String>,
+}
+
+impl Tools {
+    /// Those of a realised environment.
+    pub fn of(realised: &Realised) -> Tools {
+        let vars = realised.activation.environment(Path::new(WORKSPACE), &BTreeMap::new());
+        // What is no text belongs to a path that the sandbox will refuse by name.
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let mut vars: BTreeMap<String, String> = vars.into_iter().filter_map(text).collect();
+        // A workspace has a link to its environment; the place of installation has none.
+        let path = vars.entry("PATH".into()).or_default();
+        *path = format!("{}:{path}", realised.dir.join("bin").display());
+        Tools { dir: realised.dir.clone(), trees: realised.trees.clone(), vars }
+    }
 }
 
 /// The directories of one installation.
