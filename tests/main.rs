@@ -3,5 +3,7 @@
 mod dependencies;
 mod detect;
 mod http;
+mod local;
+mod source;
 mod store;
 mod support;

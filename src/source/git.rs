@@ -22,7 +22,7 @@ use crate::event::Event;
 const NEEDED: (u32, u32) = (2, 29);
 
 /// Variables by which git would look elsewhere than it is told to.
-const MISLEADING: [&str; 12] = [
+const MISLEADING: [&str; 11] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -33,7 +33,6 @@ const MISLEADING: [&str; 12] = [
     "GIT_PREFIX",
     "GIT_SHALLOW_FILE",
     "GIT_ATTR_SOURCE",
-    "GIT_NO_LAZY_FETCH",
     "LANGUAGE",
 ];
 
@@ -170,6 +169,9 @@ impl<'a> Git<'a> {
         let misleading = |name: &OsStr| MISLEADING.iter().any(|other| name == *other);
         command.envs(self.ctx.vars.iter().filter(|(name, _)| !misleading(name)));
         command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
+        // What is missing is fetched at once and by us; git would fetch object by object,
+        // and where the remote lacks one, without end.
+        command.env("GIT_NO_LAZY_FETCH", "1");
         if let Some(ssh) = &self.ssh {
             command.env("GIT_SSH_COMMAND", ssh);
         }

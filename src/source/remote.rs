@@ -241,6 +241,11 @@ impl Remote<'_> {
             self.run(git, lock, &args, &[]).map(drop)
         };
         if let Some(name) = &target.name {
+            // A ref is set when all of its commits and trees are here.
+            let here = peel(&self.bare.open()?, name);
+            if let Some(commit) = here.filter(|commit| Some(*commit) == target.commit) {
+                return Ok(commit);
+            }
             fetch(&[format!("+{name}:{name}")])?;
             // It may have moved since it was listed.
             return peel(&self.bare.open()?, name).ok_or_else(unknown);

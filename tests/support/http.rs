@@ -9,7 +9,6 @@ use std::time::Duration;
 
 /// A request, as it came. Header names are in lower case.
 #[derive(Debug, Clone)]
-#[allow(dead_code, reason = "read by the git server")]
 pub struct Request {
     pub method: String,
     pub path: String,
@@ -31,7 +30,7 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Close the connection after this many bytes of the body.
     pub break_off: Option<usize>,
-    /// Send so many bytes of the body, then say nothing until the server is dropped.
+    /// Send so many bytes of the body, then say nothing until the server is told to go on.
     pub hang: Option<usize>,
     /// Close before any answer.
     pub reset: bool,
@@ -72,6 +71,7 @@ pub struct Server {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Request>>>,
     stopped: Arc<AtomicBool>,
+    released: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -80,20 +80,27 @@ impl Server {
         let address = listener.local_addr().expect("it is bound");
         let seen = Arc::<Mutex<Vec<Request>>>::default();
         let stopped = Arc::new(AtomicBool::new(false));
+        let released = Arc::new(AtomicBool::new(false));
         let handler: Arc<Handler> = Arc::new(handler);
-        let (log, stop) = (seen.clone(), stopped.clone());
+        let (log, stop, release) = (seen.clone(), stopped.clone(), released.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let (handler, log, stop) = (handler.clone(), log.clone(), stop.clone());
+                let (handler, log) = (handler.clone(), log.clone());
+                let release = release.clone();
                 if let Ok(stream) = stream {
-                    std::thread::spawn(move || serve(stream, &*handler, &log, &stop));
+                    std::thread::spawn(move || serve(stream, &*handler, &log, &release));
                 }
             }
         });
-        Server { base: format!("http://{address}"), address, seen, stopped }
+        Server { base: format!("http://{address}"), address, seen, stopped, released }
+    }
+
+    /// Ends every connection that hangs, and lets none hang from now on.
+    pub fn release(&self) {
+        self.released.store(true, Ordering::SeqCst);
     }
 
     /// What was asked so far.
@@ -104,13 +111,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.release();
         self.stopped.store(true, Ordering::SeqCst);
         // Wakes `accept`.
         let _ = TcpStream::connect(self.address);
     }
 }
 
-fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>, stop: &AtomicBool) {
+fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>, release: &AtomicBool) {
     let mut reader = BufReader::new(stream.try_clone().expect("a socket can be duplicated"));
     let Some(request) = read(&mut reader, &stream) else { return };
     let reply = handler(&request);
@@ -119,7 +127,7 @@ fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>, stop: 
         return;
     }
     // A client that went away is no failure of the server.
-    let _ = write(&stream, &request, &reply, stop);
+    let _ = write(&stream, &request, &reply, release);
 }
 
 fn read(reader: &mut BufReader<TcpStream>, stream: &TcpStream) -> Option<Request> {
@@ -165,7 +173,7 @@ fn write(
     mut stream: &TcpStream,
     request: &Request,
     reply: &Reply,
-    stop: &AtomicBool,
+    release: &AtomicBool,
 ) -> std::io::Result<()> {
     let mut head = format!("HTTP/1.1 {} -\r\nconnection: close\r\n", reply.status);
     if reply.status != 304 {
@@ -178,9 +186,10 @@ fn write(
     if request.method == "HEAD" {
         return Ok(());
     }
-    let sent = reply.break_off.or(reply.hang).unwrap_or(reply.body.len());
+    let hang = reply.hang.filter(|_| !release.load(Ordering::SeqCst));
+    let sent = reply.break_off.or(hang).unwrap_or(reply.body.len());
     stream.write_all(&reply.body[..sent])?;
-    while reply.hang.is_some() && !stop.load(Ordering::SeqCst) {
+    while hang.is_some() && !release.load(Ordering::SeqCst) {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! What several tests need: a machine in a directory, and a web server of our own.
 
+pub mod git;
 pub mod http;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use zagi::config::Config;
@@ -16,8 +17,23 @@ pub const NOW: i64 = 1_756_684_800;
 
 /// A home directory of its own and what was told while it was used.
 pub struct Machine {
-    pub dir: tempfile::TempDir,
+    pub dir: Place,
     pub events: Arc<Recorder>,
+}
+
+/// A machine's directory: a temporary one, or one that another process made.
+pub enum Place {
+    Own(tempfile::TempDir),
+    Other(PathBuf),
+}
+
+impl Place {
+    pub fn path(&self) -> &Path {
+        match self {
+            Place::Own(dir) => dir.path(),
+            Place::Other(dir) => dir,
+        }
+    }
 }
 
 /// Keeps every event.
@@ -44,7 +60,12 @@ impl Recorder {
 impl Machine {
     pub fn new() -> Machine {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Machine { dir, events: Arc::default() }
+        Machine { dir: Place::Own(dir), events: Arc::default() }
+    }
+
+    /// The machine that another process of this test made.
+    pub fn at(dir: &Path) -> Machine {
+        Machine { dir: Place::Other(dir.to_owned()), events: Arc::default() }
     }
 
     /// A context with no variables but PATH, whose registries all stand at `base`.
