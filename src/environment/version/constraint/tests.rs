@@ -123,15 +123,14 @@ fn what_is_no_constraint_is_refused() {
     assert!(Constraint::parse(&"1 ".repeat(4000)).is_err());
 }
 
-/// Replayable: `ZAGI_TEST_SEED=n` runs the same again.
-struct Random(u64);
+/// Replayable: `ZAGI_TEST_SEED=n`, with the seed that a failure names, runs the same again.
+struct Random(u64, u64);
 
 impl Random {
     fn new() -> Random {
         let seed = std::env::var("ZAGI_TEST_SEED").ok().and_then(|s| s.parse().ok());
         let seed: u64 = seed.unwrap_or_else(|| std::process::id().into());
-        eprintln!("ZAGI_TEST_SEED={seed}");
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, seed)
     }
 
     fn below(&mut self, n: u64) -> u64 {
@@ -163,22 +162,31 @@ impl Random {
 #[test]
 fn sets_obey_the_laws_of_sets() {
     let mut random = Random::new();
+    let seed = random.1;
     for _ in 0..3000 {
         let (a, b) = (random.constraint(), random.constraint());
         let (x, y) = (c(&a), c(&b));
-        assert_eq!(c(&x.to_string()), x, "{a} reads back from {x}");
-        assert_eq!(x.intersect(&y), y.intersect(&x), "{a} and {b}");
-        assert_eq!(x.union(&y), y.union(&x), "{a} or {b}");
-        assert_eq!(x.intersect(&x.union(&y)), x, "{a} within {a} or {b}");
-        assert_eq!(x.intersect(&Constraint::any()), x, "{a}");
+        assert_eq!(c(&x.to_string()), x, "{a} reads back from {x}, seed {seed}");
+        assert_eq!(x.intersect(&y), y.intersect(&x), "{a} and {b}, seed {seed}");
+        assert_eq!(x.union(&y), y.union(&x), "{a} or {b}, seed {seed}");
+        assert_eq!(x.intersect(&x.union(&y)), x, "{a} within {a} or {b}, seed {seed}");
+        assert_eq!(x.intersect(&Constraint::any()), x, "{a}, seed {seed}");
         for _ in 0..20 {
             let version = v(&random.version());
             if version.is_prerelease() {
                 continue;
             }
             let (in_x, in_y) = (x.matches(&version), y.matches(&version));
-            assert_eq!(x.intersect(&y).matches(&version), in_x && in_y, "{version}: {a} and {b}");
-            assert_eq!(x.union(&y).matches(&version), in_x || in_y, "{version}: {a} or {b}");
+            assert_eq!(
+                x.intersect(&y).matches(&version),
+                in_x && in_y,
+                "{version}: {a} and {b}, seed {seed}"
+            );
+            assert_eq!(
+                x.union(&y).matches(&version),
+                in_x || in_y,
+                "{version}: {a} or {b}, seed {seed}"
+            );
         }
     }
 }
@@ -186,15 +194,15 @@ fn sets_obey_the_laws_of_sets() {
 #[test]
 fn noise_is_refused_or_read() {
     let mut random = Random::new();
+    let seed = random.1;
     let letters: Vec<char> = "0123456789.<>=!~^|, *xv-+rcé!".chars().collect();
     for _ in 0..20_000 {
         let length = random.below(24);
         let text: String =
             (0..length).map(|_| letters[random.below(letters.len() as u64) as usize]).collect();
-        for read in [Constraint::parse(&text), Constraint::from_pep440(&text)] {
-            if let Ok(constraint) = read {
-                assert_eq!(c(&constraint.to_string()), constraint, "{text:?}");
-            }
+        let both = [Constraint::parse(&text), Constraint::from_pep440(&text)];
+        for constraint in both.into_iter().flatten() {
+            assert_eq!(c(&constraint.to_string()), constraint, "{text:?}, seed {seed}");
         }
     }
 }
