@@ -68,7 +68,7 @@ fn a_workspace_outlives_the_repository_it_came_from() {
         let aside = machine.dir.path().join("aside");
         fs::rename(machine.dir.path().join("web"), &aside).expect("it is ours");
         let dest = machine.dir.path().join(format!("out/{name}"));
-        checkout(&ctx, &resolved, &dest).expect("it needs nothing else");
+        checkout(&ctx, &resolved, &[], &dest).expect("it needs nothing else");
         assert_eq!(fs::read(dest.join("README")).expect("it is there"), b"kept");
         fs::rename(&aside, machine.dir.path().join("web")).expect("it is ours");
     }
@@ -164,7 +164,7 @@ fn a_directory_becomes_a_commit_by_its_files_alone() {
     let other = source(&ctx, "./a/plain").expect("it is here");
     assert_ne!(other.commit, a.commit);
     let dest = root.join("out");
-    checkout(&ctx, &a, &dest).expect("the first is still there");
+    checkout(&ctx, &a, &[], &dest).expect("the first is still there");
     assert_eq!(git(&dest, &["rev-parse", "HEAD"]), a.commit);
 
     fs::create_dir(root.join("nothing")).expect("it is ours");

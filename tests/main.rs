@@ -4,6 +4,7 @@ mod dependencies;
 mod detect;
 mod http;
 mod local;
+mod package;
 mod source;
 mod store;
 mod support;

@@ -360,7 +360,7 @@ fn a_checkout_is_an_ordinary_repository() {
     let ctx = machine.context(&server.base);
     let resolved = source(&ctx, &server.base, "acme/web").expect("it is served");
     let dest = machine.dir.path().join("checkout");
-    checkout(&ctx, &resolved, &dest).expect("it can be written");
+    checkout(&ctx, &resolved, &[], &dest).expect("it can be written");
     assert_eq!(git(&dest, &["status", "--porcelain", "-b"]), "## main...origin/main");
     assert_eq!(git(&dest, &["describe"]), "v2.0");
     assert_eq!(git(&dest, &["describe", "--tags", "--match", "v1*"]).split('-').next(), Some("v1.0"));
@@ -375,7 +375,7 @@ fn a_checkout_is_an_ordinary_repository() {
 
     let tagged = source(&ctx, &server.base, "acme/web@v1.0").expect("it is served");
     let dest = machine.dir.path().join("tagged");
-    checkout(&ctx, &tagged, &dest).expect("it can be written");
+    checkout(&ctx, &tagged, &[], &dest).expect("it can be written");
     assert_eq!(git(&dest, &["status", "--porcelain", "-b"]), "## HEAD (no branch)");
     assert_eq!(git(&dest, &["rev-parse", "HEAD"]), web.git(&["rev-parse", "v1.0"]));
 }
