@@ -23,7 +23,7 @@ use crate::descriptors::Descriptors;
 use crate::layer::{Entry, Key, Kind, Layer, Node};
 
 /// How many files are held open at a time.
-const OPEN_FILES: usize = 128;
+const OPEN_FILES: usize = 64;
 
 /// A real directory as a layer. Keys are paths in it.
 pub struct Directory {

@@ -4,4 +4,5 @@ mod crash;
 mod lazy;
 mod model;
 mod mounted;
+mod parallel;
 mod support;

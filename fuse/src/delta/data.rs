@@ -1,11 +1,12 @@
 //! The data files of a delta: one sparse file for the content of each regular file.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
@@ -15,12 +16,14 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::descriptors::Descriptors;
 
 /// How many data files are held open at a time.
-const OPEN_FILES: usize = 512;
+const OPEN_FILES: usize = 64;
 
 /// The directory `data` of a delta, held by descriptor.
 pub struct Data {
     dir: OwnedFd,
     open: Descriptors,
+    /// Files whose names a loss of power could still take.
+    unnamed: Mutex<HashSet<u64>>,
 }
 
 fn shard(ino: u64) -> String {
@@ -43,7 +46,7 @@ impl Data {
             _ => {}
         }
         let dir = OpenOptions::new().read(true).custom_flags_directory().open(path)?.into();
-        Ok(Data { dir, open: Descriptors::new(OPEN_FILES) })
+        Ok(Data { dir, open: Descriptors::new(OPEN_FILES), unnamed: Mutex::default() })
     }
 
     fn open_at(&self, name: &str, flags: OFlag) -> Result<File, Errno> {
@@ -67,8 +70,13 @@ impl Data {
     /// Makes the empty data file of `ino`; what a crash left there is gone.
     pub fn create(&self, ino: u64) -> Result<Arc<File>, Errno> {
         let file = Arc::new(self.make(ino, &name(ino))?);
+        self.unnamed().insert(ino);
         self.open.put(ino, Arc::clone(&file));
         Ok(file)
+    }
+
+    fn unnamed(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As [`Data::create`], for many files that nobody reads soon.
@@ -84,6 +92,7 @@ impl Data {
     /// Ends a copy-up.
     pub fn commit(&self, ino: u64, file: File) -> Result<Arc<File>, Errno> {
         renameat(&self.dir, new_name(ino).as_str(), &self.dir, name(ino).as_str())?;
+        self.unnamed().insert(ino);
         let file = Arc::new(file);
         self.open.put(ino, Arc::clone(&file));
         Ok(file)
@@ -116,8 +125,12 @@ impl Data {
         } else {
             file.sync_all()?
         };
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        File::from(openat(&self.dir, shard(ino).as_str(), flags, Mode::empty())?).sync_all()
+        if self.unnamed().contains(&ino) {
+            let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            File::from(openat(&self.dir, shard(ino).as_str(), flags, Mode::empty())?).sync_all()?;
+            self.unnamed().remove(&ino);
+        }
+        Ok(())
     }
 
     /// Stops keeping the data file of `ino` open.
@@ -128,6 +141,7 @@ impl Data {
     /// Deletes the data file of `ino`, if there is one.
     pub fn remove(&self, ino: u64) {
         self.open.remove(ino);
+        self.unnamed().remove(&ino);
         // A file that stays is found and deleted at the next unclean open or compaction.
         let _ = unlinkat(&self.dir, name(ino).as_str(), UnlinkatFlags::NoRemoveDir);
     }

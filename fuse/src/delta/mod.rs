@@ -125,6 +125,9 @@ struct State {
     log: Log,
     trash: Vec<u64>,
     trash_bytes: u64,
+    /// Files that took the place of others: their content goes to the disk before the log,
+    /// so that after a loss of power there is the old or the new.
+    replacing: Vec<u64>,
 }
 
 /// The right to change the delta. While somebody holds it, the index does not change.
@@ -153,7 +156,12 @@ impl Delta {
         let delta = Delta {
             path: path.into(),
             index: RwLock::new(index),
-            writer: Mutex::new(State { log, trash: Vec::new(), trash_bytes: 0 }),
+            writer: Mutex::new(State {
+                log,
+                trash: Vec::new(),
+                trash_bytes: 0,
+                replacing: Vec::new(),
+            }),
             data,
             _lock: lock,
         };
@@ -260,8 +268,20 @@ impl Writer<'_> {
         }
     }
 
+    /// The file `ino` takes the place of another with the next commit.
+    pub fn replaces(&mut self, ino: u64) {
+        self.state.replacing.push(ino);
+    }
+
     /// Syncs the log and deletes the data files that waited for it.
     pub fn empty_trash(&mut self) -> io::Result<()> {
+        for ino in std::mem::take(&mut self.state.replacing) {
+            match self.delta.data.sync(ino, true) {
+                // It was deleted itself since.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
         self.state.log.sync()?;
         self.state.trash_bytes = 0;
         for ino in std::mem::take(&mut self.state.trash) {

@@ -282,15 +282,17 @@ impl Layers {
         Ok(Some(node))
     }
 
-    /// Reads from a file.
+    /// Reads from a file or link; fewer bytes than `buf` has only at its end.
     pub fn read(&self, node: &LowerNode, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         let (Body::File(index, key) | Body::Symlink(index, key)) = &node.body else {
             return Err(Errno::EISDIR);
         };
-        let layer = &self.layers[*index].layer;
+        // Knowing the length spares the question whether there is more.
+        let want = buf.len().min(node.size.saturating_sub(offset) as usize);
         let mut done = 0;
-        while done < buf.len() {
-            match layer.read(key, offset + done as u64, &mut buf[done..]).map_err(errno)? {
+        while done < want {
+            let (layer, at) = (&self.layers[*index].layer, offset + done as u64);
+            match layer.read(key, at, &mut buf[done..want]).map_err(errno)? {
                 0 => break,
                 count => done += count,
             }
@@ -300,8 +302,7 @@ impl Layers {
 
     /// The target of a link.
     pub fn target(&self, node: &LowerNode) -> Result<Vec<u8>, Errno> {
-        // What the layer says about its length is a hint; no target is longer than a path.
-        let mut buf = vec![0; libc::PATH_MAX as usize];
+        let mut buf = vec![0; (node.size as usize).min(libc::PATH_MAX as usize)];
         let length = self.read(node, 0, &mut buf)?;
         buf.truncate(length);
         Ok(buf)

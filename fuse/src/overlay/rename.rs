@@ -30,7 +30,7 @@ impl Overlay {
     ) -> Result<(), Errno> {
         let from_dir = self.directory(parent)?;
         let to_dir = self.directory(new_parent)?;
-        let writer = self.delta.begin();
+        let mut writer = self.delta.begin();
         let from = self.at(&from_dir, name)?;
         let to = self.at(&to_dir, new_name)?;
         let source = from.target.as_ref().ok_or(Errno::ENOENT)?;
@@ -59,6 +59,9 @@ impl Overlay {
             return self.commit_and_release(writer, ops, None, now);
         }
         ops.push(enter(new_parent, new_name, source, to.over));
+        if to.target.is_some() && writer.read().named(source.ino()).is_some_and(|s| s.node.own) {
+            writer.replaces(source.ino());
+        }
         let name = name.into();
         ops.push(if from.over {
             Op::Whiteout { parent, name, time }
