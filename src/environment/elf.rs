@@ -14,9 +14,9 @@
 
 use object::LittleEndian as LE;
 use object::elf::{
-    DT_DEBUG, DT_NEEDED, DT_NULL, DT_RPATH, DT_RUNPATH, DT_STRSZ, DT_STRTAB, Dyn64, DynamicTag,
-    ELFCLASS64, ELFDATA2LSB, ELFMAG, FileHeader64, PF_R, PF_W, PT_DYNAMIC, PT_INTERP, PT_LOAD,
-    PT_PHDR, ProgramHeader64,
+    DT_DEBUG, DT_NEEDED, DT_NULL, DT_RPATH, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB, Dyn64,
+    DynamicTag, ELFCLASS64, ELFDATA2LSB, ELFMAG, FileHeader64, PF_R, PF_W, PT_DYNAMIC, PT_INTERP,
+    PT_LOAD, PT_PHDR, ProgramHeader64,
 };
 use object::pod::{bytes_of, bytes_of_slice, from_bytes, slice_from_bytes};
 
@@ -29,6 +29,8 @@ pub struct Description {
     pub search: Option<String>,
     /// Libraries by name.
     pub needed: Vec<String>,
+    /// Its own name, of libraries. Some (the C library) have a loader as well.
+    pub name: Option<String>,
 }
 
 /// Why a file cannot be read or changed.
@@ -71,17 +73,17 @@ pub fn is_elf(bytes: &[u8]) -> bool {
 /// programs, object files).
 pub fn describe(bytes: &[u8]) -> Result<Option<Description>, ElfError> {
     let Some(image) = Image::read(bytes)? else { return Ok(None) };
-    let mut needed = Vec::new();
-    let mut search = None;
+    let (mut needed, mut search, mut name) = (Vec::new(), None, None);
     for entry in image.dynamic {
         let text = || image.string(entry.d_val.get(LE));
         match tag(entry) {
             DT_NEEDED => needed.extend(text()),
             DT_RPATH | DT_RUNPATH => search = text(),
+            DT_SONAME => name = text(),
             _ => {}
         }
     }
-    Ok(Some(Description { interpreter: image.interpreter(), search, needed }))
+    Ok(Some(Description { interpreter: image.interpreter(), search, needed, name }))
 }
 
 /// The file with `interpreter` as its loader and `search` as its search path; entries
@@ -94,8 +96,9 @@ pub fn patch(
     search: &[String],
 ) -> Result<Option<Vec<u8>>, ElfError> {
     let Some(image) = Image::read(bytes)? else { return Ok(None) };
-    let program = image.interpreter().is_some();
-    let old = describe(bytes)?.and_then(|d| d.search).unwrap_or_default();
+    let Some(described) = describe(bytes)? else { return Ok(None) };
+    let program = described.interpreter.is_some() && described.name.is_none();
+    let old = described.search.unwrap_or_default();
     let own = old.split(':').filter(|entry| entry.starts_with("$ORIGIN"));
     if !program && !old.split(':').any(|entry| entry.starts_with('/')) {
         return Ok(None);
