@@ -4,8 +4,8 @@
 //! Nothing of the file is moved. What is new (program headers, the loader's name, the
 //! strings, if need be the dynamic section) goes into one segment at the end, whose
 //! address keeps its distance from the file offset, so that kernels that compute where the
-//! program headers are from the file's start compute right. Section headers keep saying
-//! where things were; only tools for debugging read them.
+//! program headers are from the file's start compute right. Section headers, which linkers
+//! read, are told where things are now.
 //!
 //! The search path is written as `DT_RPATH`, not `DT_RUNPATH`: the loader then uses it for
 //! everything that the program loads, and the libraries themselves need no change.
@@ -16,7 +16,7 @@ use object::LittleEndian as LE;
 use object::elf::{
     DT_DEBUG, DT_NEEDED, DT_NULL, DT_RPATH, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB, Dyn64,
     DynamicTag, ELFCLASS64, ELFDATA2LSB, ELFMAG, FileHeader64, PF_R, PF_W, PT_DYNAMIC, PT_INTERP,
-    PT_LOAD, PT_PHDR, ProgramHeader64,
+    PT_LOAD, PT_PHDR, ProgramHeader64, SHT_DYNAMIC, SHT_PROGBITS, SHT_STRTAB, SectionHeader64,
 };
 use object::pod::{bytes_of, bytes_of_slice, from_bytes, slice_from_bytes};
 
@@ -54,6 +54,7 @@ const LARGEST_GAP: u64 = 1 << 28;
 type Header = FileHeader64<LE>;
 type Segment = ProgramHeader64<LE>;
 type Dynamic = Dyn64<LE>;
+type Section = SectionHeader64<LE>;
 
 /// A dynamic ELF file, read.
 struct Image<'a> {
@@ -88,8 +89,8 @@ pub fn describe(bytes: &[u8]) -> Result<Option<Description>, ElfError> {
 
 /// The file with `interpreter` as its loader and `search` as its search path; entries
 /// relative to the program itself (`$ORIGIN`) stay in front. `None` where nothing has to be
-/// changed: not a dynamic program. A library is changed only if it has a search path with
-/// absolute entries, for those lead to another C library's directories.
+/// changed: not a dynamic program. A library is changed only if its own search path would
+/// hide the program's (`DT_RUNPATH` does) or leads to another C library's directories.
 pub fn patch(
     bytes: &[u8],
     interpreter: &str,
@@ -100,7 +101,8 @@ pub fn patch(
     let program = described.interpreter.is_some() && described.name.is_none();
     let old = described.search.unwrap_or_default();
     let own = old.split(':').filter(|entry| entry.starts_with("$ORIGIN"));
-    if !program && !old.split(':').any(|entry| entry.starts_with('/')) {
+    let absolute = old.split(':').any(|entry| entry.starts_with('/'));
+    if !program && !absolute && !image.dynamic.iter().any(|d| tag(d) == DT_RUNPATH) {
         return Ok(None);
     }
     let path: Vec<&str> = own.chain(search.iter().map(String::as_str)).collect();
@@ -253,6 +255,23 @@ impl<'a> Image<'a> {
             let place = out.get_mut(at..at + size_of_val(dynamic.as_slice()));
             place.ok_or(ElfError::Truncated)?.copy_from_slice(bytes_of_slice(&dynamic));
         }
+        self.tell_sections(
+            &mut out,
+            |section| {
+                let (kind, old) = (section.sh_type.get(LE), section.sh_addr.get(LE));
+                let strings = self.dynamic.iter().find(|d| tag(d) == DT_STRTAB);
+                if kind == SHT_STRTAB && strings.is_some_and(|d| d.d_val.get(LE) == old) {
+                    return Some((strings_at, strings_size as usize));
+                }
+                if kind == SHT_DYNAMIC {
+                    return moved.then_some((dynamic_at, size_of_val(dynamic.as_slice())));
+                }
+                let loader = self.segments.iter().find(|s| s.p_type.get(LE) == PT_INTERP)?;
+                let this = kind == SHT_PROGBITS && loader.p_vaddr.get(LE) == old;
+                interpreter.filter(|_| this).map(|i| (interpreter_at, i.len() + 1))
+            },
+            |at| (start + at as u64, address(at)),
+        );
         let mut header = *self.header;
         header.e_phoff.set(LE, start);
         header.e_phnum.set(LE, u16::try_from(segments.len()).map_err(|_| ElfError::Truncated)?);
@@ -260,6 +279,33 @@ impl<'a> Image<'a> {
         out.resize(offset(start)?, 0);
         out.extend(new);
         Ok(out)
+    }
+}
+
+impl Image<'_> {
+    /// Tells each section of `out` that `moved` knows where it now is. A table of sections
+    /// that does not fit the file is nobody's, and left alone.
+    fn tell_sections(
+        &self,
+        out: &mut [u8],
+        moved: impl Fn(&Section) -> Option<(usize, usize)>,
+        place: impl Fn(usize) -> (u64, u64),
+    ) {
+        let size = size_of::<Section>();
+        for n in 0..usize::from(self.header.e_shnum.get(LE)) {
+            let at = usize::try_from(self.header.e_shoff.get(LE)).ok();
+            let Some(at) = at.and_then(|table| table.checked_add(n * size)) else { return };
+            let Some(here) = out.get_mut(at..at.saturating_add(size)) else { return };
+            let Ok((section, _)) = from_bytes::<Section>(&*here) else { return };
+            let mut section = *section;
+            if let Some((offset, length)) = moved(&section) {
+                let (offset, address) = place(offset);
+                section.sh_offset.set(LE, offset);
+                section.sh_addr.set(LE, address);
+                section.sh_size.set(LE, length as u64);
+                here.copy_from_slice(bytes_of(&section));
+            }
+        }
     }
 }
 
@@ -331,6 +377,20 @@ mod tests {
             let out = Command::new(&file).arg("--list").output().unwrap();
             assert!(out.status.success(), "{name}: {out:?}");
         }
+    }
+
+    #[test]
+    fn a_linker_finds_what_moved() {
+        let bytes = program();
+        let patched = patch(&bytes, "/loader", &["/a/longer/path".into()]).unwrap().unwrap();
+        let image = Image::read(&patched).unwrap().unwrap();
+        let strings = image.dynamic.iter().find(|d| tag(d) == DT_STRTAB).unwrap().d_val.get(LE);
+        let table = &patched[image.header.e_shoff.get(LE) as usize..];
+        let (sections, _) =
+            slice_from_bytes::<Section>(table, image.header.e_shnum.get(LE).into()).unwrap();
+        let told = sections.iter().find(|s| s.sh_addr.get(LE) == strings).expect("it was told");
+        assert_eq!(told.sh_size.get(LE), image.strings.len() as u64);
+        assert_eq!(told.sh_offset.get(LE), image.file_offset(strings).unwrap() as u64);
     }
 
     #[test]

@@ -248,7 +248,7 @@ impl<'a> TreePlan<'a> {
         let name: String = tool.name.chars().chain(['_']).chain(tool.version.chars()).collect();
         // What is in a tree depends on where it is: paths in it are absolute.
         let place = ctx.home.root().as_os_str().as_encoded_bytes();
-        let mut hasher = blake3::Hasher::new_derive_key("zagi 2026 farm tree of a tool v2");
+        let mut hasher = blake3::Hasher::new_derive_key("zagi 2026 farm tree of a tool v3");
         for piece in [tool.key().as_bytes(), flags.as_bytes(), place] {
             hasher.update(&(piece.len() as u64).to_le_bytes());
             hasher.update(piece);
