@@ -142,10 +142,17 @@ pub(super) struct Seen {
 }
 
 /// Makes everything staged such that it can be stored, and finds out what it holds.
-pub(super) fn look(plan: &Plan, stage: &Path) -> Result<Seen, DependenciesError> {
+/// `home` is where the tools are, to which links may lead.
+pub(super) fn look(plan: &Plan, stage: &Path, home: &Path) -> Result<Seen, DependenciesError> {
     let mut files = Vec::new();
-    let mut away = BTreeSet::new();
-    normalise(stage, Path::new(""), &mut files, &mut away)?;
+    let mut links = BTreeMap::new();
+    normalise(stage, Path::new(""), &mut files, &mut links)?;
+    let gone = |target: &PathBuf| {
+        let passing = target.starts_with("/zagi") || target.starts_with("/tmp");
+        passing && !target.starts_with(home)
+    };
+    let away: Vec<&String> =
+        links.iter().filter(|(_, target)| gone(target)).map(|(link, _)| link).collect();
     let relocations = relocations(stage, &files)?;
     let mut warnings = Vec::new();
     if let Some(first) = away.first() {
@@ -164,12 +171,13 @@ pub(super) fn look(plan: &Plan, stage: &Path) -> Result<Seen, DependenciesError>
     Ok(Seen { packages: packages(plan, stage, &files), relocations, warnings })
 }
 
-/// Readable files, enterable directories, relative links, and nothing else.
+/// Readable files, enterable directories, relative links within the workspace, and nothing
+/// that is neither. `links` are those that lead out of it.
 fn normalise(
     stage: &Path,
     below: &Path,
     files: &mut Vec<PathBuf>,
-    away: &mut BTreeSet<String>,
+    links: &mut BTreeMap<String, PathBuf>,
 ) -> Result<(), DependenciesError> {
     let dir = stage.join(below);
     let failed = || DependenciesError::file(&dir);
@@ -180,13 +188,13 @@ fn normalise(
         let (path, relative) = (entry.path(), below.join(entry.file_name()));
         let failed = DependenciesError::file(&path);
         if kind.is_dir() {
-            normalise(stage, &relative, files, away)?;
+            normalise(stage, &relative, files, links)?;
         } else if kind.is_symlink() {
             let target = fs::read_link(&path).map_err(failed)?;
             if let Ok(inside) = target.strip_prefix(WORKSPACE) {
                 relink(&path, &relative, inside).map_err(DependenciesError::file(&path))?;
-            } else if target.starts_with("/zagi") || target.starts_with("/tmp") {
-                away.insert(relative.to_string_lossy().into_owned());
+            } else if target.is_absolute() {
+                links.insert(relative.to_string_lossy().into_owned(), target);
             }
         } else if kind.is_file() {
             permit(&path, 0o400).map_err(failed)?;

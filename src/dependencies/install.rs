@@ -167,7 +167,7 @@ fn install(
     let stage = scratch.join("stage");
     let tree = stage.join(record::TREE);
     let taken = capture::stage(plan, &before, &work.workspace, &tree)?;
-    let seen = capture::look(plan, &tree)?;
+    let seen = capture::look(plan, &tree, ctx.home.root())?;
     for warning in &seen.warnings {
         ctx.events.emit(Event::Warning(warning.clone()));
     }

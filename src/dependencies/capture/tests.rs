@@ -125,12 +125,14 @@ fn what_cannot_be_stored_is_made_storable() {
     symlink("/zagi/workspace/lib/x", staged.join("bin/deep/link")).expect("linked");
     symlink("/zagi/workspace", staged.join("root")).expect("linked");
     symlink("/usr/bin/python3", staged.join("bin/python")).expect("linked");
+    symlink("/tmp/home/store/python3", staged.join("bin/python3")).expect("linked");
     symlink("/zagi/cache/npm/x", staged.join("bin/away")).expect("linked");
     nix::unistd::mkfifo(&staged.join("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("made");
     fs::set_permissions(staged.join("locked/file"), fs::Permissions::from_mode(0o000))
         .expect("set");
     fs::set_permissions(staged.join("locked"), fs::Permissions::from_mode(0o500)).expect("set");
-    let seen = look(&plan(Ecosystem::Python, &[], None, true), staged).expect("looked");
+    let seen = look(&plan(Ecosystem::Python, &[], None, true), staged, Path::new("/tmp/home"))
+        .expect("looked");
     let found = contents(staged);
     assert_eq!(found["bin/deep/link"], "-> ../../lib/x");
     assert_eq!(found["root"], "-> .");
@@ -147,7 +149,8 @@ fn what_cannot_be_stored_is_made_storable() {
 fn a_binary_that_cannot_follow_is_reported() {
     let dir = tempfile::tempdir().expect("made");
     write(dir.path(), "lib/x.so", "\0/zagi/workspace/lib\0");
-    let seen = look(&plan(Ecosystem::Python, &[], None, true), dir.path()).expect("looked");
+    let seen = look(&plan(Ecosystem::Python, &[], None, true), dir.path(), Path::new("/tmp/home"))
+        .expect("looked");
     assert_eq!(seen.relocations.live_binaries, ["lib/x.so"]);
     assert!(
         seen.warnings[0].starts_with("1 installed binaries hold the path"),
@@ -161,7 +164,7 @@ fn packages_are_counted_as_each_manager_leaves_them() {
     let dir = tempfile::tempdir().expect("made");
     let count = |ecosystem, manager: &str| {
         let plan = Plan { manager: manager.into(), ..plan(ecosystem, &[], None, false) };
-        look(&plan, dir.path()).expect("looked").packages
+        look(&plan, dir.path(), Path::new("/tmp/home")).expect("looked").packages
     };
     let lock = r#"{"packages":{"node_modules/a":{},"node_modules/b":{}}}"#;
     write(dir.path(), "node_modules/.package-lock.json", lock);
