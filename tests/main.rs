@@ -8,3 +8,4 @@ mod package;
 mod source;
 mod store;
 mod support;
+mod tidy;

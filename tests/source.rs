@@ -363,7 +363,10 @@ fn a_checkout_is_an_ordinary_repository() {
     checkout(&ctx, &resolved, &[], &dest).expect("it can be written");
     assert_eq!(git(&dest, &["status", "--porcelain", "-b"]), "## main...origin/main");
     assert_eq!(git(&dest, &["describe"]), "v2.0");
-    assert_eq!(git(&dest, &["describe", "--tags", "--match", "v1*"]).split('-').next(), Some("v1.0"));
+    assert_eq!(
+        git(&dest, &["describe", "--tags", "--match", "v1*"]).split('-').next(),
+        Some("v1.0")
+    );
     assert_eq!(git(&dest, &["log", "--format=%s"]), "second\nfirst");
     // What was left out comes when it is looked at.
     assert_eq!(git(&dest, &["show", "v1.0:old"]), "only in the first commit");
