@@ -1,0 +1,10 @@
+//! zagi as its users run it: the real program, real FUSE, real registries, as root and as an
+//! ordinary user. Nothing here skips: what cannot be had fails.
+
+mod activation;
+mod bad_input;
+mod daemon;
+mod git;
+mod lifecycle;
+mod materialise;
+mod projects;

@@ -1,0 +1,75 @@
+//! Real projects, from an empty home to their own tests, with nothing done by hand.
+
+use std::path::Path;
+
+use zagi_integration::git_server::{self, GitServer};
+use zagi_integration::machine::{Machine, Who};
+
+/// Published packages, at versions whose tests pass; and what their own tests print when
+/// they do.
+const PUBLISHED: [(&str, &str); 5] = [
+    ("pypi:jinja2", " passed"),
+    ("pypi:itsdangerous", " passed"),
+    ("pypi:markupsafe", " passed"),
+    ("crate:semver", "test result: ok"),
+    ("crate:indexmap", "test result: ok"),
+];
+
+/// Repositories of `fixtures/`, served by git, and what their own tests print.
+const SERVED: [(&str, &str); 5] = [
+    ("npm", "1 passing"),
+    ("pnpm", "Passed:    1"),
+    ("go", "ok"),
+    ("zig", ""),
+    ("mixed", "2 passed"),
+];
+
+fn mount_and_test(machine: &Machine, repository: &str, name: &str, says: &str) {
+    let dir = machine.work().join(name);
+    let ready = machine.zagi(&["mount", "--json", repository, name]).ok();
+    let test = ready.json()["run"]["test"].as_str().map(str::to_owned);
+    let test = test.unwrap_or_else(|| panic!("{repository}: no test command: {}", ready.out));
+    let said = machine.exec(&dir, &test);
+    let all = format!("{}{}", said.out, said.err);
+    assert_eq!(said.code, 0, "{repository}: `{test}`:\n{all}");
+    assert!(all.contains(says), "{repository}: `{test}` did not say {says:?}:\n{all}");
+    machine.git(&dir, &["status", "--porcelain", "--untracked-files=no"]).ok();
+}
+
+fn all_pass(who: Who) {
+    let machine = Machine::new(who);
+    let served = tempfile::tempdir().unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let server = GitServer::start(served.path());
+    for (name, says) in SERVED {
+        git_server::publish(&fixtures.join(name), served.path(), &format!("{name}.git"));
+        mount_and_test(&machine, &server.url(&format!("{name}.git")), name, says);
+    }
+    for (package, says) in PUBLISHED {
+        mount_and_test(&machine, package, package.split_once(':').unwrap().1, says);
+    }
+    again_without_network(&machine);
+}
+
+/// Everything is there now: mounting it elsewhere needs neither network nor installation.
+fn again_without_network(machine: &Machine) {
+    for (package, _) in PUBLISHED {
+        let name = format!("{}-again", package.split_once(':').unwrap().1);
+        machine.zagi(&["mount", "--offline", package, &name]).ok();
+    }
+    let jinja = machine.work().join("jinja2-again");
+    let said = machine.exec(&jinja, "pytest -q 2>&1 | tail -1").ok();
+    assert!(said.out.contains(" passed"), "{}", said.out);
+    let semver = machine.work().join("semver-again");
+    machine.exec(&semver, "cargo check --offline").ok();
+}
+
+#[test]
+fn pass_their_own_tests_as_root() {
+    all_pass(Who::Me);
+}
+
+#[test]
+fn pass_their_own_tests_as_an_ordinary_user() {
+    all_pass(Who::Ordinary);
+}
