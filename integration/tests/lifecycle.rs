@@ -22,7 +22,7 @@ fn round(who: Who) {
     let sh = |script: &str| machine.sh(&dir, script).ok().out;
     assert_eq!(
         sh("cat alpha.txt sub/beta.txt; readlink link; ./run"),
-        "alpha\nbeta\nsub/beta.txtran\n"
+        "alpha\nbeta\nsub/beta.txt\nran\n"
     );
 
     sh("echo more >> alpha.txt; mkdir -p new/deep; echo n > new/deep/file; rm sub/beta.txt;

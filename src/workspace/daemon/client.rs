@@ -13,28 +13,43 @@ use crate::context::Context;
 /// predecessor held before it does.
 const START: Duration = Duration::from_secs(20);
 
+/// Between two attempts to reach a daemon that is starting or ending.
+const PAUSE: Duration = Duration::from_millis(2);
+/// After so long without one, another is started: the first may have met its predecessor,
+/// which was just about to end.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// Asks a running daemon; `None` where none runs.
 pub fn ask_running(ctx: &Context, ask: Ask) -> Result<Option<Response>, DaemonError> {
-    match UnixStream::connect(socket(ctx).1) {
-        Ok(stream) => converse(stream, ask).map(Some),
-        Err(_) => Ok(None),
+    let (_, path) = socket(ctx);
+    let begun = Instant::now();
+    loop {
+        let Ok(stream) = UnixStream::connect(&path) else { return Ok(None) };
+        match converse(stream, &ask) {
+            // It ended without an answer: either another takes its place, or none is left.
+            Err(DaemonError::Broken(_)) if begun.elapsed() < START => std::thread::sleep(PAUSE),
+            other => return other.map(Some),
+        }
     }
 }
 
 /// Asks the daemon, starting it where none runs.
 pub fn ask(ctx: &Context, ask: Ask) -> Result<Response, DaemonError> {
     let (_, path) = socket(ctx);
-    if let Ok(stream) = UnixStream::connect(&path) {
-        return converse(stream, ask);
-    }
-    start(ctx)?;
     let begun = Instant::now();
+    let mut started: Option<Instant> = None;
     loop {
-        match UnixStream::connect(&path) {
-            Ok(stream) => return converse(stream, ask),
-            Err(_) if begun.elapsed() < START => std::thread::sleep(Duration::from_millis(2)),
-            Err(_) => return Err(DaemonError::Silent { socket: path, log: log(ctx) }),
+        if let Some(answer) = ask_running(ctx, ask.clone())? {
+            return Ok(answer);
         }
+        if begun.elapsed() > START {
+            return Err(DaemonError::Silent { socket: path, log: log(ctx) });
+        }
+        if started.is_none_or(|at| at.elapsed() > AGAIN) {
+            start(ctx)?;
+            started = Some(Instant::now());
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -67,10 +82,17 @@ pub fn status(ctx: &Context) -> Result<Option<Status>, DaemonError> {
 
 /// Ends the daemon; `false` where none ran.
 pub fn stop(ctx: &Context, force: bool) -> Result<bool, DaemonError> {
+    let (_, path) = socket(ctx);
     match ask_running(ctx, Ask::Stop { force })? {
-        None => Ok(false),
-        Some(answer) => done(answer).map(|()| true),
+        None => return Ok(false),
+        Some(answer) => done(answer)?,
     }
+    // Gone, not only going: the next command is to find none.
+    let begun = Instant::now();
+    while path.exists() && begun.elapsed() < START {
+        std::thread::sleep(PAUSE);
+    }
+    Ok(true)
 }
 
 fn done(answer: Response) -> Result<(), DaemonError> {
@@ -88,8 +110,8 @@ fn unexpected(answer: Response) -> DaemonError {
     }
 }
 
-fn converse(mut stream: UnixStream, ask: Ask) -> Result<Response, DaemonError> {
-    let request = Request { program: env!("CARGO_PKG_VERSION").into(), ask };
+fn converse(mut stream: UnixStream, ask: &Ask) -> Result<Response, DaemonError> {
+    let request = Request { program: env!("CARGO_PKG_VERSION").into(), ask: ask.clone() };
     let mut line = serde_json::to_vec(&request).expect("a request is plain data");
     line.push(b'\n');
     stream.write_all(&line).map_err(DaemonError::Broken)?;

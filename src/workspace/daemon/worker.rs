@@ -5,14 +5,14 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zagi_fuse::driver::{Driver, Serving};
 use zagi_fuse::fuser_driver::FuserDriver;
 use zagi_fuse::mount::{self, How, MountError, MountOptions};
-use zagi_fuse::overlay::Overlay;
+use zagi_fuse::overlay::{self, Overlay};
 
 use super::supervisor::{Message, receive, send};
 use super::{Ask, Change, MountStatus, Request, Response, Status};
@@ -41,6 +41,9 @@ struct Worker {
     starts: u32,
     store: Mutex<Option<Store>>,
     mounts: Mutex<HashMap<String, Mount>>,
+    /// What was unmounted and may still be in use (after `--force`, by those who are in
+    /// it): a delta has one overlay, so a mount that follows takes this one up again.
+    detached: Mutex<HashMap<String, Weak<Overlay>>>,
 }
 
 /// Runs until told to stop, or idle. `stdin` is the socket pair to the supervisor.
@@ -63,6 +66,7 @@ pub fn run(ctx: &Context, stdin: &impl AsFd) -> io::Result<()> {
         starts,
         store: Mutex::default(),
         mounts: Mutex::default(),
+        detached: Mutex::default(),
     });
     worker.recover();
     loop {
@@ -85,6 +89,10 @@ pub fn run(ctx: &Context, stdin: &impl AsFd) -> io::Result<()> {
 impl Worker {
     fn mounts(&self) -> MutexGuard<'_, HashMap<String, Mount>> {
         self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn detached(&self) -> MutexGuard<'_, HashMap<String, Weak<Overlay>>> {
+        self.detached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self) -> io::Result<()> {
@@ -173,13 +181,7 @@ impl Worker {
             mounts.remove(id); // taken away behind our back, with umount(8)
         }
         let description = Description::read(&self.ctx.home, id)?;
-        let layers = layers::of(&self.ctx, &self.store()?, &description)?;
-        let overlay = Arc::new(Overlay::open(zagi_fuse::overlay::Options {
-            layers,
-            delta: description.delta(&self.ctx.home),
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-        })?);
+        let overlay = self.overlay(&description)?;
         let options = MountOptions {
             fs_name: description.name.clone(),
             allow_other: false,
@@ -192,6 +194,22 @@ impl Worker {
         let mount = Mount { path: description.path, overlay, _serving: serving };
         mounts.insert(id.to_owned(), mount);
         Ok(())
+    }
+
+    fn overlay(
+        &self,
+        description: &Description,
+    ) -> Result<Arc<Overlay>, Box<dyn std::error::Error>> {
+        let detached = self.detached().remove(&description.id);
+        if let Some(overlay) = detached.and_then(|weak| weak.upgrade()) {
+            return Ok(overlay);
+        }
+        Ok(Arc::new(Overlay::open(overlay::Options {
+            layers: layers::of(&self.ctx, &self.store()?, description)?,
+            delta: description.delta(&self.ctx.home),
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        })?))
     }
 
     fn unmount(&self, id: &str, force: bool) -> Response {
@@ -208,7 +226,9 @@ impl Worker {
             Err(MountError::Busy { dir: path }) => return Response::Busy { path },
             Err(e) => return failed(e),
         }
-        mounts.remove(id);
+        if let Some(mount) = mounts.remove(id) {
+            self.detached().insert(id.to_owned(), Arc::downgrade(&mount.overlay));
+        }
         drop(mounts);
         let _ = send(&self.supervisor, &Message::Dropped(id.to_owned()), &[]);
         let unmarked = Description::read(&self.ctx.home, id)
