@@ -330,8 +330,11 @@ impl<'w> Worker<'w> {
         path: &Path,
     ) -> Result<(FileId, u64), StoreError> {
         let failed = |e| StoreError::capture(path)(e);
-        let (mut start, mut end) = (0, fill(file, &mut self.buffer, 0).map_err(failed)?);
-        if size < WHOLE_BELOW && (end as u64) < WHOLE_BELOW {
+        // A small file is not asked for what is behind its end: if there is something by
+        // now, its length has changed, which is looked at later.
+        let first = if size < WHOLE_BELOW { size as usize } else { BUFFER };
+        let (mut start, mut end) = (0, fill(file, &mut self.buffer[..first], 0).map_err(failed)?);
+        if size < WHOLE_BELOW {
             let id = FileId::of(&self.buffer[..end]);
             if end > 0 {
                 self.record(RecordId::data(&id), 0..end)?;

@@ -112,7 +112,7 @@ impl Index {
 
     /// Where each of `ids` is, in one go.
     pub fn find_all(&self, ids: &[RecordId]) -> Result<Vec<Option<Location>>, StoreError> {
-        self.with(|session| ids.iter().map(|id| session.find(id)).collect())
+        self.with(|session| session.find_all(ids))
     }
 
     /// To be held from before a pack gets its name until [`Index::add`] has returned.
@@ -306,6 +306,8 @@ impl Session {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // A pack that somebody was told of must be in the index after a power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // In KiB: names are random, so all of a small index is looked at.
+        connection.pragma_update(None, "cache_size", -16_384)?;
         let file = file().map_err(|_| rusqlite::Error::InvalidPath(path.into()))?;
         Ok(Session { connection, file })
     }
@@ -331,6 +333,14 @@ impl Session {
             })
         };
         query.query_row(params![id.id, id.kind as u8], location).optional()
+    }
+
+    /// In one transaction, which saves its locks for each.
+    fn find_all(&mut self, ids: &[RecordId]) -> rusqlite::Result<Vec<Option<Location>>> {
+        self.connection.execute_batch("BEGIN")?;
+        let found = ids.iter().map(|id| self.find(id)).collect();
+        self.connection.execute_batch("COMMIT")?;
+        found
     }
 
     /// Moves the log's pages to the database and empties it, unless somebody is reading.
