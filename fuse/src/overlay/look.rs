@@ -184,14 +184,19 @@ impl Overlay {
             Some(lower) => Some(self.layers.list(lower)?),
             None => None,
         };
+        let mut taken = false;
         loop {
             let (batch, more) = self.batch(&dir, cursor, lower.as_ref());
             for (at, listed) in batch.iter().enumerate() {
                 // Two names with one hash stay together: going on between them would lose one.
                 let twin = batch.get(at + 1).is_some_and(|next| next.cookie == listed.cookie);
                 let next = if twin { cursor } else { listed.cookie };
-                if self.add(&dir, listed, next, plus, add)? {
-                    return Ok(());
+                match self.add(&dir, listed, next, plus, add) {
+                    Ok(false) => taken = true,
+                    Ok(true) => return Ok(()),
+                    // What was taken counts; whoever goes on from there finds the error.
+                    Err(_) if taken => return Ok(()),
+                    Err(errno) => return Err(errno),
                 }
                 cursor = next;
             }

@@ -355,3 +355,6 @@ impl Merge {
         Arc::new(LowerNode { ino, place, mode, size, mtime, depth: dir.depth + 1, body })
     }
 }
+
+#[cfg(test)]
+mod tests;
