@@ -115,6 +115,9 @@ pub struct Tool {
     /// Its versions are chosen by the commit's date. Not so where a tool only installs and
     /// the newest is always right.
     pub dated: Option<bool>,
+    /// How many components of a version say which line of releases it belongs to: 1 where
+    /// nothing is said (node 22), 2 for Python 3.13.
+    pub line: Option<usize>,
     /// A minimum newer than all that can be had is tolerated, aloud.
     pub tolerant: bool,
     /// Its C library must not be newer than that of any other tool: what it makes is

@@ -187,6 +187,9 @@ pub struct Replace {
     pub from: String,
     /// What shall stand there.
     pub to: String,
+    /// Not every version has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 /// A file written.

@@ -2,8 +2,8 @@
 //!
 //! For each tool the sources of the catalogue are asked, tier by tier; of the first tier
 //! that has something that will do, the newest version is taken that had been released by
-//! the commit's date. Where none had, the date yields to what was asked for: the oldest
-//! that will do is the nearest. A source that does not answer is passed over, aloud.
+//! the commit's date. Where none had, the date yields to what was asked for: the newest of
+//! the oldest line that will do is the nearest. A source that does not answer is passed over, aloud.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -78,8 +78,9 @@ impl ResolveError {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            ResolveError::NoVersion { tool, nearest, .. } => {
-                let version = nearest.last()?;
+            ResolveError::NoVersion { tool, nearest, constraint, .. } => {
+                let above = |v: &&Version| constraint.lowest().is_some_and(|low| *v >= low);
+                let version = nearest.iter().find(above).or(nearest.last())?;
                 Some(format!("ask for {tool} {version} in .zagi/env.toml"))
             }
             ResolveError::UnknownTool { .. } => {
@@ -395,7 +396,8 @@ impl<'a> Search<'a> {
             let source = self.sources[n];
             if let Some(line) = &source.version {
                 let possible = !Constraint::prefix(line).intersect(wanted).is_none();
-                let in_time = source.since.is_none_or(|day| day.0 <= self.date);
+                let released = source.since.map(|day| day.0).or_else(|| self.by_rule(line));
+                let in_time = released.is_none_or(|when| when <= self.date);
                 let enough = !found.is_empty()
                     && (late || found.iter().any(|(_, offer)| offer.version > *line));
                 if !possible || enough || (self.dated() && in_time == late) {
@@ -415,9 +417,12 @@ impl<'a> Search<'a> {
         self.tool.dated != Some(false)
     }
 
+    fn by_rule(&self, version: &Version) -> Option<i64> {
+        Some(self.tool.calendar.as_ref()?.date_of(version))
+    }
+
     fn in_time(&self, offer: &Offer) -> bool {
-        let calendar = self.tool.calendar.as_ref();
-        let published = offer.published.or_else(|| Some(calendar?.date_of(&offer.version)));
+        let published = offer.published.or_else(|| self.by_rule(&offer.version));
         !self.dated() || published.is_none_or(|when| when <= self.date)
     }
 

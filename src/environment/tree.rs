@@ -232,7 +232,7 @@ fn replace_texts(fixups: &Fixups, words: &Words, dest: &Path) -> Result<(), Tree
                 replaced = true;
             }
         }
-        if !replaced {
+        if !replaced && !replace.optional {
             return Err(nothing(dest.join(&replace.file)));
         }
     }
@@ -413,6 +413,7 @@ mod tests {
                 file: "usr/lib/co*".into(),
                 from: "/usr/share".into(),
                 to: "{root}/share".into(),
+                optional: false,
             }],
             write: vec![Write {
                 file: "bin/sh".into(),
@@ -445,7 +446,8 @@ mod tests {
     fn a_text_that_is_not_there_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("f"), "x").unwrap();
-        let replace = Replace { file: "f".into(), from: "y".into(), to: "z".into() };
+        let replace =
+            Replace { file: "f".into(), from: "y".into(), to: "z".into(), optional: false };
         let fixups = Fixups { replace: vec![replace], ..Fixups::default() };
         let e = replace_texts(&fixups, &Words::default(), dir.path()).unwrap_err();
         assert!(matches!(e, TreeError::NothingToReplace { .. }), "{e}");
