@@ -72,8 +72,17 @@ fn last_line(ready: &Ready, begun: Instant) -> String {
     for (name, command) in [("test", &d.run.test), ("build", &d.run.build), ("start", &d.run.start)]
     {
         if let Some(command) = command {
-            line.push_str(&format!("\n  {name:<6} zagi exec -- {command}"));
+            line.push_str(&format!("\n  {name:<6} zagi exec -- {}", as_argument(command)));
         }
     }
     line
+}
+
+/// A command line as `exec` takes it: what needs a shell is given one.
+fn as_argument(command: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " -_./:=,@%+".contains(c);
+    match command.chars().all(plain) && !command.starts_with("cd ") {
+        true => command.to_owned(),
+        false => format!("sh -c '{}'", command.replace('\'', r"'\''")),
+    }
 }

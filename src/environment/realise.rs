@@ -96,7 +96,9 @@ pub enum RealiseError {
     #[error(transparent)]
     Bins(#[from] BinError),
     /// A program of this machine is not the one that was adopted.
-    #[error("`{path}` has changed since it was adopted as {tool}: it has digest {found}, expected {expected}")]
+    #[error(
+        "`{path}` has changed since it was adopted as {tool}: it has digest {found}, expected {expected}"
+    )]
     Adopted {
         /// The tool.
         tool: String,
@@ -124,7 +126,9 @@ pub enum RealiseError {
         found: String,
     },
     /// The home stands where programs could not be found.
-    #[error("no program can be started from `{path}`: a colon separates directories in a search path")]
+    #[error(
+        "no program can be started from `{path}`: a colon separates directories in a search path"
+    )]
     Home {
         /// The home.
         path: PathBuf,
@@ -276,8 +280,13 @@ impl<'a> TreePlan<'a> {
         if !self.has_tree() {
             return Ok(());
         }
-        let ids: Vec<TreeId> =
-            self.tool.parts.iter().filter_map(|part| packages.get(&reference(part))).copied().collect();
+        let ids: Vec<TreeId> = self
+            .tool
+            .parts
+            .iter()
+            .filter_map(|part| packages.get(&reference(part)))
+            .copied()
+            .collect();
         ctx.events.emit(Event::Progress {
             what: format!("{} {}", self.tool.name, self.tool.version),
             done: 0,

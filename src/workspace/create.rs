@@ -214,7 +214,7 @@ fn record(
         key: provided.key.clone(),
         manager: provided.manager.clone(),
         tree: provided.tree.to_string(),
-        directories: plan.directories.clone(),
+        directories: provided.paths.clone(),
         inputs: plan.project.manifests.clone(),
     }
 }

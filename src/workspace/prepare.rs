@@ -209,6 +209,7 @@ pub(super) fn step<T, E>(
 fn fetched(resolved: &Resolved) -> String {
     match &resolved.how {
         How::Cached => "cached".into(),
+        How::Fetched if resolved.fetched_bytes == 0 => "copied".into(),
         How::Fetched => format!("fetched {}", event::bytes(resolved.fetched_bytes)),
         How::Fallback { .. } => "as fetched last".into(),
     }
