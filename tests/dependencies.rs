@@ -207,7 +207,12 @@ fn a_second_way_is_taken_aloud() {
 
 #[test]
 fn an_installation_reaches_nothing_else_of_the_user() {
-    let (_dir, world) = world();
+    let (_dir, mut world) = world();
+    for (name, value) in
+        [("GIVEN", "given"), ("SSH_AUTH_SOCK", "/run/a"), ("https_proxy", "http://u:secret@p")]
+    {
+        world.tools.vars.insert(name.into(), value.into());
+    }
     let secret = world.dir.join("secret");
     fs::create_dir(&secret).expect("made");
     fs::write(secret.join("key"), "canary").expect("written");
@@ -226,7 +231,10 @@ fn an_installation_reaches_nothing_else_of_the_user() {
     }
     let script = format!("echo x >{}/x && exit 1; {INSTALL}", world.tools.dir.display());
     world.provide(&plan(&[&script])).expect("the tools cannot be written to");
-    let script = format!("test \"$HOME\" = /zagi/home; test -z \"$SSH_AUTH_SOCK\"; {INSTALL}");
+    let script = format!(
+        "test \"$HOME\" = /zagi/home; test \"$GIVEN\" = given; \
+         test -z \"$SSH_AUTH_SOCK$https_proxy\"; {INSTALL}"
+    );
     world.provide(&plan(&[&script])).expect("nothing of the caller's variables");
 }
 

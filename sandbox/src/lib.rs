@@ -28,7 +28,9 @@
 //! # What it is not
 //!
 //! - No boundary against a kernel exploit: there is no system call filter.
-//! - With the network given, services of this machine that listen on TCP can be reached.
+//! - With the network given, services of this machine that listen on TCP can be reached,
+//!   and so can whatever answers on its network without a password (a cloud's metadata
+//!   service).
 //! - An ordinary user's supplementary groups stay (the kernel lets nobody unprivileged drop
 //!   them); files that only a group may read are protected by not being bound.
 //!

@@ -42,6 +42,17 @@ const PROXIES: [&str; 8] = [
     "NO_PROXY",
 ];
 
+/// What a complete environment may hold of the user's and an installation has no use for:
+/// ways to agents, sessions and this program.
+const WITHHELD: [&str; 6] = [
+    "SSH_AUTH_SOCK",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "ZAGI_HOME",
+];
+
 /// The environment by whose tools is installed.
 #[derive(Debug, Clone)]
 pub struct Tools {
@@ -103,6 +114,8 @@ pub(super) fn confine(
         }
     }
     sandbox.env = tools.vars.clone();
+    // Proxies are given below, if their addresses hold no password.
+    sandbox.env.retain(|name, _| ![&WITHHELD[..], &PROXIES[..]].concat().contains(&name.as_str()));
     sandbox.env.extend(plan.env.clone());
     let Identity { name, home, .. } = &sandbox.identity;
     let home = home.display().to_string();

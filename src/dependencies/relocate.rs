@@ -97,8 +97,8 @@ pub fn scan(bytes: &[u8], prefix: &str) -> Option<Holds> {
     let mut found = occurrences(bytes, prefix).peekable();
     found.peek()?;
     if is_binary(bytes) {
-        let live =
-            found.any(|at| !debug_only(bytes).iter().any(|range| range.contains(&(at as u64))));
+        let debug = debug_only(bytes);
+        let live = found.any(|at| !debug.iter().any(|range| range.contains(&(at as u64))));
         return Some(Holds::Binary { live });
     }
     let (mut plain, mut urls) = (0, 0);
@@ -112,11 +112,11 @@ pub fn scan(bytes: &[u8], prefix: &str) -> Option<Holds> {
 /// (relocatable) one.
 fn debug_only(bytes: &[u8]) -> Vec<std::ops::Range<u64>> {
     if bytes.starts_with(b"!<arch>\n") {
-        return vec![0..bytes.len() as u64];
+        return std::iter::once(0..bytes.len() as u64).collect();
     }
     let Ok(file) = object::File::parse(bytes) else { return Vec::new() };
     if file.kind() == object::ObjectKind::Relocatable {
-        return vec![0..bytes.len() as u64];
+        return std::iter::once(0..bytes.len() as u64).collect();
     }
     let debug = file.sections().filter(|section| {
         section.name().is_ok_and(|n| n.starts_with(".debug") || matches!(n, ".comment" | ".strtab"))

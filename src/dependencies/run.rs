@@ -180,6 +180,7 @@ fn explain(
 ) -> DependenciesError {
     let command = argv.join(" ");
     let tail = log.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+    let tail = without_usage(&tail);
     let says = |words: &[&str]| words.iter().any(|w| log.kept.contains(w));
     if let Some(lock) = &plan.project.lock
         && says(&DISAGREES)
@@ -204,9 +205,27 @@ fn explain(
     DependenciesError::Install { command, exit, tail, log: file }
 }
 
+/// What npm says, without its manual and without a path of the sandbox.
+fn without_usage(tail: &str) -> String {
+    let lines = tail.lines().take_while(|line| !line.ends_with("Clean install a project"));
+    let lines = lines.filter(|line| !line.contains("A complete log of this run can be found"));
+    lines.collect::<Vec<_>>().join("\n").trim_end_matches("\nnpm error").to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_no_manual() {
+        let said = "npm error code EUSAGE\nnpm error Missing: a@1 from lock file\nnpm error\n\
+                    npm error Clean install a project\nnpm error\nnpm error Usage:";
+        assert_eq!(
+            without_usage(said),
+            "npm error code EUSAGE\nnpm error Missing: a@1 from lock file"
+        );
+        assert_eq!(without_usage("a\nb"), "a\nb");
+    }
 
     #[test]
     fn nothing_steers_the_terminal() {

@@ -55,6 +55,8 @@ pub(super) fn draft(
     ] {
         draft.env(name, value);
     }
+    // `uv pip install` by hand goes into the project's own environment.
+    draft.vars.insert("VIRTUAL_ENV".into(), join("{workspace}", &join(&project.root, ".venv")));
     // Scripts that find their interpreter beside themselves need no rewriting.
     draft.steps.push(Step::new(["uv", "venv", "--relocatable", ".venv"]));
     match manager {
