@@ -127,8 +127,10 @@ fn scan(text: &str) -> Option<Version> {
         }
         at += 1;
     }
-    let tail = rest[at..].split('+').next().unwrap_or("");
-    if tail.bytes().any(|b| !b.is_ascii_alphanumeric() && !b"-._~".contains(&b)) {
+    let (tail, build) = rest[at..].split_once('+').unwrap_or((&rest[at..], ""));
+    let consists =
+        |text: &str, of: &[u8]| text.bytes().all(|b| b.is_ascii_alphanumeric() || of.contains(&b));
+    if !consists(tail, b"-._~") || !consists(build, b"-._") {
         return None;
     }
     let (mut pre, mut post) = (Vec::new(), None);
@@ -309,9 +311,19 @@ mod tests {
 
     #[test]
     fn what_is_no_version_is_refused() {
-        for text in
-            ["", "v", "x", "lts/*", ".1", "1 2", "1.99999999999999999999999", "1/2", "é1", "1.x"]
-        {
+        for text in [
+            "",
+            "v",
+            "x",
+            "lts/*",
+            ".1",
+            "1 2",
+            "1.99999999999999999999999",
+            "1/2",
+            "é1",
+            "1.x",
+            "1+a^2",
+        ] {
             assert!(Version::parse(text).is_err(), "{text}");
         }
         assert!(Version::parse(&"1.".repeat(90)).is_err());
