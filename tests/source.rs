@@ -247,6 +247,35 @@ fn what_the_server_refuses_has_a_name() {
 }
 
 #[test]
+fn a_password_in_an_address_is_used_and_kept_nowhere() {
+    let machine = Machine::new();
+    let _web = web(&machine);
+    let server = serve(&machine.dir.path().join("served"), |request, reply| {
+        match request.header("authorization") {
+            // `printf user:hunter2 | base64`
+            Some("Basic dXNlcjpodW50ZXIy") => reply,
+            _ => Reply::new(401, "").with("www-authenticate", "Basic realm=\"x\""),
+        }
+    });
+    let ctx = machine.context(&server.base);
+    let host = server.base.replace("http://", "http://user:hunter2@");
+    let resolved = source(&ctx, &host, "acme/web").expect("the password is right");
+    let shown = format!("{resolved:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("user"), "{shown}");
+    for file in walkdir::WalkDir::new(&resolved.repo) {
+        let file = file.expect("it can be listed");
+        if file.file_type().is_file() {
+            let bytes = fs::read(file.path()).expect("it can be read");
+            let found = bytes.windows(7).any(|window| window == b"hunter2");
+            assert!(!found, "{}", file.path().display());
+        }
+    }
+    let wrong = source(&ctx, &host.replace("hunter2", "wrong"), "acme/web@feature/x");
+    let Err(SourceError::Denied { address, reason }) = wrong else { panic!("{wrong:?}") };
+    assert!(!address.contains("wrong") && !reason.contains("wrong"), "{address}: {reason}");
+}
+
+#[test]
 fn offline_names_what_was_never_fetched() {
     let machine = Machine::new();
     let _web = web(&machine);

@@ -88,11 +88,10 @@ impl Client {
     pub fn get(&self, url: &str, accept: Option<&str>) -> Result<Vec<u8>, HttpError> {
         let key = blake3::hash(format!("{url}\n{}", accept.unwrap_or_default()).as_bytes());
         let path = self.ctx().home.cache("http").join(key.to_hex().as_str());
-        let kept = self.kept(&path, url)?;
-        if let Some(kept) = &kept
-            && (kept.is_fresh(self.ctx().now) || self.ctx().offline)
-        {
-            return Ok(kept.body.clone());
+        let mut kept = self.kept(&path, url)?;
+        let usable = |kept: &mut Kept| kept.is_fresh(self.ctx().now) || self.ctx().offline;
+        if let Some(kept) = kept.take_if(usable) {
+            return Ok(kept.body);
         }
         match self.ask(url, accept, kept.as_ref().map(|kept| &kept.entry)) {
             Ok(Answer::Unchanged) => {

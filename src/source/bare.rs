@@ -31,6 +31,9 @@ struct Complete {
 
 const COMPLETE: u32 = 1;
 
+/// The name of the remote that is fetched from: one that no configuration of the user's has.
+pub(super) const REMOTE: &str = "zagi-source";
+
 /// A shared bare clone, which need not exist yet.
 pub(super) struct Bare {
     pub dir: PathBuf,
@@ -92,33 +95,28 @@ impl Bare {
         }
     }
 
-    /// Makes an empty one. `remote` is what it is a clone of, as git takes it.
-    pub fn create(&self, ctx: &Context, remote: Option<&str>) -> Result<(), SourceError> {
+    /// Makes an empty one.
+    pub fn create(&self, ctx: &Context) -> Result<(), SourceError> {
         let scratch = scratch(ctx)?;
         let tmp = scratch.path();
         for dir in ["objects/info", "objects/pack", "refs/heads", "refs/tags", "zagi/complete"] {
             let dir = tmp.join(dir);
             fs::create_dir_all(&dir).map_err(SourceError::io(&dir))?;
         }
-        self.configure(tmp, remote)?;
+        self.configure(tmp)?;
         let head = tmp.join("HEAD");
         fs::write(&head, "ref: refs/heads/main\n").map_err(SourceError::io(&head))?;
         self.adopt(tmp)
     }
 
-    /// Writes the configuration of the repository at `dir`, which is to become this one.
-    pub fn configure(&self, dir: &Path, remote: Option<&str>) -> Result<(), SourceError> {
-        let mut config =
+    /// Writes the configuration of the repository at `dir`, which is to become this one. The
+    /// remote's address is not in it: it may hold a password, and is passed at each fetch.
+    pub fn configure(&self, dir: &Path) -> Result<(), SourceError> {
+        let config = format!(
             "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\
-             [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"
-                .to_owned();
-        if let Some(url) = remote {
-            config += &format!(
-                "[remote \"origin\"]\n\turl = {}\n\tpromisor = true\n\
-                 \tpartialclonefilter = blob:none\n",
-                quoted(url)
-            );
-        }
+             [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
+             [remote \"{REMOTE}\"]\n\tpromisor = true\n\tpartialclonefilter = blob:none\n"
+        );
         let path = dir.join("config");
         fs::write(&path, config).map_err(SourceError::io(&path))
     }

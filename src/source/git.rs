@@ -287,6 +287,10 @@ fn failure(run: &Run<'_>, status: Option<ExitStatus>, said: &VecDeque<String>) -
     }
     telling.truncate(3);
     let mut reason = telling.join("; ");
+    // Not every git leaves out the password of an address that it names.
+    for secret in run.settings.iter().filter_map(|(_, value)| value.to_str()) {
+        reason = reason.replace(secret, run.address);
+    }
     if reason.is_empty() {
         reason = status.to_string();
     }

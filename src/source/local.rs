@@ -167,7 +167,7 @@ fn clone(
     let mut args: Vec<&OsStr> = args.into_iter().map(OsStr::new).collect();
     args.extend([path.as_os_str(), made.as_os_str()]);
     git.run(Run { progress: Some(address), ..Run::new(address, &args) })?;
-    bare.configure(&made, None)?;
+    bare.configure(&made)?;
     bare.adopt(&made)
 }
 
@@ -222,7 +222,7 @@ fn directory(ctx: &Context, path: &Path, address: &str, bare: Bare) -> Result<Fo
     let git = Git::find(ctx)?;
     let lock = bare.lock()?;
     if !bare.exists() {
-        bare.create(ctx, None)?;
+        bare.create(ctx)?;
     }
     let exclude = bare.dir.join("info/exclude");
     if !exclude.exists() {

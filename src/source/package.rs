@@ -173,7 +173,7 @@ fn make(
         return Ok(commit);
     }
     if !bare.exists() {
-        bare.create(ctx, None)?;
+        bare.create(ctx)?;
     }
     let scratch = scratch(ctx)?;
     let root = scratch.path().join("source");

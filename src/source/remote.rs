@@ -4,14 +4,14 @@
 //! History comes without the files of old revisions (`--filter=blob:none`) where the server
 //! can do that; the files of the revision that was asked for come in one further request.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::time::Duration;
 
 use gix::ObjectId;
 
 use super::address::{Address, without_password};
-use super::bare::Bare;
+use super::bare::{Bare, REMOTE};
 use super::error::SourceError;
 use super::git::{Git, Run, in_repository};
 use super::{Found, How, complete, nearest, peel};
@@ -20,6 +20,9 @@ use crate::event::Event;
 
 /// For an answer to what the branches are. A server that is reached takes a second.
 const ANSWER: Duration = Duration::from_secs(20);
+
+/// The setting that says where [`REMOTE`] is.
+const URL: &str = "remote.zagi-source.url";
 
 /// What is asked of one repository.
 struct Remote<'a> {
@@ -155,7 +158,7 @@ impl Remote<'_> {
         let target = self.target(&git)?;
         let lock = self.bare.lock()?;
         if !self.bare.exists() {
-            self.bare.create(self.ctx, Some(&self.address))?;
+            self.bare.create(self.ctx)?;
         }
         if let Some(head) = &target.head {
             self.bare.set_head(self.ctx, head)?;
@@ -182,17 +185,15 @@ impl Remote<'_> {
 
     /// What the revision is, by the remote's own list.
     fn target(&self, git: &Git<'_>) -> Result<Target, SourceError> {
-        let mut args: Vec<&str> = vec!["ls-remote", "--symref", "origin", "HEAD"];
+        let mut args: Vec<&str> = vec!["ls-remote", "--symref", REMOTE, "HEAD"];
         if self.revision.is_some() {
             args.extend(["refs/heads/*", "refs/tags/*"]);
         }
         let args: Vec<&OsStr> = args.into_iter().map(OsStr::new).collect();
-        let settings = [("remote.origin.url", OsStr::new(self.url))];
-        let nowhere = self.ctx.home.tmp();
-        let env = [("GIT_CEILING_DIRECTORIES", nowhere.as_os_str())];
         let listed = git.run(Run {
-            settings: &settings,
-            env: &env,
+            settings: &[(URL, OsStr::new(self.url))],
+            // Whether it exists or not: git must not find another where the user is.
+            env: &in_repository(&self.bare.dir),
             deadline: Some(ANSWER),
             ..Run::new(&self.address, &args)
         })?;
@@ -235,7 +236,7 @@ impl Remote<'_> {
         let unknown = || self.no_revision(self.revision.unwrap_or("HEAD"), std::iter::empty());
         let fetch = |specs: &[String]| {
             let options = ["fetch", "--progress", "--no-write-fetch-head", "--filter=blob:none"];
-            let words = options.iter().copied().chain(["origin"]);
+            let words = options.iter().copied().chain([REMOTE]);
             let words = words.chain(specs.iter().map(String::as_str));
             let args: Vec<&OsStr> = words.map(OsStr::new).collect();
             self.run(git, lock, &args, &[]).map(drop)
@@ -291,7 +292,7 @@ impl Remote<'_> {
             "--no-write-fetch-head",
             "--filter=blob:none",
             "--stdin",
-            "origin",
+            REMOTE,
         ];
         let input: String = missing.iter().map(|id| format!("{id}\n")).collect();
         self.run(git, lock, &args.map(OsStr::new), input.as_bytes()).map(drop)
@@ -304,9 +305,8 @@ impl Remote<'_> {
         args: &[&OsStr],
         input: &[u8],
     ) -> Result<Vec<u8>, SourceError> {
-        let url = OsString::from(self.url);
         git.run(Run {
-            settings: &[("remote.origin.url", &url)],
+            settings: &[(URL, OsStr::new(self.url))],
             env: &in_repository(&self.bare.dir),
             input,
             lock: Some(lock),
