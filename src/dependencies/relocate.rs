@@ -299,7 +299,6 @@ mod tests {
     fn lengths_hold_for_any_bytes() {
         let seed = std::env::var("ZAGI_TEST_SEED").ok().and_then(|s| s.parse().ok());
         let seed: u64 = seed.unwrap_or_else(|| std::process::id().into());
-        println!("ZAGI_TEST_SEED={seed}");
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut next = |n: usize| {
             state ^= state << 13;
@@ -315,7 +314,8 @@ mod tests {
             for to in ["/w", FROM, "/a/much longer/place/ü"] {
                 let (relocations, id) = relocations(&bytes);
                 let after = rewrite(&bytes, FROM, to);
-                assert_eq!(relocations.len_after(&id, bytes.len() as u64, to), after.len() as u64);
+                let length = relocations.len_after(&id, bytes.len() as u64, to);
+                assert_eq!(length, after.len() as u64, "ZAGI_TEST_SEED={seed} {bytes:?} {to}");
             }
         }
     }
