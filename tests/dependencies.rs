@@ -143,6 +143,27 @@ fn installed_once_and_looked_up_ever_after() {
 }
 
 #[test]
+fn a_record_that_makes_no_sense_is_made_again() {
+    let (_dir, world) = world();
+    let plan = plan(&[INSTALL]);
+    let broken = world.dir.join("broken");
+    fs::create_dir_all(broken.join("tree")).expect("made");
+    fs::write(broken.join("record.json"), r#"{"version":1}"#).expect("written");
+    let captured = world.store.capture(&broken).expect("captured");
+    let name = format!("dependencies/{}", plan.key);
+    world.store.set_ref(&name, &captured.tree).expect("set");
+    assert!(matches!(lookup(&world.store, &plan.key), Err(DependenciesError::Record(_))));
+    assert!(!world.provide(&plan).expect("installed").cached);
+    assert!(lookup(&world.store, &plan.key).expect("asked").is_some());
+    // One of a newer program's is not touched.
+    fs::write(broken.join("record.json"), r#"{"version":2}"#).expect("written");
+    let captured = world.store.capture(&broken).expect("captured");
+    world.store.set_ref(&name, &captured.tree).expect("set");
+    let error = world.provide(&plan).expect_err("refused");
+    assert!(error.to_string().contains("recorded in version 2"), "{error}");
+}
+
+#[test]
 fn whoever_comes_at_the_same_time_waits() {
     let dir = tempfile::tempdir().expect("made");
     let plan = plan(&[&format!("sleep 0.3; {INSTALL}")]);

@@ -13,8 +13,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::plan::Plan;
+use super::record::Need;
 use super::relocate::{Holds, Relocations, scan};
-use super::{DependenciesError, WORKSPACE};
+use super::{DependenciesError, WORKSPACE, cargo};
 use crate::environment::detect::Ecosystem;
 use crate::store::FileId;
 
@@ -138,6 +139,7 @@ fn take(
 pub(super) struct Seen {
     pub packages: u64,
     pub relocations: Relocations,
+    pub needs: Vec<Need>,
     pub warnings: Vec<String>,
 }
 
@@ -168,7 +170,11 @@ pub(super) fn look(plan: &Plan, stage: &Path, home: &Path) -> Result<Seen, Depen
             relocations.live_binaries.len()
         ));
     }
-    Ok(Seen { packages: packages(plan, stage, &files), relocations, warnings })
+    let needs = match plan.project.ecosystem {
+        Ecosystem::Rust => cargo::least_rust(stage, &files).into_iter().collect(),
+        _ => Vec::new(),
+    };
+    Ok(Seen { packages: packages(plan, stage, &files), relocations, needs, warnings })
 }
 
 /// Readable files, enterable directories, relative links within the workspace, and nothing

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use toml_edit::DocumentMut;
 
+use super::record::Need;
+use crate::environment::version::Version;
+
 /// A package of a registry, as a lock file has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Package {
@@ -159,6 +162,26 @@ pub(super) fn harvest(cache: &Path, lock: &str, home: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The newest `rust-version` that the manifests of fetched packages declare. `files` are
+/// below `base`, a workspace: `.zagi/cargo/registry/src/<registry>/<package>/Cargo.toml`.
+pub(super) fn least_rust(base: &Path, files: &[PathBuf]) -> Option<Need> {
+    let sources = Path::new(super::plan::CARGO_HOME).join("registry/src");
+    let manifests = files.iter().filter(|file| {
+        file.strip_prefix(&sources)
+            .is_ok_and(|rest| rest.components().count() == 3 && rest.ends_with("Cargo.toml"))
+    });
+    let need = |file: &PathBuf| {
+        let text = fs::read_to_string(base.join(file)).ok()?;
+        let manifest = text.parse::<DocumentMut>().ok()?;
+        let text = |key: &str| manifest.get("package")?.get(key)?.as_str();
+        let version = Version::parse(text("rust-version")?).ok()?;
+        let by = format!("{} {}", text("name")?, text("version")?);
+        Some((version, by))
+    };
+    let (version, by) = manifests.filter_map(need).max()?;
+    Some(Need { tool: "rust".into(), version: version.to_string(), by })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,5 +264,28 @@ mod tests {
             [at("a"), at("ab"), at("Abc"), at("abcd")],
             ["1/a", "2/ab", "3/a/abc", "ab/cd/abcd"]
         );
+    }
+
+    #[test]
+    fn the_newest_compiler_that_is_asked_for() {
+        let base = tempfile::tempdir().expect("made");
+        let mut files = Vec::new();
+        for (package, rust) in [("a-1.0.0", "\"1.9\""), ("b-2.0.0", "\"1.86\""), ("c-1.0.0", "1")] {
+            let file = PathBuf::from(format!(".zagi/cargo/registry/src/r-1/{package}/Cargo.toml"));
+            let (name, version) = package.split_once('-').expect("has one");
+            let text = format!(
+                "[package]\nname = \"{name}\"\nversion = \"{version}\"\nrust-version = {rust}\n"
+            );
+            write(base.path().join(&file), text.as_bytes()).expect("written");
+            files.push(file);
+        }
+        // A fixture of a package is no package.
+        let below = PathBuf::from(".zagi/cargo/registry/src/r-1/a-1.0.0/tests/Cargo.toml");
+        write(base.path().join(&below), b"[package]\nname='x'\nversion='1'\nrust-version='9'")
+            .expect("written");
+        files.push(below);
+        let need = Need { tool: "rust".into(), version: "1.86".into(), by: "b 2.0.0".into() };
+        assert_eq!(least_rust(base.path(), &files), Some(need));
+        assert_eq!(least_rust(base.path(), &[]), None);
     }
 }

@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::capture::{self, Before};
 use super::confine::{self, Tools, Work};
 use super::plan::{Plan, Step};
-use super::record::{self, Record};
+use super::record::{self, Need, Record, RecordError};
 use super::relocate::Relocations;
 use super::run::{self, Outcome};
 use super::{DependenciesError, cargo};
@@ -41,14 +41,18 @@ pub struct Provided {
     /// What was captured: the manager's directories, and files of the source's directories.
     /// Not the project's, so git is to ignore them.
     pub paths: Vec<String>,
+    /// What the dependencies need of the environment's tools. Whoever sees that it is not
+    /// met resolves the environment again and installs with that.
+    pub needs: Vec<Need>,
     /// What was said aloud when they were installed.
     pub warnings: Vec<String>,
 }
 
 impl Provided {
     fn new(key: &str, tree: TreeId, record: Record, cached: bool) -> Provided {
-        let Record { manager, packages, files, bytes, relocations, paths, warnings } = record;
         let key = key.to_owned();
+        let Record { manager, packages, files, bytes, relocations, paths, needs, warnings } =
+            record;
         Provided {
             key,
             manager,
@@ -59,6 +63,7 @@ impl Provided {
             files,
             bytes,
             paths,
+            needs,
             warnings,
         }
     }
@@ -80,16 +85,24 @@ pub fn provide(
     plan: &Plan,
     checkout: &dyn Fn(&Path) -> io::Result<()>,
 ) -> Result<Provided, DependenciesError> {
-    if let Some(found) = lookup(store, &plan.key)? {
+    if let Some(found) = usable(store, &plan.key)? {
         return Ok(found);
     }
     let _installing = lock(ctx, plan)?;
     // Whoever had the lock before may have done it.
-    if let Some(found) = lookup(store, &plan.key)? {
+    if let Some(found) = usable(store, &plan.key)? {
         return Ok(found);
     }
     let scratch = Scratch::new(ctx, plan)?;
     install(ctx, store, tools, plan, checkout, &scratch.0)
+}
+
+/// As [`lookup`], but a record that makes no sense is made again instead of being an error.
+fn usable(store: &Store, key: &str) -> Result<Option<Provided>, DependenciesError> {
+    match lookup(store, key) {
+        Err(DependenciesError::Record(RecordError::Invalid { .. })) => Ok(None),
+        other => other,
+    }
 }
 
 /// Waits until nobody else installs the same. The kernel gives the lock back when its
@@ -176,6 +189,7 @@ fn install(
         manager: plan.manager.clone(),
         packages: seen.packages,
         relocations: seen.relocations,
+        needs: seen.needs,
         paths: taken.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
         warnings,
         ..Record::default()

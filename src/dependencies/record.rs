@@ -20,6 +20,7 @@
 //!   "binaries": {"<file id>": true},         // whether more than debug information
 //!   "live_binaries": [".venv/lib/x.so"],
 //!   "paths": [".venv", "src/_speedups.so"],  // what was captured, as it was taken
+//!   "needs": [{"tool": "rust", "version": "1.86", "by": "criterion 0.8.2"}],
 //!   "warnings": ["…"]
 //! }
 //! ```
@@ -63,6 +64,19 @@ pub enum RecordError {
     },
 }
 
+/// The least version of a tool that some dependency can be used with; nobody can know it
+/// before it has been fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Need {
+    /// The tool, as the catalogue calls it.
+    pub tool: String,
+    /// Its least version.
+    pub version: String,
+    /// The dependency and its version.
+    pub by: String,
+}
+
 /// What is known of one installation besides its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Record {
@@ -72,6 +86,7 @@ pub(super) struct Record {
     pub bytes: u64,
     pub relocations: Relocations,
     pub paths: Vec<String>,
+    pub needs: Vec<Need>,
     pub warnings: Vec<String>,
 }
 
@@ -88,6 +103,7 @@ struct Format {
     binaries: BTreeMap<String, bool>,
     live_binaries: Vec<String>,
     paths: Vec<String>,
+    needs: Vec<Need>,
     warnings: Vec<String>,
 }
 
@@ -116,6 +132,7 @@ impl Record {
             binaries,
             live_binaries: self.relocations.live_binaries.clone(),
             paths: self.paths.clone(),
+            needs: self.needs.clone(),
             warnings: self.warnings.clone(),
         };
         serde_json::to_vec(&format).expect("plain fields with text for keys")
@@ -146,6 +163,7 @@ impl Record {
             bytes: format.bytes,
             relocations,
             paths: format.paths,
+            needs: format.needs,
             warnings: format.warnings,
         })
     }
@@ -206,6 +224,7 @@ mod tests {
                 live_binaries: vec!["b".into()],
             },
             paths: vec!["node_modules".into()],
+            needs: vec![Need { tool: "rust".into(), version: "1.86".into(), by: "c 1.0.0".into() }],
             warnings: vec!["w".into()],
         }
     }
