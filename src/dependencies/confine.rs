@@ -42,6 +42,10 @@ const PROXIES: [&str; 8] = [
     "NO_PROXY",
 ];
 
+/// How Go reaches modules.
+const GO_MODULES: [&str; 6] =
+    ["GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE"];
+
 /// What a complete environment may hold of the user's and an installation has no use for:
 /// ways to agents, sessions and this program.
 const WITHHELD: [&str; 6] = [
@@ -207,10 +211,10 @@ fn certificates(ctx: &Context, sandbox: &mut zagi_sandbox::Plan, seen: &mut BTre
     }
 }
 
-/// Proxies, except one whose address holds a password: it is the user's, and this is a
+/// Ways to the network, except one whose address holds a password: it is the user's, and this is a
 /// stranger's code.
 fn proxies(ctx: &Context, env: &mut BTreeMap<String, String>) {
-    for name in PROXIES {
+    for name in PROXIES.into_iter().chain(GO_MODULES) {
         let Some(value) = ctx.var(name).and_then(|value| value.to_str()) else { continue };
         if value.contains('@') {
             ctx.events.emit(Event::Warning(format!(
