@@ -2,6 +2,7 @@
 
 mod dependencies;
 mod detect;
+mod environment;
 mod http;
 mod local;
 mod package;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::activate::{Activation, WORKSPACE, quote};
 use super::lock::Bin;
-use super::realise::TreePlan;
+use super::place::Place;
 
 /// Why a program is not there.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ pub enum BinError {
 /// Fills the directory `dir`.
 pub(super) fn write(
     dir: &Path,
-    plans: &[TreePlan<'_>],
+    plans: &[Place<'_>],
     activation: &Activation,
 ) -> Result<(), BinError> {
     let mut programs: BTreeMap<&str, PathBuf> = BTreeMap::new();

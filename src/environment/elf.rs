@@ -177,135 +177,189 @@ impl<'a> Image<'a> {
         text(self.strings.get(usize::try_from(at).ok()?..)?)
     }
 
-    /// See the module's documentation for the layout.
-    fn rewrite(&self, interpreter: Option<&str>, search: &str) -> Result<Vec<u8>, ElfError> {
+    /// Where the new segment begins in the file, and what its addresses are ahead of that.
+    fn end(&self) -> Result<(u64, u64, u64), ElfError> {
         let first = self.loads().next().ok_or(ElfError::Truncated)?;
-        // What an address is ahead of its file offset.
         let base = first.p_vaddr.get(LE).wrapping_sub(first.p_offset.get(LE));
         let align = self.loads().map(|s| s.p_align.get(LE)).chain([0x1000]).max().unwrap_or(0x1000);
-        let end = self
+        let ends = self
             .loads()
-            .map(|s| s.p_vaddr.get(LE).wrapping_add(s.p_memsz.get(LE)).wrapping_sub(base))
-            .chain([self.bytes.len() as u64])
-            .max()
-            .unwrap_or(0);
+            .map(|s| s.p_vaddr.get(LE).wrapping_add(s.p_memsz.get(LE)).wrapping_sub(base));
+        let end = ends.chain([self.bytes.len() as u64]).max().unwrap_or(0);
         let start = end.checked_next_multiple_of(align).ok_or(ElfError::Truncated)?;
-        if start > self.bytes.len() as u64 + LARGEST_GAP {
-            return Err(ElfError::Truncated);
+        match start > self.bytes.len() as u64 + LARGEST_GAP {
+            true => Err(ElfError::Truncated),
+            false => Ok((start, base, align)),
         }
+    }
 
-        let table_size = (self.segments.len() + 1) * size_of::<Segment>();
-        let mut new = vec![0; table_size];
-        let interpreter_at = new.len();
-        new.extend(interpreter.unwrap_or("").bytes().chain([0]));
-        let strings_at = new.len();
-        new.extend(self.strings);
-        let search_at = (new.len() - strings_at) as u64;
-        new.extend(search.bytes().chain([0]));
-        let strings_size = (new.len() - strings_at) as u64;
-        new.resize(new.len().next_multiple_of(16), 0);
+    /// The new segment's contents, after a space for the program headers; and the dynamic
+    /// section, if it fits its old place.
+    fn append(
+        &self,
+        interpreter: Option<&str>,
+        search: &str,
+        (start, base): (u64, u64),
+    ) -> (Appendix, Option<Vec<Dynamic>>) {
+        let table = Span { at: 0, size: (self.segments.len() + 1) * size_of::<Segment>() };
+        let mut bytes = vec![0; table.size];
+        let interpreter = interpreter.map(|name| {
+            let at = bytes.len();
+            bytes.extend(name.bytes().chain([0]));
+            Span { at, size: bytes.len() - at }
+        });
+        let at = bytes.len();
+        bytes.extend(self.strings);
+        let search_at = (bytes.len() - at) as u64;
+        bytes.extend(search.bytes().chain([0]));
+        let strings = Span { at, size: bytes.len() - at };
+        bytes.resize(bytes.len().next_multiple_of(16), 0);
 
-        let address = |at: usize| base.wrapping_add(start).wrapping_add(at as u64);
-        let mut dynamic: Vec<Dynamic> =
+        let mut entries: Vec<Dynamic> =
             self.dynamic.iter().take_while(|d| tag(d) != DT_NULL).copied().collect();
-        dynamic.retain(|d| !matches!(tag(d), DT_RPATH | DT_RUNPATH));
-        for entry in &mut dynamic {
+        entries.retain(|d| !matches!(tag(d), DT_RPATH | DT_RUNPATH));
+        for entry in &mut entries {
             match tag(entry) {
-                DT_STRTAB => entry.d_val.set(LE, address(strings_at)),
-                DT_STRSZ => entry.d_val.set(LE, strings_size),
+                DT_STRTAB => {
+                    entry.d_val.set(LE, base.wrapping_add(start).wrapping_add(strings.at as u64));
+                }
+                DT_STRSZ => entry.d_val.set(LE, strings.size as u64),
                 // Filled in by the loader; what is in the file does not count.
                 DT_DEBUG => entry.d_val.set(LE, 0),
                 _ => {}
             }
         }
-        dynamic.push(entry(DT_RPATH, search_at));
-        dynamic.push(entry(DT_NULL, 0));
-        let moved = dynamic.len() > self.dynamic.len();
-        let dynamic_at = new.len();
-        if moved {
-            new.extend(bytes_of_slice(&dynamic));
-        }
+        entries.push(entry(DT_RPATH, search_at));
+        entries.push(entry(DT_NULL, 0));
+        let mut dynamic = None;
+        let in_place = match entries.len() > self.dynamic.len() {
+            true => {
+                let at = bytes.len();
+                bytes.extend(bytes_of_slice(&entries));
+                dynamic = Some(Span { at, size: bytes.len() - at });
+                None
+            }
+            false => {
+                entries.resize(self.dynamic.len(), entry(DT_NULL, 0));
+                Some(entries)
+            }
+        };
+        (Appendix { start, base, bytes, table, interpreter, strings, dynamic }, in_place)
+    }
 
+    /// The program headers, with one more for the new segment.
+    fn new_segments(&self, new: &Appendix, align: u64) -> Result<Vec<Segment>, ElfError> {
         let mut segments = self.segments.to_vec();
         for segment in &mut segments {
-            let here = match segment.p_type.get(LE) {
-                PT_PHDR => Some((0, table_size)),
-                PT_INTERP => interpreter.map(|i| (interpreter_at, i.len() + 1)),
-                PT_DYNAMIC if moved => Some((dynamic_at, size_of_val(dynamic.as_slice()))),
+            let moved = match segment.p_type.get(LE) {
+                PT_PHDR => Some(new.table),
+                PT_INTERP => new.interpreter,
+                PT_DYNAMIC => new.dynamic,
                 _ => None,
             };
-            if let Some((at, size)) = here {
-                place(segment, start + at as u64, address(at), size as u64);
+            if let Some(span) = moved {
+                new.place(segment, span);
             }
         }
-        let mut load = *first;
+        let mut load = *self.loads().next().ok_or(ElfError::Truncated)?;
         load.p_flags.set(LE, PF_R | PF_W);
         load.p_align.set(LE, align);
-        place(&mut load, start, address(0), new.len() as u64);
+        new.place(&mut load, Span { at: 0, size: new.bytes.len() });
         // Loadable segments stand in the order of their addresses, and this is the last.
         let last = segments.iter().rposition(|s| s.p_type.get(LE) == PT_LOAD);
         segments.insert(last.map_or(segments.len(), |n| n + 1), load);
-        new[..table_size].copy_from_slice(bytes_of_slice(&segments));
+        Ok(segments)
+    }
+
+    /// See the module's documentation for the layout.
+    fn rewrite(&self, interpreter: Option<&str>, search: &str) -> Result<Vec<u8>, ElfError> {
+        let (start, base, align) = self.end()?;
+        let (mut new, in_place) = self.append(interpreter, search, (start, base));
+        let segments = self.new_segments(&new, align)?;
+        new.bytes[..new.table.size].copy_from_slice(bytes_of_slice(&segments));
 
         let mut out = self.bytes.to_vec();
-        if !moved {
+        if let Some(dynamic) = in_place {
             let old = self.segments.iter().find(|s| s.p_type.get(LE) == PT_DYNAMIC);
             let at = offset(old.ok_or(ElfError::Truncated)?.p_offset.get(LE))?;
-            dynamic.resize(self.dynamic.len(), entry(DT_NULL, 0));
-            let place = out.get_mut(at..at + size_of_val(dynamic.as_slice()));
-            place.ok_or(ElfError::Truncated)?.copy_from_slice(bytes_of_slice(&dynamic));
+            let dynamic = bytes_of_slice(&dynamic);
+            let place = out.get_mut(at..at.saturating_add(dynamic.len()));
+            place.ok_or(ElfError::Truncated)?.copy_from_slice(dynamic);
         }
-        self.tell_sections(
-            &mut out,
-            |section| {
-                let (kind, old) = (section.sh_type.get(LE), section.sh_addr.get(LE));
-                let strings = self.dynamic.iter().find(|d| tag(d) == DT_STRTAB);
-                if kind == SHT_STRTAB && strings.is_some_and(|d| d.d_val.get(LE) == old) {
-                    return Some((strings_at, strings_size as usize));
-                }
-                if kind == SHT_DYNAMIC {
-                    return moved.then_some((dynamic_at, size_of_val(dynamic.as_slice())));
-                }
-                let loader = self.segments.iter().find(|s| s.p_type.get(LE) == PT_INTERP)?;
-                let this = kind == SHT_PROGBITS && loader.p_vaddr.get(LE) == old;
-                interpreter.filter(|_| this).map(|i| (interpreter_at, i.len() + 1))
-            },
-            |at| (start + at as u64, address(at)),
-        );
+        self.tell_sections(&mut out, &new);
         let mut header = *self.header;
         header.e_phoff.set(LE, start);
         header.e_phnum.set(LE, u16::try_from(segments.len()).map_err(|_| ElfError::Truncated)?);
         out[..size_of::<Header>()].copy_from_slice(bytes_of(&header));
         out.resize(offset(start)?, 0);
-        out.extend(new);
+        out.extend(new.bytes);
         Ok(out)
     }
-}
 
-impl Image<'_> {
-    /// Tells each section of `out` that `moved` knows where it now is. A table of sections
-    /// that does not fit the file is nobody's, and left alone.
-    fn tell_sections(
-        &self,
-        out: &mut [u8],
-        moved: impl Fn(&Section) -> Option<(usize, usize)>,
-        place: impl Fn(usize) -> (u64, u64),
-    ) {
+    /// Tells each section of `out` that has moved where it now is. A table of sections that
+    /// does not fit the file is nobody's, and left alone.
+    fn tell_sections(&self, out: &mut [u8], new: &Appendix) {
         let size = size_of::<Section>();
+        let strings = self.dynamic.iter().find(|d| tag(d) == DT_STRTAB).map(|d| d.d_val.get(LE));
+        let loader = self.segments.iter().find(|s| s.p_type.get(LE) == PT_INTERP);
+        let loader = loader.map(|segment| segment.p_vaddr.get(LE));
         for n in 0..usize::from(self.header.e_shnum.get(LE)) {
             let at = usize::try_from(self.header.e_shoff.get(LE)).ok();
             let Some(at) = at.and_then(|table| table.checked_add(n * size)) else { return };
             let Some(here) = out.get_mut(at..at.saturating_add(size)) else { return };
             let Ok((section, _)) = from_bytes::<Section>(&*here) else { return };
             let mut section = *section;
-            if let Some((offset, length)) = moved(&section) {
-                let (offset, address) = place(offset);
-                section.sh_offset.set(LE, offset);
-                section.sh_addr.set(LE, address);
-                section.sh_size.set(LE, length as u64);
+            let old = Some(section.sh_addr.get(LE));
+            let moved = match section.sh_type.get(LE) {
+                SHT_STRTAB if old == strings => Some(new.strings),
+                SHT_DYNAMIC => new.dynamic,
+                SHT_PROGBITS if old == loader => new.interpreter,
+                _ => None,
+            };
+            if let Some(span) = moved {
+                section.sh_offset.set(LE, new.offset(span));
+                section.sh_addr.set(LE, new.address(span));
+                section.sh_size.set(LE, span.size as u64);
                 here.copy_from_slice(bytes_of(&section));
             }
         }
+    }
+}
+
+/// A part of the new segment.
+#[derive(Clone, Copy)]
+struct Span {
+    at: usize,
+    size: usize,
+}
+
+/// The new segment.
+struct Appendix {
+    start: u64,
+    base: u64,
+    bytes: Vec<u8>,
+    table: Span,
+    interpreter: Option<Span>,
+    strings: Span,
+    /// Where it did not fit its old place.
+    dynamic: Option<Span>,
+}
+
+impl Appendix {
+    fn offset(&self, span: Span) -> u64 {
+        self.start.wrapping_add(span.at as u64)
+    }
+
+    fn address(&self, span: Span) -> u64 {
+        self.base.wrapping_add(self.offset(span))
+    }
+
+    fn place(&self, segment: &mut Segment, span: Span) {
+        segment.p_offset.set(LE, self.offset(span));
+        segment.p_vaddr.set(LE, self.address(span));
+        segment.p_paddr.set(LE, self.address(span));
+        segment.p_filesz.set(LE, span.size as u64);
+        segment.p_memsz.set(LE, span.size as u64);
     }
 }
 
@@ -314,14 +368,6 @@ fn entry(tag: DynamicTag, value: u64) -> Dynamic {
     entry.d_tag.set(LE, tag);
     entry.d_val.set(LE, value);
     entry
-}
-
-fn place(segment: &mut Segment, at: u64, address: u64, size: u64) {
-    segment.p_offset.set(LE, at);
-    segment.p_vaddr.set(LE, address);
-    segment.p_paddr.set(LE, address);
-    segment.p_filesz.set(LE, size);
-    segment.p_memsz.set(LE, size);
 }
 
 fn offset(value: u64) -> Result<usize, ElfError> {

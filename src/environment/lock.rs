@@ -24,7 +24,8 @@
 //! A part's `hash` is that of the file as published, the same anywhere; what this home must
 //! change in the unpacked files (an absolute path to a loader cannot be the same for two
 //! homes) is the list `fixups` beside it. Paths are relative to the tool's tree; `{root}`
-//! stands for where that tree is, `{env}` for the realised environment, `{workspace}` for
+//! stands for where that tree is (`{root-literal}` the same inside of a quoted literal of
+//! Python or C; in scripts it stands between single quotes), `{env}` for the realised environment, `{workspace}` for
 //! the workspace.
 
 use std::collections::BTreeMap;

@@ -10,9 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::catalog::Words;
 use super::elf::{self, ElfError};
 use super::lock::Fixups;
+use super::words::Words;
 use crate::store::{Kind, Store, StoreError, TreeId};
 
 /// Why a tree could not be built.

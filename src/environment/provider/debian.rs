@@ -101,7 +101,7 @@ fn open(world: &World<'_>, name: &str) -> Result<Pool, ProviderError> {
                 address: world.words.expand(&entry.address),
                 components: entry.components.clone(),
                 keyring: keyring.to_owned(),
-                snapshot: entry.snapshot.clone(),
+                snapshot: entry.snapshot.as_deref().map(|s| world.words.expand(s)),
             };
             match Suite::open(world.client, &cache, &source, &arch) {
                 Ok((suite, release)) => {

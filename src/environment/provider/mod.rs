@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use super::catalog::{Catalog, CatalogError, Provider, Source, Words};
+use super::catalog::{Catalog, CatalogError, Provider, Source};
 use super::lock::{Adopted, Part};
 use super::version::Version;
+use super::words::Words;
 use crate::context::Context;
 use crate::registry::debian::{DebianError, closure};
 use crate::registry::digest::DigestError;

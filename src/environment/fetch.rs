@@ -1,0 +1,168 @@
+//! Parts of tools, from where they are published into the store: fetched, verified,
+//! unpacked, captured, once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use super::lock::{Part, Tool};
+use crate::context::Context;
+use crate::event::Event;
+use crate::registry::archive::{self, ArchiveError};
+use crate::registry::http::{Client, HttpError};
+use crate::store::{Store, StoreError, TreeId};
+
+/// How many parts are fetched and unpacked at once.
+const PARALLEL: usize = 4;
+
+/// Why a part is not in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// It cannot be fetched from anywhere.
+    #[error("cannot fetch {part}: {source}")]
+    Http {
+        /// The package and its version.
+        part: String,
+        /// What the last source said.
+        source: HttpError,
+    },
+    /// It is not what it should be.
+    #[error("cannot unpack {part}: {source}")]
+    Unpack {
+        /// The package and its version.
+        part: String,
+        /// What is wrong with it.
+        source: ArchiveError,
+    },
+    /// It is of an unknown kind.
+    #[error("{part} is of an unknown kind, `{kind}`")]
+    Kind {
+        /// The package and its version.
+        part: String,
+        /// What the lock says.
+        kind: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no place to unpack it to.
+    #[error("cannot write `{path}`: {source}")]
+    Write {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+}
+
+/// The trees of parts, as published.
+pub(super) struct Packages(BTreeMap<String, TreeId>);
+
+impl Packages {
+    /// Those of one tool, in their order.
+    pub(super) fn of(&self, tool: &Tool) -> Vec<TreeId> {
+        tool.parts.iter().filter_map(|part| self.0.get(&reference(part)).copied()).collect()
+    }
+}
+
+/// Under which name a part is kept.
+fn reference(part: &Part) -> String {
+    format!("packages/{}/{}/{}", part.hash, part.unpack, part.strip)
+}
+
+/// Brings all parts into the store, a few at a time.
+pub(super) fn fetch(
+    ctx: &Context,
+    client: &Client,
+    store: &Store,
+    parts: &[&Part],
+) -> Result<Packages, FetchError> {
+    let mut have = BTreeMap::new();
+    let mut queue = BTreeMap::new();
+    for part in parts {
+        let name = reference(part);
+        match store.get_ref(&name)? {
+            Some(id) => {
+                have.insert(name, id);
+            }
+            None => {
+                queue.insert(name, *part);
+            }
+        }
+    }
+    let queue = Mutex::new(queue);
+    let done = Mutex::new((have, None));
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("nobody panics while holding it").pop_first();
+                    let Some((name, part)) = next else { return };
+                    let result = fetch_one(ctx, client, store, &name, part);
+                    let mut done = done.lock().expect("nobody panics while holding it");
+                    match result {
+                        Ok(id) => drop(done.0.insert(name, id)),
+                        Err(e) => {
+                            done.1.get_or_insert(e);
+                            queue.lock().expect("nobody panics while holding it").clear();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    match done.into_inner().expect("nobody panics while holding it") {
+        (_, Some(error)) => Err(error),
+        (have, None) => Ok(Packages(have)),
+    }
+}
+
+fn fetch_one(
+    ctx: &Context,
+    client: &Client,
+    store: &Store,
+    name: &str,
+    part: &Part,
+) -> Result<TreeId, FetchError> {
+    let what = format!("{} {}", part.name, part.version);
+    let kind = match part.unpack.as_str() {
+        "tar" => archive::Kind::Tar,
+        "tar.gz" => archive::Kind::TarGz,
+        "tar.xz" => archive::Kind::TarXz,
+        "tar.zst" => archive::Kind::TarZst,
+        "zip" => archive::Kind::Zip,
+        "deb" => archive::Kind::Deb,
+        kind => return Err(FetchError::Kind { part: what, kind: kind.to_owned() }),
+    };
+    let file = download(ctx, client, part, &what)?;
+    let tmp = ctx.home.tmp();
+    let failed = |source| FetchError::Write { path: tmp.clone(), source };
+    let dir = tempfile::Builder::new().prefix("package.").tempdir_in(&tmp).map_err(failed)?;
+    let dest = dir.path().join("files");
+    archive::unpack(&file, kind, part.strip, &dest)
+        .map_err(|source| FetchError::Unpack { part: what, source })?;
+    let captured = store.capture(&dest)?;
+    store.set_ref(name, &captured.tree)?;
+    Ok(captured.tree)
+}
+
+/// From the first address that has it. A mirror that gives something else is not asked to
+/// be believed; neither is the next one before it was verified.
+fn download(
+    ctx: &Context,
+    client: &Client,
+    part: &Part,
+    what: &str,
+) -> Result<PathBuf, FetchError> {
+    let mut result = client.download(&part.url, &part.hash, what);
+    for mirror in &part.mirrors {
+        match &result {
+            Err(e) if e.is_unreachable() || matches!(e, HttpError::NotFound { .. }) => {
+                ctx.events.emit(Event::Warning(format!("{what}: {e}; {mirror} is asked")));
+                result = client.download(mirror, &part.hash, what);
+            }
+            _ => break,
+        }
+    }
+    result.map_err(|source| FetchError::Http { part: what.to_owned(), source })
+}
