@@ -26,6 +26,8 @@ use crate::support::http::{Reply, Request, Server};
 use crate::support::{Machine, NOW};
 
 const DAY: i64 = 86_400;
+/// A day that the registry does not tell.
+const UNKNOWN: i64 = i64::MAX;
 
 /// Files by path; a path that is not there does not exist.
 type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
@@ -282,9 +284,9 @@ fn npm(files: &Files, base: &str, name: &str, versions: &[(&str, i64)]) {
         let path = format!("/npm/{name}/-/{name}-{version}.tgz");
         let dist =
             serde_json::json!({"tarball": format!("{base}{path}"), "integrity": sri(&package)});
-        let time = jiff_text(NOW + day * DAY);
+        let time = (*day != UNKNOWN).then(|| jiff_text(NOW + day * DAY));
         entries.insert((*version).into(), serde_json::json!({"version": version, "dist": dist}));
-        times.insert((*version).into(), time.into());
+        times.extend(time.map(|time| ((*version).to_owned(), time.into())));
         files.insert(path, package);
     }
     let document =
@@ -340,6 +342,31 @@ fn the_newest_that_will_do_and_had_been_released() {
     assert_eq!(version("=3.0.0-rc.1", 0).0, "3.0.0-rc.1");
     assert_eq!(version("=2.0.0", -100).0, "2.0.0", "what is asked for beats the date");
     assert_eq!(version(">=1.1", -100).0, "1.1.1", "the newest of the nearest line");
+}
+
+#[test]
+fn of_what_has_a_calendar_the_first_that_is_not_older_than_what_was_current() {
+    let (files, server, _machine, ctx) = x_and_y();
+    let versions = ["1.0.0", "1.1.0", "1.1.1", "1.3.0"].map(|version| (version, UNKNOWN));
+    npm(&files, &server.base, "w", &versions);
+    // 1.1 came on the 1st of July, 1.2 on the 31st, 1.3 on the 30th of August.
+    let calendar = r#"[tool.w]
+line = 2
+calendar = { version = "1.0", date = "2025-06-01", days = 30 }
+[[tool.w.source]]
+provider = "npm"
+package = "w"
+bins = { w = "bin/x" }
+"#;
+    catalogue(&ctx, &format!("{NPM}{calendar}"));
+    let at = |day: i64| {
+        let lock = lock_of(&ctx, vec![asked("w", "*")], NOW + day * DAY).expect("there is one");
+        lock.tools[0].version.clone()
+    };
+    assert_eq!(at(-50), "1.1.1", "on the 13th of July 1.1 was current");
+    assert_eq!(at(-20), "1.3.0", "on the 12th of August 1.2 was, which cannot be had");
+    assert_eq!(at(-80), "1.0.0");
+    assert_eq!(at(900), "1.3.0", "nothing newer can be had");
 }
 
 #[test]

@@ -27,6 +27,8 @@
 //! bins = { node = "bin/node" }
 //! ```
 
+mod calendar;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +39,8 @@ use super::version::{Constraint, Version};
 use super::words::Words;
 use crate::config::Addresses;
 use crate::context::Platform;
+
+pub use self::calendar::{Calendar, Day};
 
 /// The version of the format above.
 pub const VERSION: u32 = 1;
@@ -124,7 +128,9 @@ pub struct Tool {
     /// Its C library must not be newer than that of any other tool: what it makes is
     /// loaded by them.
     pub oldest_libc: bool,
-    /// Release dates that follow a rule.
+    /// Release dates that follow a rule. Such a tool keeps its promises to old programs,
+    /// and few of its versions can be had: the oldest is taken that is not older than what
+    /// was current at the date.
     pub calendar: Option<Calendar>,
     /// Which versions go with which of another tool, where nothing else was asked for.
     pub suits: Vec<Suits>,
@@ -150,27 +156,6 @@ pub struct Common {
     pub fixups: Fixups,
 }
 
-/// `minor` releases at a fixed distance: 1.85 on a day, each next one so many days later.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Calendar {
-    /// One release.
-    pub version: Version,
-    /// Its day.
-    pub date: Day,
-    /// Days from one to the next.
-    pub days: i64,
-}
-
-impl Calendar {
-    /// When `version` was or will be released, in seconds since the epoch.
-    pub fn date_of(&self, version: &Version) -> i64 {
-        let minor = |v: &Version| i64::try_from(v.number(1)).unwrap_or(0);
-        let releases = minor(version).saturating_sub(minor(&self.version));
-        self.date.0.saturating_add(releases.saturating_mul(self.days * 86_400))
-    }
-}
-
 /// `when` of another tool, take these versions.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -181,19 +166,6 @@ pub struct Suits {
     pub when: Constraint,
     /// Versions that go with those.
     pub take: Constraint,
-}
-
-/// A day of the calendar, `2025-02-20`, as seconds since the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Day(pub i64);
-
-impl TryFrom<String> for Day {
-    type Error = jiff::Error;
-    fn try_from(text: String) -> Result<Day, jiff::Error> {
-        let date: jiff::civil::Date = text.parse()?;
-        Ok(Day(date.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp().as_second()))
-    }
 }
 
 /// Which protocol a source speaks.
