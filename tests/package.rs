@@ -139,6 +139,9 @@ fn a_source_distribution_is_the_same_commit_anywhere() {
         "100644 PKG-INFO\n100755 bin/run\n100644 src/thing/__init__.py"
     );
 
+    assert_eq!(git(&resolved.repo, &["fsck", "--strict", "--no-dangling"]), "");
+    let packs = fs::read_dir(resolved.repo.join("objects/pack")).expect("it is a repository");
+    assert_eq!(packs.count(), 2, "one pack and its index");
     let dest = r.machine.dir.path().join("out");
     checkout(&r.ctx, &resolved, &[], &dest).expect("it can be written");
     assert_eq!(git(&dest, &["status", "--porcelain", "-b"]), "## main");
@@ -362,6 +365,8 @@ fn crates_by_either_spelling() {
     let listed = git(&resolved.repo, &["ls-tree", "--name-only", &resolved.commit]);
     assert_eq!(listed, "Cargo.toml\nCargo.toml.orig");
     let asked = r.server.requests().len();
+    assert_eq!(source(&r.ctx, "crate:a-thing").expect("it is here").how, How::Cached);
+    assert_eq!(r.server.requests().len(), asked, "which spelling is right is known");
     let other = source(&r.ctx, "crate:a_thing@0.1.0").expect("it is here");
     assert_eq!((other.commit, other.how), (resolved.commit, How::Cached));
     assert_eq!(r.server.requests().len(), asked);

@@ -86,8 +86,12 @@ pub fn releases(client: &Client, base: &str, name: &str) -> Result<Vec<Release>,
     if name.is_empty() || !name.bytes().all(valid) {
         return Err(CratesError::NoCrate { name: name.to_owned() });
     }
-    for spelling in spellings(name) {
-        let file = match client.get(&format!("{base}/{}", path(&spelling)), None) {
+    let mut addresses: Vec<String> =
+        spellings(name).iter().map(|spelling| format!("{base}/{}", path(spelling))).collect();
+    // The one that was right before, if that is known, saves asking for the others.
+    addresses.sort_by_key(|address| !client.has_answer(address, None));
+    for address in addresses {
+        let file = match client.get(&address, None) {
             Ok(file) => file,
             Err(HttpError::NotFound { .. }) => continue,
             // What the index's files answer for a name that nobody took.

@@ -86,8 +86,7 @@ impl Client {
     /// used, else from the server. If the server cannot be reached, what it said last is
     /// returned, with a warning. `accept` is the media type to ask for.
     pub fn get(&self, url: &str, accept: Option<&str>) -> Result<Vec<u8>, HttpError> {
-        let key = blake3::hash(format!("{url}\n{}", accept.unwrap_or_default()).as_bytes());
-        let path = self.ctx().home.cache("http").join(key.to_hex().as_str());
+        let path = self.answer(url, accept);
         let mut kept = self.kept(&path, url)?;
         let usable = |kept: &mut Kept| kept.is_fresh(self.ctx().now) || self.ctx().offline;
         if let Some(kept) = kept.take_if(usable) {
@@ -115,6 +114,17 @@ impl Client {
                 _ => Err(error),
             },
         }
+    }
+
+    /// Whether `url` was answered before, however long ago.
+    pub fn has_answer(&self, url: &str, accept: Option<&str>) -> bool {
+        self.answer(url, accept).is_file()
+    }
+
+    /// Where the answer of `url` is kept.
+    fn answer(&self, url: &str, accept: Option<&str>) -> PathBuf {
+        let key = blake3::hash(format!("{url}\n{}", accept.unwrap_or_default()).as_bytes());
+        self.ctx().home.cache("http").join(key.to_hex().as_str())
     }
 
     /// Whether the server of `url` is reached, and how fast: any answer will do.

@@ -85,7 +85,7 @@ impl Bare {
         for name in ["packed-refs.lock", "config.lock", "HEAD.lock", "shallow.lock"] {
             let _ = fs::remove_file(self.dir.join(name));
         }
-        for entry in fs::read_dir(self.dir.join("objects/pack")).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.packs()).into_iter().flatten().flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(b"tmp_") {
                 let _ = fs::remove_file(entry.path());
             }
@@ -165,13 +165,18 @@ impl Bare {
         self.dir.join("zagi/complete").join(commit.to_string())
     }
 
+    /// Where its packs are.
+    pub fn packs(&self) -> PathBuf {
+        self.dir.join("objects/pack")
+    }
+
     /// Bytes of its objects, to tell how many were fetched.
     pub fn size(&self) -> u64 {
         let sizes = |dir: PathBuf| {
             let entries = fs::read_dir(dir).into_iter().flatten().flatten();
             entries.filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum::<u64>()
         };
-        sizes(self.dir.join("objects/pack"))
+        sizes(self.packs())
     }
 }
 

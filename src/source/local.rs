@@ -14,6 +14,7 @@ use gix::ObjectId;
 use super::bare::{Bare, open, scratch};
 use super::error::SourceError;
 use super::git::{Git, Run, in_repository};
+use super::pack::Pack;
 use super::snapshot::{self, Commit};
 use super::{Found, How, complete, nearest};
 use crate::context::Context;
@@ -233,8 +234,9 @@ fn directory(ctx: &Context, path: &Path, address: &str, bare: Bare) -> Result<Fo
     if files.is_empty() {
         return Err(SourceError::NoFiles { path: path.to_owned() });
     }
-    let repo = bare.open()?;
-    let tree = snapshot::tree(&repo, path, &files)?;
+    let (repo, packs) = (bare.open()?, bare.packs());
+    let mut pack = Pack::begin(&repo, &packs)?;
+    let tree = snapshot::tree(&mut pack, path, &files)?;
     let last = repo.head_commit().ok();
     let (commit, how) = match last.filter(|last| last.tree_id().is_ok_and(|id| id == tree)) {
         Some(last) => (last.id, How::Cached),
@@ -244,7 +246,9 @@ fn directory(ctx: &Context, path: &Path, address: &str, bare: Bare) -> Result<Fo
                 date: snapshot::newest(path, &files).unwrap_or(ctx.now),
                 message: format!("The files of {address}\n"),
             };
-            (snapshot::commit(&repo, &commit, &[BRANCH])?, How::Fetched)
+            let commit = snapshot::commit(pack, &commit)?;
+            snapshot::point(&repo, commit, &[BRANCH])?;
+            (commit, How::Fetched)
         }
     };
     let notices = complete(ctx, &bare, address, commit, Vec::new(), |_| Ok(()))?;

@@ -8,6 +8,7 @@
 //! | `package` | a published package, as a repository of one commit a version |
 //! | `bare` | the shared clone: its layout, its lock, what is complete in it |
 //! | `snapshot` | files on disk, made into a commit by their bytes alone |
+//! | `pack` | objects, written as one pack |
 //! | `git` | runs the git program |
 //! | [`checkout`](mod@checkout) | a private `.git` that borrows from the clone, and a work tree |
 //! | [`files`] | a commit's files, for detection |
@@ -22,6 +23,7 @@ mod error;
 pub mod files;
 mod git;
 mod local;
+mod pack;
 mod package;
 mod remote;
 mod snapshot;

@@ -13,6 +13,7 @@ use self::choose::{Candidate, Source, choose, listed};
 use super::address::{Package, Registry};
 use super::bare::{Bare, scratch};
 use super::error::SourceError;
+use super::pack::Pack;
 use super::snapshot::{self, Commit};
 use super::{Found, How, complete, peel};
 use crate::context::Context;
@@ -193,14 +194,15 @@ fn make(
             ctx.now
         }
     };
-    let repo = bare.open()?;
-    let tree = snapshot::tree(&repo, &root, &files)?;
+    let (repo, packs) = (bare.open()?, bare.packs());
+    let mut pack = Pack::begin(&repo, &packs)?;
+    let tree = snapshot::tree(&mut pack, &root, &files)?;
     let origin = format!("{}:{}@{version}", package.registry.prefix(), candidate.name);
     let message =
         format!("{} {version}\n\nAs published: {origin}\n{}\n", candidate.name, source.digest);
-    let commit = Commit { tree, date, message };
+    let commit = snapshot::commit(pack, &Commit { tree, date, message })?;
     let tags = [format!("refs/tags/v{version}"), format!("refs/tags/{version}")];
-    let commit = snapshot::commit(&repo, &commit, &tags.each_ref().map(String::as_str))?;
+    snapshot::point(&repo, commit, &tags.each_ref().map(String::as_str))?;
     complete(ctx, bare, &origin, commit, known, |_| Ok(()))?;
     Ok(commit)
 }

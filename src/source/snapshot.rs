@@ -11,9 +11,11 @@ use std::path::Path;
 
 use gix::ObjectId;
 use gix::objs::tree::{Entry, EntryKind};
+use gix::objs::{Kind, WriteTo as _};
 use gix::refs::transaction::PreviousValue;
 
 use super::error::SourceError;
+use super::pack::Pack;
 
 /// What a commit is made of; all else of it is fixed.
 pub(super) struct Commit {
@@ -55,7 +57,7 @@ pub(super) fn walk(root: &Path) -> Result<Vec<Vec<u8>>, SourceError> {
 
 /// Writes the tree of `files`, each seen from `root`.
 pub(super) fn tree(
-    repo: &gix::Repository,
+    pack: &mut Pack<'_>,
     root: &Path,
     files: &[Vec<u8>],
 ) -> Result<ObjectId, SourceError> {
@@ -77,29 +79,30 @@ pub(super) fn tree(
             }
         }
     }
-    top.write(repo, root)
+    top.write(pack, root)
 }
 
 impl Node<'_> {
-    fn write(&self, repo: &gix::Repository, root: &Path) -> Result<ObjectId, SourceError> {
+    fn write(&self, pack: &mut Pack<'_>, root: &Path) -> Result<ObjectId, SourceError> {
         let mut tree = gix::objs::Tree::empty();
         for (name, file) in &self.files {
-            let (kind, oid) = blob(repo, &root.join(OsStr::from_bytes(file)))?;
+            let (kind, oid) = blob(pack, &root.join(OsStr::from_bytes(file)))?;
             tree.entries.push(Entry { mode: kind.into(), filename: (*name).into(), oid });
         }
         for (name, directory) in &self.directories {
-            let oid = directory.write(repo, root)?;
+            let oid = directory.write(pack, root)?;
             let mode = EntryKind::Tree.into();
             tree.entries.push(Entry { mode, filename: (*name).into(), oid });
         }
         // git's own order, in which a directory's name ends in a slash.
         tree.entries.sort();
-        let error = SourceError::repository(repo.git_dir());
-        repo.write_object(&tree).map(gix::Id::detach).map_err(|e| error(e.into()))
+        let mut bytes = Vec::new();
+        tree.write_to(&mut bytes).map_err(SourceError::io(root))?;
+        pack.add(Kind::Tree, &bytes)
     }
 }
 
-fn blob(repo: &gix::Repository, path: &Path) -> Result<(EntryKind, ObjectId), SourceError> {
+fn blob(pack: &mut Pack<'_>, path: &Path) -> Result<(EntryKind, ObjectId), SourceError> {
     let there = fs::symlink_metadata(path).map_err(SourceError::io(path))?;
     let (kind, bytes) = match there.is_symlink() {
         true => {
@@ -112,9 +115,7 @@ fn blob(repo: &gix::Repository, path: &Path) -> Result<(EntryKind, ObjectId), So
             (kind, fs::read(path).map_err(SourceError::io(path))?)
         }
     };
-    let error = SourceError::repository(repo.git_dir());
-    let id = repo.write_blob(bytes).map_err(|e| error(e.into()))?;
-    Ok((kind, id.detach()))
+    Ok((kind, pack.add(Kind::Blob, &bytes)?))
 }
 
 /// The newest modification time among `files`, in seconds since the epoch.
@@ -125,13 +126,8 @@ pub(super) fn newest(root: &Path, files: &[Vec<u8>]) -> Option<i64> {
     files.iter().filter_map(time).max()
 }
 
-/// Writes a commit without parents, by nobody in particular, and points `refs` at it.
-pub(super) fn commit(
-    repo: &gix::Repository,
-    commit: &Commit,
-    refs: &[&str],
-) -> Result<ObjectId, SourceError> {
-    let error = |e| SourceError::repository(repo.git_dir())(e);
+/// Writes a commit without parents, by nobody in particular. Nothing leads to it yet.
+pub(super) fn commit(mut pack: Pack<'_>, commit: &Commit) -> Result<ObjectId, SourceError> {
     let nobody = gix::actor::Signature {
         name: "zagi".into(),
         email: "zagi@localhost".into(),
@@ -146,9 +142,22 @@ pub(super) fn commit(
         message: commit.message.as_str().into(),
         extra_headers: Vec::new(),
     };
-    let id = repo.write_object(&object).map_err(|e| error(e.into()))?.detach();
-    for name in refs {
-        repo.reference(*name, id, PreviousValue::Any, "").map_err(|e| error(Box::new(e)))?;
-    }
+    let mut bytes = Vec::new();
+    object.write_to(&mut bytes).expect("memory can be written, and the names are plain");
+    let id = pack.add(Kind::Commit, &bytes)?;
+    pack.finish()?;
     Ok(id)
+}
+
+/// Points `refs` at `commit`.
+pub(super) fn point(
+    repo: &gix::Repository,
+    commit: ObjectId,
+    refs: &[&str],
+) -> Result<(), SourceError> {
+    for name in refs {
+        repo.reference(*name, commit, PreviousValue::Any, "")
+            .map_err(|e| SourceError::repository(repo.git_dir())(Box::new(e)))?;
+    }
+    Ok(())
 }
