@@ -1,5 +1,6 @@
 //! One binary: library and command tests, tidy.
 
+mod cli;
 mod dependencies;
 mod detect;
 mod environment;
