@@ -139,8 +139,11 @@ impl Home {
 
 impl Scratch {
     fn new(tmp: &Path) -> Scratch {
-        Self::sweep(tmp);
         let _ = std::fs::create_dir_all(tmp); // whoever needs it reports what is wrong
+        // One process at a time, or one would sweep what another is about to lock.
+        let lock = |file| Flock::lock(file, FlockArg::LockExclusive).ok();
+        let _turn = File::open(tmp).ok().and_then(lock);
+        Self::sweep(tmp);
         let name = format!("{}.", std::process::id());
         let dir = match tempfile::Builder::new().prefix(&name).tempdir_in(tmp) {
             Ok(dir) => dir.keep(),
@@ -152,16 +155,12 @@ impl Scratch {
         Scratch { dir, _lock: lock }
     }
 
-    /// Removes the directories whose owner is gone. One without a lock file belongs to a
-    /// process between its two first steps, unless it is old.
+    /// Removes the directories whose owner is gone.
     fn sweep(tmp: &Path) {
         for entry in std::fs::read_dir(tmp).into_iter().flatten().flatten() {
             let dead = match File::open(entry.path().join("lock")) {
                 Ok(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok(),
-                Err(_) => entry
-                    .metadata()
-                    .and_then(|m| m.modified())
-                    .is_ok_and(|t| t.elapsed().is_ok_and(|age| age.as_secs() > 3600)),
+                Err(_) => true,
             };
             if dead {
                 let _ = std::fs::remove_dir_all(entry.path());

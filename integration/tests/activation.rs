@@ -15,8 +15,9 @@ fn on_and_off(machine: &Machine, shell: &str) {
         cd "$1"; before=$PATH; p
         [ "$PATH" = "$before" ] || echo "changed outside"
         cd "$1/it's $HOME"; p
-        command -v python; echo "$GREETING"
-        cd docs; p; command -v python >/dev/null || echo "lost below"
+        python -c 'import itsdangerous; print(itsdangerous.__file__)'
+        command -v pytest >/dev/null || echo "lost pytest"
+        cd docs; p; command -v pytest >/dev/null || echo "lost below"
         cd "$1"; p
         [ "$PATH" = "$before" ] || echo "left over: $PATH"
         command -v pytest || echo gone

@@ -298,6 +298,17 @@ pub enum CatalogError {
     },
 }
 
+/// A digest of all that [`Catalog::load`] would read, for what is kept as long as it stays.
+pub fn digest(user: &Path) -> String {
+    let mut hash = blake3::Hasher::new();
+    for text in std::iter::once(BUILT_IN).chain(BUILT_IN_KEYS.iter().map(|(_, key)| *key)) {
+        hash.update(blake3::hash(text.as_bytes()).as_bytes());
+    }
+    // What cannot be read is an error of `load`, not of this.
+    hash.update(&std::fs::read(user).unwrap_or_default());
+    hash.finalize().to_hex().to_string()
+}
+
 impl Catalog {
     /// What is built in, with `user` on top where that file exists.
     pub fn load(user: &Path) -> Result<Catalog, CatalogError> {

@@ -47,7 +47,7 @@ pub struct Report {
 pub fn examine(ctx: &Context) -> Report {
     let lack = super::mounts::fuse_lack(ctx);
     let presentation = if lack.is_none() { Presentation::Fuse } else { Presentation::Materialised };
-    let mut checks = vec![git(ctx), fuse(lack)];
+    let mut checks = vec![git(ctx), fuse(lack), fusermount3(ctx)];
     checks.extend(sandbox(ctx));
     checks.extend(registries(ctx));
     Report { checks, presentation }
@@ -80,6 +80,20 @@ fn fuse(lack: Option<String>) -> Check {
             Verdict::Lacking,
             lack,
             "install fuse3 and see that /dev/fuse is there; until then `zagi mount` makes real files",
+        ),
+    }
+}
+
+fn fusermount3(ctx: &Context) -> Check {
+    let root = nix::unistd::geteuid().is_root();
+    match zagi_fuse::mount::find_fusermount3(ctx.var("PATH")) {
+        Some(path) => good("fusermount3", path.display().to_string()),
+        None if root => good("fusermount3", "not found, and not needed by root"),
+        None => bad(
+            "fusermount3",
+            Verdict::Lacking,
+            "not found",
+            "install fuse3 (Debian, Ubuntu: apt-get install fuse3)",
         ),
     }
 }

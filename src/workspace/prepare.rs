@@ -15,6 +15,7 @@ use super::error::WorkspaceError;
 use super::gitdir;
 use crate::context::Context;
 use crate::dependencies::{self, Provided};
+use crate::environment::catalog;
 use crate::environment::detect::{Detected, detect};
 use crate::environment::files::Directory;
 use crate::environment::lock::Lock;
@@ -84,15 +85,13 @@ fn read(path: &Path) -> Option<(Detected, Lock)> {
 }
 
 fn cache_file(ctx: &Context, resolved: &Resolved) -> PathBuf {
-    let own = std::fs::read(ctx.home.root().join("catalog.toml")).unwrap_or_default();
-    let catalogue = blake3::hash(&own).to_hex().to_string();
     let inputs = serde_json::json!({
         "tree": resolved.tree,
         "date": resolved.date,
         "platform": ctx.platform.to_string(),
         "addresses": format!("{:?}", ctx.config.addresses),
         "program": env!("CARGO_PKG_VERSION"),
-        "catalogue": catalogue,
+        "catalogue": catalog::digest(&ctx.home.root().join("catalog.toml")),
     });
     let key = blake3::hash(inputs.to_string().as_bytes()).to_hex();
     ctx.home.cache("plans").join(format!("{}.json", &key[..32]))
