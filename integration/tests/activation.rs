@@ -14,7 +14,7 @@ fn on_and_off(machine: &Machine, shell: &str) {
         eval "$(zagi hook {shell})"
         cd "$1"; before=$PATH; p
         [ "$PATH" = "$before" ] || echo "changed outside"
-        cd "$1/it's $HOME"; p
+        cd "$1/it's "'$HOME'; p
         python -c 'import itsdangerous; print(itsdangerous.__file__)'
         command -v pytest >/dev/null || echo "lost pytest"
         cd docs; p; command -v pytest >/dev/null || echo "lost below"

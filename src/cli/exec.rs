@@ -45,13 +45,16 @@ pub(super) fn environment(
 ) -> Result<BTreeMap<OsString, OsString>, CommandError> {
     let ctx = settings.context()?;
     let description = workspace::around(&ctx, &settings.cwd)?;
-    let activation = match description.environment.as_str() {
+    let mut activation = match description.environment.as_str() {
         "" => Activation::default(),
         key => Record::read(&ctx.home.envs(), key).map(|r| r.activation).ok_or_else(|| {
             CommandError::failed(format!("the environment `{key}` is not in this home"))
                 .hint("`zagi discard` this workspace and mount its repository anew")
         })?,
     };
+    for dependencies in description.dependencies {
+        activation.vars.extend(dependencies.vars);
+    }
     Ok(activation.environment(&description.path, &ctx.vars))
 }
 

@@ -216,6 +216,7 @@ fn record(
         tree: provided.tree.to_string(),
         directories: provided.paths.clone(),
         inputs: plan.project.manifests.clone(),
+        vars: plan.vars.clone(),
     }
 }
 

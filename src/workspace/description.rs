@@ -13,6 +13,7 @@
 //! `workspaces/by-path/<hash of DIR>` is a symbolic link to the id, so that finding the
 //! workspace of a directory is a look-up and not a search.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +77,9 @@ pub struct DependencyRecord {
     pub directories: Vec<String>,
     /// The files whose edit makes it out of date, relative to the workspace.
     pub inputs: Vec<String>,
+    /// Variables by which programs find it; texts may hold `{workspace}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, String>,
 }
 
 /// The commands that the project itself is tested, built and started with.

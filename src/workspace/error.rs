@@ -8,6 +8,7 @@ use super::description::DescriptionError;
 use super::layers::LayersError;
 use crate::dependencies::DependenciesError;
 use crate::dependencies::relocate::RelocateError;
+use crate::environment::lock::LockError;
 use crate::environment::realise::RealiseError;
 use crate::environment::resolve::ResolveError;
 use crate::source::{AddressError, SourceError};
@@ -33,6 +34,8 @@ pub enum WorkspaceError {
     Daemon(#[from] DaemonError),
     #[error(transparent)]
     Layers(#[from] LayersError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
     #[error(transparent)]
     Relocate(#[from] RelocateError),
     #[error(transparent)]

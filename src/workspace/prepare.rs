@@ -17,10 +17,11 @@ use crate::context::Context;
 use crate::dependencies::{self, Provided};
 use crate::environment::catalog;
 use crate::environment::detect::{Detected, detect};
-use crate::environment::files::Directory;
+use crate::environment::files::{Directory, Files};
 use crate::environment::lock::Lock;
 use crate::environment::realise::{self, Realised};
 use crate::environment::resolve;
+use crate::environment::version::{Constraint, Version};
 use crate::event::{self, Event};
 use crate::registry::http::Client;
 use crate::source::{self, GitFiles, How, Resolved};
@@ -63,7 +64,21 @@ pub fn plan(ctx: &Context, client: &Client, resolved: Resolved) -> Result<Plan, 
         return Ok(Plan { resolved, detected, lock, cached: true });
     }
     let detected = detected(ctx, &resolved)?;
-    let lock = resolve::resolve(ctx, client, &detected, resolved.date)?;
+    settle(ctx, client, resolved, detected)
+}
+
+/// Resolves what was detected, unless the tree brings a lock that fits, and keeps it.
+fn settle(
+    ctx: &Context,
+    client: &Client,
+    resolved: Resolved,
+    detected: Detected,
+) -> Result<Plan, WorkspaceError> {
+    let path = cache_file(ctx, &resolved);
+    let lock = match locked(ctx, &resolved, &detected)? {
+        Some(lock) => lock,
+        None => resolve::resolve(ctx, client, &detected, resolved.date)?,
+    };
     let cached = Cached { detected, lock: lock.render() };
     if let Ok(json) = serde_json::to_vec(&cached) {
         // Only a cache: what cannot be kept is found out again.
@@ -71,6 +86,28 @@ pub fn plan(ctx: &Context, client: &Client, resolved: Resolved) -> Result<Plan, 
         let _ = super::description::write_whole(&path, &json);
     }
     Ok(Plan { resolved, detected: cached.detected, lock, cached: false })
+}
+
+/// The lock that the tree brings, if it has every tool that is asked for.
+fn locked(
+    ctx: &Context,
+    resolved: &Resolved,
+    detected: &Detected,
+) -> Result<Option<Lock>, WorkspaceError> {
+    const FILE: &str = ".zagi/env.lock";
+    let files = GitFiles::open(&resolved.repo, &resolved.tree)?;
+    let Some(bytes) = files.read(FILE) else { return Ok(None) };
+    let lock = Lock::parse(FILE, &String::from_utf8_lossy(&bytes))?;
+    match detected.tools.iter().find(|t| !has(&lock, ctx, &t.tool, &t.constraint)) {
+        None => Ok(Some(lock)),
+        Some(tool) => {
+            ctx.events.emit(Event::Warning(format!(
+                "{FILE} has no {} {}: everything is resolved anew; `zagi init --force` writes it",
+                tool.tool, tool.constraint
+            )));
+            Ok(None)
+        }
+    }
 }
 
 /// What the repository asks for. Reads the commit, nothing else.
@@ -111,14 +148,41 @@ pub fn prepare(
         || source::resolve(ctx, &client, address),
         |r| (format!("{}@{}", r.name, &r.commit[..7]), fetched(r)),
     )?;
-    let (plan, realised) = step(
+    let (mut plan, mut realised) =
+        environment(ctx, &client, store, || plan(ctx, &client, resolved))?;
+    for note in plan.detected.notes.iter().filter(|_| !plan.cached) {
+        ctx.events.emit(Event::Warning(note.text.clone()));
+    }
+    let mut dependencies = Vec::new();
+    if let (true, Some(tools)) = (with_dependencies, &realised) {
+        dependencies = provide(ctx, store, &plan, tools)?;
+        if let Some(raised) = raised(ctx, &plan, &dependencies) {
+            let resolved = plan.resolved;
+            (plan, realised) =
+                environment(ctx, &client, store, || settle(ctx, &client, resolved, raised))?;
+            if let Some(tools) = &realised {
+                dependencies = provide(ctx, store, &plan, tools)?;
+            }
+        }
+    }
+    Ok(Prepared { plan, realised, dependencies })
+}
+
+/// Makes the plan and realises it, as one step.
+fn environment(
+    ctx: &Context,
+    client: &Client,
+    store: &Store,
+    plan: impl FnOnce() -> Result<Plan, WorkspaceError>,
+) -> Result<(Plan, Option<Realised>), WorkspaceError> {
+    step(
         ctx,
         "environment",
-        || -> Result<_, WorkspaceError> {
-            let plan = plan(ctx, &client, resolved)?;
+        || {
+            let plan = plan()?;
             let realised = match plan.lock.tools.is_empty() {
                 true => None,
-                false => Some(realise::realise(ctx, &client, store, &plan.lock)?),
+                false => Some(realise::realise(ctx, client, store, &plan.lock)?),
             };
             Ok((plan, realised))
         },
@@ -127,15 +191,42 @@ pub fn prepare(
             let note = if cached { "cached" } else { "realised" };
             (tools(&plan.lock), note.to_owned())
         },
-    )?;
-    for note in plan.detected.notes.iter().filter(|_| !plan.cached) {
-        ctx.events.emit(Event::Warning(note.text.clone()));
+    )
+}
+
+/// What was detected, with what the installed dependencies turned out to need of a tool
+/// (a newer compiler than the project itself asks for); `None` where all of it is there.
+fn raised(
+    ctx: &Context,
+    plan: &Plan,
+    dependencies: &[(dependencies::Plan, Provided)],
+) -> Option<Detected> {
+    let mut detected = plan.detected.clone();
+    let mut changed = false;
+    for need in dependencies.iter().flat_map(|(_, provided)| &provided.needs) {
+        let Ok(minimum) = Version::parse(&need.version) else { continue };
+        let Some(tool) = detected.tools.iter_mut().find(|t| t.tool == need.tool) else { continue };
+        let wanted = tool.constraint.intersect(&Constraint::at_least(&minimum));
+        if wanted == tool.constraint || has(&plan.lock, ctx, &need.tool, &wanted) {
+            continue;
+        }
+        ctx.events.emit(Event::Warning(format!(
+            "{} needs {} {} or newer",
+            need.by, need.tool, need.version
+        )));
+        if !tool.pinned && !wanted.is_none() {
+            tool.constraint = wanted;
+            changed = true;
+        }
     }
-    let dependencies = match (with_dependencies, &realised) {
-        (true, Some(realised)) => provide(ctx, store, &plan, realised)?,
-        _ => Vec::new(),
-    };
-    Ok(Prepared { plan, realised, dependencies })
+    changed.then_some(detected)
+}
+
+/// Whether the lock has `tool` for this machine in a version that will do.
+fn has(lock: &Lock, ctx: &Context, tool: &str, wanted: &Constraint) -> bool {
+    lock.platform(&ctx.platform).iter().any(|locked| {
+        locked.name == tool && Version::parse(&locked.version).is_ok_and(|v| wanted.matches(&v))
+    })
 }
 
 fn provide(
@@ -151,7 +242,7 @@ fn provide(
     if plans.is_empty() {
         return Ok(Vec::new());
     }
-    let tools = tools_for_installing(ctx, realised);
+    let tools = dependencies::Tools::of(realised);
     // As it will stand in the workspace, the link to the environment included.
     let checkout = |dest: &Path| {
         source::checkout(ctx, resolved, &gitdir::exclude(&[]), dest)
@@ -177,17 +268,6 @@ fn provide(
             (format!("{} packages, {} files", grouped(packages), grouped(files)), note.to_owned())
         },
     )
-}
-
-/// The environment as an installation sees it.
-fn tools_for_installing(ctx: &Context, realised: &Realised) -> dependencies::Tools {
-    let vars = realised.activation.environment(Path::new(dependencies::WORKSPACE), &ctx.vars);
-    let text = |s: std::ffi::OsString| s.into_string().ok();
-    dependencies::Tools {
-        dir: realised.dir.clone(),
-        trees: realised.trees.clone(),
-        vars: vars.into_iter().filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect(),
-    }
 }
 
 /// Runs one step and reports it as a line.

@@ -6,13 +6,14 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use zagi_fuse::delta::DeltaError;
 use zagi_fuse::driver::{Driver, Serving};
 use zagi_fuse::fuser_driver::FuserDriver;
 use zagi_fuse::mount::{self, How, MountError, MountOptions};
-use zagi_fuse::overlay::{self, Overlay};
+use zagi_fuse::overlay::{self, Overlay, OverlayError};
 
 use super::supervisor::{Message, receive, send};
 use super::{Ask, Change, MountStatus, Request, Response, Status};
@@ -24,6 +25,8 @@ use crate::workspace::{layers, mounts};
 /// A daemon that holds nothing for this long ends; the next command starts another.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How long a delta may stay in use after it was unmounted.
+const LETTING_GO: Duration = Duration::from_secs(2);
 /// Threads that answer the kernel, of each mount.
 const THREADS: usize = 2;
 
@@ -204,12 +207,26 @@ impl Worker {
         if let Some(overlay) = detached.and_then(|weak| weak.upgrade()) {
             return Ok(overlay);
         }
-        Ok(Arc::new(Overlay::open(overlay::Options {
-            layers: layers::of(&self.ctx, &self.store()?, description)?,
-            delta: description.delta(&self.ctx.home),
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-        })?))
+        let store = self.store()?;
+        let begun = Instant::now();
+        loop {
+            let opened = Overlay::open(overlay::Options {
+                layers: layers::of(&self.ctx, &store, description)?,
+                delta: description.delta(&self.ctx.home),
+                uid: nix::unistd::geteuid().as_raw(),
+                gid: nix::unistd::getegid().as_raw(),
+            });
+            match opened {
+                // The one before is just being let go, by its last user or by a worker that
+                // was killed.
+                Err(OverlayError::Delta(DeltaError::Locked { .. }))
+                    if begun.elapsed() < LETTING_GO =>
+                {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                other => return Ok(Arc::new(other?)),
+            }
+        }
     }
 
     fn unmount(&self, id: &str, force: bool) -> Response {
