@@ -32,6 +32,12 @@ pub fn resolve(
 ) -> Result<Lock, ResolveError> {
     let catalog = Catalog::load(&ctx.home.root().join("catalog.toml"))?;
     let world = World::new(ctx, client, &catalog);
+    if !detected.spec.system.is_empty() {
+        let packages = detected.spec.system.join(", ");
+        let text =
+            format!("system packages are not brought yet; this machine must have {packages}");
+        ctx.events.emit(Event::Warning(text));
+    }
     let mut done: Vec<(Tool, Version, Option<Version>)> = Vec::new();
     for mut requirement in wanted(&catalog, detected)? {
         let tool = &catalog.tool[&requirement.tool];
