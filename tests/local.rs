@@ -167,6 +167,12 @@ fn a_directory_becomes_a_commit_by_its_files_alone() {
     checkout(&ctx, &a, &[], &dest).expect("the first is still there");
     assert_eq!(git(&dest, &["rev-parse", "HEAD"]), a.commit);
 
+    assert!(machine.events.warnings().is_empty(), "{:?}", machine.events.warnings());
+    Repository::create(&root.join("a/plain/vendor")).commit("inside");
+    source(&ctx, "./a/plain").expect("it is here");
+    let warnings = machine.events.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("vendor"), "{warnings:?}");
+
     fs::create_dir(root.join("nothing")).expect("it is ours");
     assert!(matches!(source(&ctx, "./nothing"), Err(SourceError::NoFiles { .. })));
     assert!(matches!(source(&ctx, "./a/plain@v1"), Err(SourceError::NoRevision { .. })));

@@ -246,6 +246,48 @@ fn what_the_server_refuses_has_a_name() {
     drop(web);
 }
 
+/// A context whose only git is this shell script.
+fn with_git(machine: &Machine, ctx: &Context, script: &str) -> Context {
+    let bin = machine.dir.path().join("bin");
+    fs::create_dir_all(&bin).expect("it is ours");
+    fs::write(bin.join("git"), format!("#!/bin/sh\n{script}")).expect("it is ours");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(bin.join("git"), executable).expect("it is ours");
+    let path = [bin.as_path(), Path::new("/usr/bin"), Path::new("/bin")];
+    let path = std::env::join_paths(path).expect("no colon is in them");
+    Context { vars: Arc::new(BTreeMap::from([("PATH".into(), path)])), ..ctx.clone() }
+}
+
+#[test]
+fn a_git_that_is_too_old() {
+    let machine = Machine::new();
+    let ctx = machine.context("http://127.0.0.1:1");
+    let ctx = with_git(&machine, &ctx, "echo git version 2.20.1\n");
+    match source(&ctx, "http://127.0.0.1:1", "acme/web") {
+        Err(SourceError::OldGit { found, needed, .. }) => {
+            assert_eq!((found.as_str(), needed), ("git version 2.20.1", "2.29"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_remote_that_hangs_is_given_up() {
+    let machine = Machine::new();
+    let _web = web(&machine);
+    let server = served(&machine);
+    let ctx = machine.context(&server.base);
+    let first = source(&ctx, &server.base, "acme/web").expect("it is served");
+    // Its helper is killed with it, or it would keep the pipe open for a minute.
+    let script = "case $1 in --version) echo git version 2.47.0;; *) sleep 60; exit 1;; esac\n";
+    let ctx = with_git(&machine, &ctx, script);
+    let begun = Instant::now();
+    let second = source(&ctx, &server.base, "acme/web").expect("it was fetched");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(second.commit, first.commit);
+    assert!(matches!(second.how, How::Fallback { .. }), "{second:?}");
+}
+
 #[test]
 fn a_password_in_an_address_is_used_and_kept_nowhere() {
     let machine = Machine::new();

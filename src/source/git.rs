@@ -37,8 +37,9 @@ const MISLEADING: [&str; 11] = [
 ];
 
 /// Settings of the user's that would change what is fetched, or run programs of theirs.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
     ("fetch.prune", "false"),
     ("fetch.pruneTags", "false"),
     ("fetch.recurseSubmodules", "false"),
@@ -268,6 +269,55 @@ fn received(line: &str) -> Option<(u64, u64)> {
     Some(parsed.unwrap_or((0, 0)))
 }
 
+/// What git and servers say when they want credentials.
+const DENIED: &[&str] = &[
+    "Authentication failed",
+    "could not read Username",
+    "could not read Password",
+    "terminal prompts disabled",
+    "Permission denied",
+    "Host key verification failed",
+    "dubious ownership",
+    "The requested URL returned error: 401",
+    "The requested URL returned error: 403",
+];
+
+/// What they say of a repository that there is not.
+const MISSING: &[&str] = &[
+    "not found",
+    "Repository not found",
+    "does not appear to be a git repository",
+    "The requested URL returned error: 404",
+    "The requested URL returned error: 410",
+    "access denied or repository not exported",
+];
+
+/// What they say when nobody answers, or not to the end.
+const UNREACHABLE: &[&str] = &[
+    "Could not resolve host",
+    "Could not resolve hostname",
+    "Couldn't connect",
+    "Failed to connect",
+    "unable to connect",
+    "Connection refused",
+    "Connection timed out",
+    "Connection reset",
+    "Connection closed",
+    "Network is unreachable",
+    "No route to host",
+    "timed out",
+    "Operation too slow",
+    "Empty reply from server",
+    "SSL",
+    "early EOF",
+    "unexpected disconnect",
+    "hung up unexpectedly",
+    "RPC failed",
+    "Temporary failure in name resolution",
+    "The requested URL returned error: 5",
+    "The requested URL returned error: 429",
+];
+
 /// Gives a failure its name, by what git and servers are known to say.
 fn failure(run: &Run<'_>, status: Option<ExitStatus>, said: &VecDeque<String>) -> SourceError {
     let address = run.address.to_owned();
@@ -294,54 +344,11 @@ fn failure(run: &Run<'_>, status: Option<ExitStatus>, said: &VecDeque<String>) -
     if reason.is_empty() {
         reason = status.to_string();
     }
-    let denied = [
-        "Authentication failed",
-        "could not read Username",
-        "could not read Password",
-        "terminal prompts disabled",
-        "Permission denied",
-        "Host key verification failed",
-        "dubious ownership",
-        "The requested URL returned error: 401",
-        "The requested URL returned error: 403",
-    ];
-    let missing = [
-        "not found",
-        "Repository not found",
-        "does not appear to be a git repository",
-        "The requested URL returned error: 404",
-        "The requested URL returned error: 410",
-        "access denied or repository not exported",
-    ];
-    let unreachable = [
-        "Could not resolve host",
-        "Could not resolve hostname",
-        "Couldn't connect",
-        "Failed to connect",
-        "unable to connect",
-        "Connection refused",
-        "Connection timed out",
-        "Connection reset",
-        "Connection closed",
-        "Network is unreachable",
-        "No route to host",
-        "timed out",
-        "Operation too slow",
-        "Empty reply from server",
-        "SSL",
-        "early EOF",
-        "unexpected disconnect",
-        "hung up unexpectedly",
-        "RPC failed",
-        "Temporary failure in name resolution",
-        "The requested URL returned error: 5",
-        "The requested URL returned error: 429",
-    ];
-    if says(&denied) {
+    if says(DENIED) {
         SourceError::Denied { address, reason }
-    } else if says(&unreachable) {
+    } else if says(UNREACHABLE) {
         SourceError::Unreachable { address, reason }
-    } else if says(&missing) {
+    } else if says(MISSING) {
         SourceError::NoRepository { address, reason }
     } else {
         let command = run.args.first().map(|arg| arg.to_string_lossy().into_owned());

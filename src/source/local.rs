@@ -230,7 +230,7 @@ fn directory(ctx: &Context, path: &Path, address: &str, bare: Bare) -> Result<Fo
         fs::create_dir_all(bare.dir.join("info")).map_err(SourceError::io(&bare.dir))?;
         fs::write(&exclude, EXCLUDED).map_err(SourceError::io(&exclude))?;
     }
-    let files = list(&git, path, address, &bare, &lock)?;
+    let (files, inside) = list(&git, path, address, &bare)?;
     if files.is_empty() {
         return Err(SourceError::NoFiles { path: path.to_owned() });
     }
@@ -251,7 +251,10 @@ fn directory(ctx: &Context, path: &Path, address: &str, bare: Bare) -> Result<Fo
             (commit, How::Fetched)
         }
     };
-    let notices = complete(ctx, &bare, address, commit, Vec::new(), |_| Ok(()))?;
+    let mut notices = complete(ctx, &bare, address, commit, Vec::new(), |_| Ok(()))?;
+    if !inside.is_empty() {
+        notices.push(format!("repositories inside it are left out ({})", inside.join(", ")));
+    }
     drop(lock);
     Ok(Found {
         bare,
@@ -266,14 +269,14 @@ fn directory(ctx: &Context, path: &Path, address: &str, bare: Bare) -> Result<Fo
     })
 }
 
-/// Every file that the directory's own `.gitignore`s do not exclude.
+/// Every file that the directory's own `.gitignore`s do not exclude, and the repositories
+/// inside it.
 fn list(
     git: &Git<'_>,
     path: &Path,
     address: &str,
     bare: &Bare,
-    lock: &fs::File,
-) -> Result<Vec<Vec<u8>>, SourceError> {
+) -> Result<(Vec<Vec<u8>>, Vec<String>), SourceError> {
     let index = bare.dir.join("no-index");
     let [repository] = in_repository(&bare.dir);
     // The user's own list of what to ignore would make other commits on other machines.
@@ -284,11 +287,10 @@ fn list(
     let args = ["ls-files", "--others", "--exclude-standard", "-z", "--", ":/"].map(OsStr::new);
     let directory = ["-C".as_ref(), path.as_os_str()];
     let args: Vec<&OsStr> = directory.into_iter().chain(args).collect();
-    let _held = lock;
     let listed = git.run(Run { settings: &settings, env: &env, ..Run::new(address, &args) })?;
-    let files = listed.split(|&c| c == 0).filter(|name| !name.is_empty());
-    let mut files: Vec<Vec<u8>> = Vec::from_iter(files.map(<[u8]>::to_vec));
-    // A repository inside is listed as a directory.
-    files.retain(|name| !name.ends_with(b"/"));
-    Ok(files)
+    let names = listed.split(|&c| c == 0).filter(|name| !name.is_empty());
+    // A repository is listed as a directory, whose name ends in a slash.
+    let (inside, files): (Vec<&[u8]>, Vec<&[u8]>) = names.partition(|name| name.ends_with(b"/"));
+    let inside = inside.into_iter().map(|name| String::from_utf8_lossy(name).into_owned());
+    Ok((files.into_iter().map(<[u8]>::to_vec).collect(), inside.collect()))
 }

@@ -18,8 +18,11 @@ use super::{Found, How, complete, nearest, peel};
 use crate::context::Context;
 use crate::event::Event;
 
-/// For an answer to what the branches are. A server that is reached takes a second.
-const ANSWER: Duration = Duration::from_secs(20);
+/// For an answer to what the branches are, which takes a server a second.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The same, where what was fetched before can stand in.
+const ANSWER_OR_LAST: Duration = Duration::from_secs(8);
 
 /// The setting that says where [`REMOTE`] is.
 const URL: &str = "remote.zagi-source.url";
@@ -194,7 +197,7 @@ impl Remote<'_> {
             settings: &[(URL, OsStr::new(self.url))],
             // Whether it exists or not: git must not find another where the user is.
             env: &in_repository(&self.bare.dir),
-            deadline: Some(ANSWER),
+            deadline: Some(if self.last()?.is_some() { ANSWER_OR_LAST } else { ANSWER }),
             ..Run::new(&self.address, &args)
         })?;
         let listed = String::from_utf8_lossy(&listed);

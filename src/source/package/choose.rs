@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::address::{Package, Registry};
-use super::super::error::SourceError;
 use crate::context::Context;
 use crate::environment::version::{Constraint, Version};
 use crate::registry::archive;
 use crate::registry::http::{Client, Digest};
 use crate::registry::{crates, npm, pypi};
+use crate::source::address::{Package, Registry};
+use crate::source::error::SourceError;
 
 /// One version, of whichever registry.
 #[derive(Debug, Clone)]
