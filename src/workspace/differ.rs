@@ -193,10 +193,10 @@ impl Sorted {
         };
         for change in all.into_iter().filter(|c| !told(c)) {
             let path = &change.path;
-            if path == ".git" || path.starts_with(".git/") {
-                if path.starts_with(".git/refs/heads/") {
-                    sorted.refs.push(path[".git/refs/heads/".len()..].to_owned());
-                }
+            if let Some(branch) = path.strip_prefix(".git/refs/heads/") {
+                sorted.refs.push(branch.to_owned());
+            } else if is_in(path, ".git") {
+                // git's own business
             } else if directories.iter().any(|d| is_in(path, d)) || is_in(path, ".zagi/cargo") {
                 sorted.dependencies.push(change);
             } else if path.split('/').any(|part| BUILD.contains(&part)) {

@@ -107,7 +107,7 @@ impl Layer for IndexLayer {
     }
 
     fn read(&self, _: &Key, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        Ok(copy_from(&*self.content()?, offset, buf))
+        Ok(copy_from(&self.content()?, offset, buf))
     }
 }
 

@@ -138,7 +138,7 @@ impl Layer for StoreLayer {
             Some((&tag, id)) if tag == FILE || tag == EXECUTABLE => {
                 let id = FileId::from_bytes(bytes(id)?);
                 if self.relocations.concerns(&id, &self.place) {
-                    return Ok(copy_from(&*self.rewritten(&id)?, offset, buf));
+                    return Ok(copy_from(&self.rewritten(&id)?, offset, buf));
                 }
                 read_full(&*self.file(&id, tag == EXECUTABLE)?, offset, buf)
             }
