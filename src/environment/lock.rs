@@ -225,6 +225,16 @@ pub enum LockError {
         /// What it says.
         found: u32,
     },
+    /// A program has a name that no file can have.
+    #[error("`{file}`: a program of {tool} cannot be called `{name}`")]
+    Name {
+        /// The lock's name.
+        file: String,
+        /// The tool.
+        tool: String,
+        /// The program's name.
+        name: String,
+    },
     /// A path in it leads out of the tool's tree.
     #[error("`{file}`: `{path}` of {tool} leads out of its tree")]
     Path {
@@ -280,6 +290,11 @@ impl Lock {
             if let Some(path) = tool.paths().find(|path| !stays_inside(path)) {
                 let (tool, path) = (tool.name.clone(), path.to_owned());
                 return Err(LockError::Path { file: file.to_owned(), tool, path });
+            }
+            let mut names = tool.bins.keys().chain(tool.adopted.iter().map(|a| &a.name));
+            if let Some(name) = names.find(|name| !is_name(name)) {
+                let (tool, name) = (tool.name.clone(), name.clone());
+                return Err(LockError::Name { file: file.to_owned(), tool, name });
             }
         }
         Ok(Lock::new(lock.tools))
@@ -348,6 +363,10 @@ impl Tool {
 fn stays_inside(path: &str) -> bool {
     use std::path::{Component, Path};
     !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
+}
+
+fn is_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
 
 fn is_zero(n: &usize) -> bool {
@@ -422,6 +441,11 @@ mod tests {
         for path in ["/bin/sh", "../x", "a/../../x"] {
             let hostile = lock.render().replace("bin/node", path);
             assert!(matches!(Lock::parse("l", &hostile), Err(LockError::Path { .. })), "{path}");
+        }
+        for name in ["../node", "/node", "..", ""] {
+            let hostile = lock.render().replace("bins.node]", &format!("bins.\"{name}\"]"));
+            assert_ne!(hostile, lock.render());
+            assert!(matches!(Lock::parse("l", &hostile), Err(LockError::Name { .. })), "{name}");
         }
     }
 

@@ -6,6 +6,17 @@
 //! the shape of [`spec`], the `env.toml` that a person would have written. From there on
 //! only names and constraints count: which versions exist, where they are and how they are
 //! unpacked is the catalogue's and the providers' business.
+//!
+//! | step | file | what is in it |
+//! |---|---|---|
+//! | detect | [`detect`], [`files`], [`spec`], [`version`] | what is asked for, and where it was read |
+//! | resolve | [`catalog`] (`catalog.toml`), [`words`] | where tools come from: data, with templates |
+//! | | [`provider`] | npm, PyPI, Debian, this machine: which versions, which files |
+//! | | [`resolve`] | the decisions, as [`lock`] (`env.lock`) |
+//! | realise | `fetch` | parts into the store, as published |
+//! | | `place`, [`tree`], [`elf`] | a tool's tree in the farm, fixed up for this home |
+//! | | [`realise`], `bins` | `envs/<key>`: programs and `activate.json` |
+//! | activate | [`activate`] | clean environments, the shell hook |
 
 pub mod activate;
 mod bins;
