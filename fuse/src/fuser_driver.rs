@@ -12,25 +12,24 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, CopyFileRangeFlags, Errno, FileHandle, Filesystem,
-    FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags,
+    FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags,
     RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
     Session, SessionACL, TimeOrNow, WriteFlags,
 };
 
 use crate::driver::{Driver, Serving};
-use crate::overlay::{Attr, Overlay, RenameMode, SetAttr};
-use convert::{caller, error, file_attr, file_kind, file_type, nothing, set_time};
+use crate::overlay::{Caller, Overlay, RenameMode, SetAttr};
+use convert::{
+    GENERATION, TTL, attributes, caller, empty, entry, error, file_attr, file_kind, file_type,
+    nothing, set_time, written, xattr,
+};
 
-/// How long the kernel may believe what it was told.
-const TTL: Duration = Duration::from_secs(86_400);
-/// Inode numbers are never used twice.
-const GENERATION: Generation = Generation(0);
 /// The longest write the kernel sends; a buffer of each thread grows to it.
 const MAX_WRITE: u32 = 1 << 20;
 /// Requests the kernel keeps going without anybody waiting for them: read-ahead.
@@ -48,7 +47,10 @@ pub struct FuserDriver {
     pub threads: usize,
 }
 
-struct Adapter(Arc<Overlay>);
+struct Adapter {
+    overlay: Arc<Overlay>,
+    notifier: Arc<OnceLock<Notifier>>,
+}
 
 struct FuserServing(BackgroundSession);
 
@@ -57,7 +59,10 @@ impl Driver for FuserDriver {
         let mut config = Config::default();
         config.n_threads = Some(self.threads.max(1));
         // Who may come in is the kernel's decision, by the options of the mount.
-        let session = Session::from_fd(Adapter(overlay), device, SessionACL::All, config)?;
+        let notifier = Arc::new(OnceLock::new());
+        let adapter = Adapter { overlay, notifier: Arc::clone(&notifier) };
+        let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
+        notifier.get_or_init(|| session.notifier());
         Ok(Box::new(FuserServing(session.spawn()?)))
     }
 }
@@ -72,26 +77,20 @@ impl Serving for FuserServing {
     }
 }
 
-fn entry(reply: ReplyEntry, result: Result<Attr, nix::errno::Errno>) {
-    match result {
-        Ok(attr) => reply.entry(&TTL, &file_attr(&attr), GENERATION),
-        Err(errno) => reply.error(error(errno)),
+impl Adapter {
+    /// Whoever asks, if new content from there takes set-id bits of `ino` away.
+    fn kills(&self, unprivileged: bool, request: &Request, ino: INodeNo) -> Option<Caller> {
+        (unprivileged && self.overlay.has_set_id(ino.0)).then(|| caller(request))
     }
-}
 
-fn empty(reply: ReplyEmpty, result: Result<(), nix::errno::Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(error(errno)),
-    }
-}
-
-fn xattr(reply: ReplyXattr, size: u32, result: Result<Vec<u8>, nix::errno::Errno>) {
-    match result {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(errno) => reply.error(error(errno)),
+    /// Tells the kernel, before it is answered, that the mode of `ino` is another now. Until
+    /// then it holds on to the inode, and a negative offset means the attributes and no content:
+    /// so the notice waits for nobody.
+    fn mode_changed(&self, ino: INodeNo) {
+        if let Some(notifier) = self.notifier.get() {
+            // If it cannot be told, it shows the old mode until it asks again; ours is in force.
+            let _ = notifier.inval_inode(ino, -1, 0);
+        }
     }
 }
 
@@ -101,9 +100,12 @@ impl Filesystem for Adapter {
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
-            | InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_NO_EXPORT_SUPPORT
             | InitFlags::FUSE_NO_OPEN_SUPPORT
             | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
+        // Without FUSE_ASYNC_DIO: with it, the kernel leaves what a reader cached during a direct
+        // write as it was (xfstests generic/451). And no handles by inode number: what the
+        // kernel has forgotten is not found by its number alone.
         // An older kernel goes without what it does not know.
         let _ = config.add_capabilities(wanted & config.capabilities());
         let _ = config.set_max_write(MAX_WRITE);
@@ -112,21 +114,18 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.0.lookup(parent.0, name.as_bytes()) {
+        match self.overlay.lookup(parent.0, name.as_bytes()) {
             Err(nix::errno::Errno::ENOENT) => reply.entry(&TTL, &nothing(), GENERATION),
             result => entry(reply, result),
         }
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
-        self.0.forget(ino.0, count);
+        self.overlay.forget(ino.0, count);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.0.getattr(ino.0) {
-            Ok(attr) => reply.attr(&TTL, &file_attr(&attr)),
-            Err(errno) => reply.error(error(errno)),
-        }
+        attributes(reply, self.overlay.getattr(ino.0));
     }
 
     fn setattr(
@@ -150,14 +149,11 @@ impl Filesystem for Adapter {
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
         let mode = mode.map(|mode| mode as u16 & 0o7777);
         let set = SetAttr { mode, uid, gid, size, atime, mtime };
-        match self.0.setattr(caller(request), ino.0, &set) {
-            Ok(attr) => reply.attr(&TTL, &file_attr(&attr)),
-            Err(errno) => reply.error(error(errno)),
-        }
+        attributes(reply, self.overlay.setattr(caller(request), ino.0, &set));
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.0.readlink(ino.0) {
+        match self.overlay.readlink(ino.0) {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(error(errno)),
         }
@@ -176,7 +172,7 @@ impl Filesystem for Adapter {
         let Some(kind) = file_kind(mode) else { return reply.error(Errno::EINVAL) };
         let mode = mode as u16 & 0o7777;
         let name = name.as_bytes();
-        entry(reply, self.0.mknod(caller(request), parent.0, name, kind, mode, rdev));
+        entry(reply, self.overlay.mknod(caller(request), parent.0, name, kind, mode, rdev));
     }
 
     fn mkdir(
@@ -189,15 +185,15 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let mode = mode as u16 & 0o7777;
-        entry(reply, self.0.mkdir(caller(request), parent.0, name.as_bytes(), mode));
+        entry(reply, self.overlay.mkdir(caller(request), parent.0, name.as_bytes(), mode));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.0.unlink(parent.0, name.as_bytes()));
+        empty(reply, self.overlay.unlink(parent.0, name.as_bytes()));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.0.rmdir(parent.0, name.as_bytes()));
+        empty(reply, self.overlay.rmdir(parent.0, name.as_bytes()));
     }
 
     fn symlink(
@@ -209,7 +205,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let target = target.as_os_str().as_bytes();
-        entry(reply, self.0.symlink(caller(request), parent.0, name.as_bytes(), target));
+        entry(reply, self.overlay.symlink(caller(request), parent.0, name.as_bytes(), target));
     }
 
     fn rename(
@@ -232,7 +228,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EINVAL);
         };
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
-        empty(reply, self.0.rename(parent.0, name, new_parent.0, new_name, mode));
+        empty(reply, self.overlay.rename(parent.0, name, new_parent.0, new_name, mode));
     }
 
     fn link(
@@ -243,7 +239,7 @@ impl Filesystem for Adapter {
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        entry(reply, self.0.link(ino.0, new_parent.0, new_name.as_bytes()));
+        entry(reply, self.overlay.link(ino.0, new_parent.0, new_name.as_bytes()));
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -275,7 +271,7 @@ impl Filesystem for Adapter {
             if buffer.len() < size {
                 buffer.resize(size, 0);
             }
-            match self.0.read(ino.0, offset, &mut buffer[..size]) {
+            match self.overlay.read(ino.0, offset, &mut buffer[..size]) {
                 Ok(count) => reply.data(&buffer[..count]),
                 Err(errno) => reply.error(error(errno)),
             }
@@ -284,7 +280,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -294,11 +290,13 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self.0.write(ino.0, offset, data, kill) {
-            Ok(count) => reply.written(count as u32),
-            Err(errno) => reply.error(error(errno)),
+        let kill =
+            self.kills(write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID), request, ino);
+        let result = self.overlay.write(ino.0, offset, data, kill);
+        if kill.is_some() {
+            self.mode_changed(ino);
         }
+        written(reply, result.map(|count| count as u32));
     }
 
     fn fsync(
@@ -309,11 +307,11 @@ impl Filesystem for Adapter {
         content_only: bool,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.0.fsync(ino.0, content_only));
+        empty(reply, self.overlay.fsync(ino.0, content_only));
     }
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        empty(reply, self.0.sync());
+        empty(reply, self.overlay.sync());
     }
 
     fn readdir(
@@ -324,7 +322,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let result = self.0.readdir(ino.0, offset, false, &mut |entry| {
+        let result = self.overlay.readdir(ino.0, offset, false, &mut |entry| {
             let name = OsStr::from_bytes(entry.name);
             reply.add(INodeNo(entry.ino), entry.next, file_type(entry.kind), name)
         });
@@ -342,7 +340,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let result = self.0.readdir(ino.0, offset, true, &mut |entry| {
+        let result = self.overlay.readdir(ino.0, offset, true, &mut |entry| {
             let attr = entry.attr.as_ref().map_or_else(nothing, file_attr);
             reply.add(
                 INodeNo(entry.ino),
@@ -360,7 +358,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        match self.0.statfs() {
+        match self.overlay.statfs() {
             Ok(space) => reply.statfs(
                 space.blocks,
                 space.free,
@@ -385,19 +383,19 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.0.setxattr(ino.0, name.as_bytes(), value, flags));
+        empty(reply, self.overlay.setxattr(ino.0, name.as_bytes(), value, flags));
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        xattr(reply, size, self.0.getxattr(ino.0, name.as_bytes()).map(Into::into));
+        xattr(reply, size, self.overlay.getxattr(ino.0, name.as_bytes()).map(Into::into));
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        xattr(reply, size, self.0.listxattr(ino.0));
+        xattr(reply, size, self.overlay.listxattr(ino.0));
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.0.removexattr(ino.0, name.as_bytes()));
+        empty(reply, self.overlay.removexattr(ino.0, name.as_bytes()));
     }
 
     fn create(
@@ -411,7 +409,7 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let mode = mode as u16 & 0o7777;
-        match self.0.create(caller(request), parent.0, name.as_bytes(), mode) {
+        match self.overlay.create(caller(request), parent.0, name.as_bytes(), mode) {
             Ok(attr) => reply.created(
                 &TTL,
                 &file_attr(&attr),
@@ -447,8 +445,12 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let kill = request.uid() != 0;
-        empty(reply, self.0.fallocate(ino.0, offset, length, mode, kill));
+        let kill = self.kills(request.uid() != 0, request, ino);
+        let result = self.overlay.fallocate(ino.0, offset, length, mode, kill);
+        if kill.is_some() {
+            self.mode_changed(ino);
+        }
+        empty(reply, result);
     }
 
     fn lseek(
@@ -466,7 +468,7 @@ impl Filesystem for Adapter {
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        match self.0.seek(ino.0, offset, hole) {
+        match self.overlay.seek(ino.0, offset, hole) {
             Ok(found) => reply.offset(found as i64),
             Err(errno) => reply.error(error(errno)),
         }
@@ -486,9 +488,11 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-        match self.0.copy_range(from, to, len, request.uid() != 0) {
-            Ok(count) => reply.written(count as u32),
-            Err(errno) => reply.error(error(errno)),
+        let kill = self.kills(request.uid() != 0, request, ino_out);
+        let result = self.overlay.copy_range(from, to, len, kill);
+        if kill.is_some() {
+            self.mode_changed(ino_out);
         }
+        written(reply, result.map(|count| count as u32));
     }
 }

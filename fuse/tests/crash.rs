@@ -33,7 +33,7 @@ fn step(overlay: &Overlay, random: &mut Random, number: usize) {
     // That some of these are refused is fine.
     let _ = match random.below(7) {
         0 => overlay.create(me(), dir, new.as_bytes(), 0o644).and_then(|attr| {
-            overlay.write(attr.ino, 0, format!("content {number}").as_bytes(), false).map(drop)
+            overlay.write(attr.ino, 0, format!("content {number}").as_bytes(), None).map(drop)
         }),
         1 => overlay.mkdir(me(), dir, new.as_bytes(), 0o755).map(drop),
         2 => overlay.symlink(me(), dir, new.as_bytes(), b"target").map(drop),
@@ -101,7 +101,7 @@ fn a_deleted_file_keeps_its_content_until_the_log_is_on_the_disk() {
     let overlay = open(&[("", &lower)], &delta);
     let (root, _) = parent(&overlay, "x").expect("the root");
     let attr = overlay.create(me(), root, b"x", 0o644).expect("created");
-    overlay.write(attr.ino, 0, b"precious", false).expect("written");
+    overlay.write(attr.ino, 0, b"precious", None).expect("written");
     overlay.sync().expect("synced");
     let synced = fs::read(delta.join("log")).expect("readable");
     overlay.unlink(root, b"x").expect("removed");
@@ -139,7 +139,7 @@ fn a_copy_up_that_was_cut_short_leaves_no_trace() {
     let overlay = open(&[("", &lower)], &delta);
     let attr = find(&overlay, "a/d").expect("there");
     assert_eq!(crate::support::content(&overlay, &attr).expect("reads"), b"a/d");
-    overlay.write(attr.ino, 2, b"!!", false).expect("written");
+    overlay.write(attr.ino, 2, b"!!", None).expect("written");
     assert_eq!(crate::support::content(&overlay, &attr).expect("reads"), b"a/!!");
     drop(overlay);
     assert_eq!(Delta::changes(&delta).expect("readable").len(), 1);
@@ -152,7 +152,7 @@ fn an_orphan_of_a_killed_process_is_gone_after_the_next_open() {
     let overlay = open(&[("", &lower)], &delta);
     let (root, _) = parent(&overlay, "x").expect("the root");
     let attr = overlay.create(me(), root, b"x", 0o644).expect("created");
-    overlay.write(attr.ino, 0, b"temporary", false).expect("written");
+    overlay.write(attr.ino, 0, b"temporary", None).expect("written");
     overlay.unlink(root, b"x").expect("removed");
     assert_eq!(overlay.getattr(attr.ino).expect("in use").links, 0);
     let crashed = dir.path().join("crashed");

@@ -124,7 +124,7 @@ fn a_file_is_copied_when_it_is_written_and_not_before() {
     overlay.setattr(me(), big.ino, &set).expect("truncated");
     assert!(!layer.take().iter().any(|line| line.starts_with("read")), "nothing to keep");
 
-    overlay.write(before.ino, 4, b"!", false).expect("written");
+    overlay.write(before.ino, 4, b"!", None).expect("written");
     assert_eq!(data_files(dir.path()), 2);
     let after = find(&overlay, "f").expect("there");
     assert_eq!((after.ino, after.mode, after.size, after.links), (before.ino, 0o600, 5, 2));
@@ -147,12 +147,12 @@ fn a_copy_up_that_fails_leaves_the_file_as_it_was() {
     let overlay = overlay(dir.path(), &layer);
     let before = find(&overlay, "big").expect("there");
     layer.broken.store(true, Ordering::Relaxed);
-    assert_eq!(overlay.write(before.ino, 9, b"x", false), Err(Errno::EIO));
+    assert_eq!(overlay.write(before.ino, 9, b"x", None), Err(Errno::EIO));
     assert_eq!(find(&overlay, "big").expect("there"), before);
     assert_eq!(data_files(dir.path()), 0);
     layer.broken.store(false, Ordering::Relaxed);
     assert!(content(&overlay, &before).expect("reads").iter().all(|byte| *byte == 3));
-    overlay.write(before.ino, 9, b"x", false).expect("written");
+    overlay.write(before.ino, 9, b"x", None).expect("written");
     assert_eq!(find(&overlay, "big").expect("there").size, 1 << 20);
 }
 
@@ -185,7 +185,7 @@ fn an_unlinked_file_is_used_until_it_is_forgotten() {
     overlay.unlink(ROOT, b"f").expect("removed");
     assert_eq!(overlay.getattr(attr.ino).expect("in use").links, 0);
     assert_eq!(content(&overlay, &attr).expect("reads"), b"text");
-    overlay.write(attr.ino, 0, b"T", false).expect("written");
+    overlay.write(attr.ino, 0, b"T", None).expect("written");
     let now = overlay.getattr(attr.ino).expect("in use");
     assert_eq!(content(&overlay, &now).expect("reads"), b"Text");
     assert_eq!(data_files(dir.path()), 1);

@@ -179,7 +179,7 @@ impl Model {
 }
 
 fn apply(overlay: &Overlay, step: &Step) -> Answer {
-    let kill = me().uid != 0;
+    let kill = Some(me()).filter(|me| me.uid != 0);
     let set =
         |path: &str, set: SetAttr| overlay.setattr(me(), find(overlay, path)?.ino, &set).map(drop);
     match step {
@@ -257,7 +257,7 @@ fn copy(overlay: &Overlay, from: &str, to: &str, offset: u64, length: u64) -> An
             _ => Err(Errno::EINVAL),
         }
     };
-    let kill = me().uid != 0;
+    let kill = Some(me()).filter(|me| me.uid != 0);
     // A descriptor for each is opened first, and that is where it fails.
     let (from, to) = (file(from)?, file(to)?);
     let mut done = 0;
@@ -297,7 +297,7 @@ fn choose(random: &mut Random, seen: &BTreeMap<String, Seen>) -> Step {
             return path;
         }
     };
-    let mode = |random: &mut Random| [0o644, 0o755, 0o600, 0o1777, 0o4755][random.below(5)];
+    let mode = |random: &mut Random| [0o644, 0o755, 0o600, 0o1777, 0o6755][random.below(5)];
     match random.below(20) {
         0..=2 => Step::Create(new(random), mode(random)),
         3 | 4 => Step::Mkdir(new(random), mode(random) & 0o1777 | 0o700),
@@ -318,7 +318,7 @@ fn choose(random: &mut Random, seen: &BTreeMap<String, Seen>) -> Step {
         16 => Step::Truncate(old(random), random.below(15_000) as u64),
         17 => match random.below(2) {
             // An ordinary user must still be able to use the model's directories.
-            0 => Step::Chmod(not_a_link(random), mode(random) | 0o700),
+            0 => Step::Chmod(not_a_link(random), mode(random) & 0o1777 | 0o700),
             _ => Step::Utimens(old(random), random.below(1 << 30) as i64),
         },
         18 => match random.below(3) {

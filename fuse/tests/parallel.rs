@@ -86,7 +86,7 @@ fn use_file(
     new: &[u8],
 ) -> Result<(), Errno> {
     match choice {
-        8 => overlay.write(attr.ino, random.below(2000) as u64, b"written", false).map(drop),
+        8 => overlay.write(attr.ino, random.below(2000) as u64, b"written", None).map(drop),
         9 => content(overlay, attr).map(drop),
         10 => overlay.link(attr.ino, other, new).map(|attr| overlay.forget(attr.ino, 1)),
         _ => {

@@ -2,10 +2,18 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{Errno, FileAttr, FileType, INodeNo, Request, TimeOrNow};
+use fuser::{
+    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow,
+};
 
 use crate::delta::{FileKind, Time};
 use crate::overlay::{Attr, Caller, SetTime};
+
+/// How long the kernel may believe what it was told.
+pub(super) const TTL: Duration = Duration::from_secs(86_400);
+/// Inode numbers are never used twice.
+pub(super) const GENERATION: Generation = Generation(0);
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid() }
@@ -103,6 +111,43 @@ pub(super) fn nothing() -> FileAttr {
         mtime: Time::default(),
         ctime: Time::default(),
     })
+}
+
+pub(super) fn entry(reply: ReplyEntry, result: Result<Attr, nix::errno::Errno>) {
+    match result {
+        Ok(attr) => reply.entry(&TTL, &file_attr(&attr), GENERATION),
+        Err(errno) => reply.error(error(errno)),
+    }
+}
+
+pub(super) fn empty(reply: ReplyEmpty, result: Result<(), nix::errno::Errno>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(error(errno)),
+    }
+}
+
+pub(super) fn xattr(reply: ReplyXattr, size: u32, result: Result<Vec<u8>, nix::errno::Errno>) {
+    match result {
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(errno) => reply.error(error(errno)),
+    }
+}
+
+pub(super) fn attributes(reply: ReplyAttr, result: Result<Attr, nix::errno::Errno>) {
+    match result {
+        Ok(attr) => reply.attr(&TTL, &file_attr(&attr)),
+        Err(errno) => reply.error(error(errno)),
+    }
+}
+
+pub(super) fn written(reply: ReplyWrite, result: Result<u32, nix::errno::Errno>) {
+    match result {
+        Ok(count) => reply.written(count),
+        Err(errno) => reply.error(error(errno)),
+    }
 }
 
 #[cfg(test)]

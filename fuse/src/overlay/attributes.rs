@@ -13,6 +13,7 @@ use crate::delta::{FileKind, Node, Time};
 
 const SET_USER_ID: u16 = 0o4000;
 const SET_GROUP_ID: u16 = 0o2000;
+const SET_ID: u16 = SET_USER_ID | SET_GROUP_ID;
 const GROUP_EXECUTE: u16 = 0o010;
 
 /// A time to be set.
@@ -41,11 +42,12 @@ pub struct SetAttr {
     pub mtime: Option<SetTime>,
 }
 
-/// Takes the bits away that let a program run as somebody else.
-fn kill_set_id(node: &mut Node) {
+/// Takes the bits away that let a program run as somebody else, if it is one. A `member` of
+/// the group keeps set-group-id where the group may not execute: it means nothing there.
+fn kill_set_id(node: &mut Node, member: bool) {
     if node.kind != FileKind::Directory {
         node.mode &= !SET_USER_ID;
-        if node.mode & GROUP_EXECUTE != 0 {
+        if node.mode & GROUP_EXECUTE != 0 || !member {
             node.mode &= !SET_GROUP_ID;
         }
     }
@@ -58,7 +60,7 @@ impl Overlay {
         if let Some(size) = set.size {
             self.truncate(&inode, size)?;
             if caller.uid != 0 {
-                self.kill_set_id(&inode)?;
+                self.kill_set_id(&inode, caller)?;
             }
         }
         let SetAttr { mode, uid, gid, atime, mtime, .. } = *set;
@@ -81,7 +83,7 @@ impl Overlay {
         }
         self.update(inode, |node| {
             if set.uid.is_some() || set.gid.is_some() {
-                kill_set_id(node);
+                kill_set_id(node, true);
             }
             node.uid = set.uid.unwrap_or(node.uid);
             node.gid = set.gid.unwrap_or(node.gid);
@@ -93,17 +95,23 @@ impl Overlay {
         })
     }
 
-    /// Takes the set-id bits of `inode` away, if it has any.
-    pub(super) fn kill_set_id(&self, inode: &Inode) -> Result<(), Errno> {
-        let set_id = SET_USER_ID | SET_GROUP_ID;
-        let has = |mode: u16| mode & set_id != 0;
-        // What comes from the layers never has them.
-        if !self.delta.read().slot(inode.ino).is_some_and(|slot| has(slot.node.mode)) {
+    /// Whether `ino` has a bit that lets a program run as somebody else, which a write by an
+    /// ordinary user takes away. What comes from the layers never has one.
+    pub fn has_set_id(&self, ino: u64) -> bool {
+        let index = self.delta.read();
+        index.slot(ino).is_some_and(|slot| slot.node.mode & SET_ID != 0)
+    }
+
+    /// New content by `caller`, who may not keep set-id bits: takes those of `inode` away.
+    /// Set-group-id without execution stays with a member of the group, as on Linux; only the
+    /// caller's first group is known here.
+    pub(super) fn kill_set_id(&self, inode: &Inode, caller: Caller) -> Result<(), Errno> {
+        if inode.kind == FileKind::Directory || !self.has_set_id(inode.ino) {
             return Ok(());
         }
         let now = self.delta.begin().now()?;
         self.update(inode, |node| {
-            kill_set_id(node);
+            kill_set_id(node, caller.gid == node.gid);
             node.ctime = now;
         })
     }

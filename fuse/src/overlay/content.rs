@@ -10,9 +10,9 @@ use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 use nix::unistd::Whence;
 
-use super::Overlay;
 use super::inode::Inode;
 use super::lower::LowerNode;
+use super::{Caller, Overlay};
 use crate::delta::{FileKind, errno};
 
 /// How much a copy moves at a time.
@@ -31,14 +31,14 @@ impl Overlay {
         self.layers.read(lower_of(&inode)?, offset, buf)
     }
 
-    /// Writes `data` to the file `ino` at `offset`. With `kill_set_id`, the bits that let a
-    /// program run as somebody else are taken away.
+    /// Writes `data` to the file `ino` at `offset`. If that is done by somebody `unprivileged`,
+    /// the bits that let a program run as somebody else are taken away.
     pub fn write(
         &self,
         ino: u64,
         offset: u64,
         data: &[u8],
-        kill_set_id: bool,
+        unprivileged: Option<Caller>,
     ) -> Result<usize, Errno> {
         let inode = self.file(ino)?;
         let own = self.own(&inode, u64::MAX)?;
@@ -52,8 +52,8 @@ impl Overlay {
             other => other?,
         };
         drop(own);
-        if kill_set_id {
-            self.kill_set_id(&inode)?;
+        if let Some(caller) = unprivileged {
+            self.kill_set_id(&inode, caller)?;
         }
         Ok(written)
     }
@@ -69,14 +69,14 @@ impl Overlay {
         self.delta.data.file(inode.ino)?.set_len(size).map_err(errno)
     }
 
-    /// As fallocate(2); `kill_set_id` as in [`Overlay::write`].
+    /// As fallocate(2); `unprivileged` as in [`Overlay::write`].
     pub fn fallocate(
         &self,
         ino: u64,
         offset: u64,
         length: u64,
         mode: i32,
-        kill_set_id: bool,
+        unprivileged: Option<Caller>,
     ) -> Result<(), Errno> {
         let flags = FallocateFlags::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
         let inode = self.file(ino)?;
@@ -85,7 +85,7 @@ impl Overlay {
         let file = self.delta.data.file(ino)?;
         nix::fcntl::fallocate(&*file, flags, signed(offset)?, signed(length)?)?;
         drop(own);
-        if kill_set_id { self.kill_set_id(&inode) } else { Ok(()) }
+        unprivileged.map_or(Ok(()), |caller| self.kill_set_id(&inode, caller))
     }
 
     /// The next data (or hole) from `offset` on, as lseek(2) finds it.
@@ -107,13 +107,13 @@ impl Overlay {
     }
 
     /// As copy_file_range(2), from `(inode, offset)` to another: returns how much was copied, 0
-    /// at the end; `kill_set_id` as in [`Overlay::write`].
+    /// at the end; `unprivileged` as in [`Overlay::write`].
     pub fn copy_range(
         &self,
         (from, from_offset): (u64, u64),
         (to, to_offset): (u64, u64),
         length: u64,
-        kill_set_id: bool,
+        unprivileged: Option<Caller>,
     ) -> Result<u64, Errno> {
         let source = self.file(from)?;
         let target = self.file(to)?;
@@ -132,8 +132,8 @@ impl Overlay {
             self.copy_from_layer(&source, from_offset, &file, to_offset, length)?
         };
         drop(target_own);
-        if kill_set_id && copied > 0 {
-            self.kill_set_id(&target)?;
+        if let Some(caller) = unprivileged.filter(|_| copied > 0) {
+            self.kill_set_id(&target, caller)?;
         }
         Ok(copied)
     }
