@@ -1,6 +1,6 @@
 //! Go: `go.mod`, `go.work`, `.go-version`.
 
-use super::run::Purpose;
+use super::commands::Purpose;
 use super::survey::{Place, Survey, Text, join, resolve};
 use super::{Ecosystem, Project, Strength};
 use crate::environment::version::{Constraint, Version};

@@ -6,7 +6,7 @@ pub(super) use versions::node_name;
 
 use serde_json::Value as Json;
 
-use super::run::Purpose;
+use super::commands::Purpose;
 use super::survey::{Place, Survey, Text, join, json_strings, resolve};
 use super::{Ecosystem, Evidence, Project, Strength};
 use crate::environment::version::{Constraint, Version};

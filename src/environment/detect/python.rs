@@ -1,6 +1,7 @@
 //! Python: `pyproject.toml`, `setup.py` and `setup.cfg`, requirements files, lock files, and
 //! what runs the tests (tox, nox, hatch, pytest, unittest).
 
+mod groups;
 mod ini;
 mod literal;
 mod pyproject;

@@ -2,7 +2,7 @@
 //!
 //! An edition is never mapped to a compiler. Linking always takes a C compiler.
 
-use super::run::Purpose;
+use super::commands::Purpose;
 use super::survey::{Place, Survey, Toml, join};
 use super::{Ecosystem, Evidence, Project, Strength};
 use crate::environment::version::{Constraint, Version};

@@ -4,15 +4,17 @@
 //! than [`MOST_MEMBERS`] directories of a workspace. So the cost does not grow with the
 //! repository, and a hostile file costs a [`Note`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_json::Value as Json;
 use toml_edit::{Document, Item};
 
+pub(super) use super::place::{Place, join};
+
 use super::claims::Claims;
-use super::run::Commands;
-use super::{Evidence, Note, Project, Strength};
+use super::commands::Commands;
+use super::types::{Evidence, Note, Project, Strength};
 use crate::context::Platform;
 use crate::environment::files::Files;
 use crate::environment::version::Constraint;
@@ -34,39 +36,6 @@ pub(super) struct Survey<'a> {
     pub commands: Commands,
     pub notes: Vec<Note>,
     members_left: usize,
-}
-
-/// One directory's names.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub root: String,
-    pub files: BTreeSet<String>,
-    pub directories: BTreeSet<String>,
-}
-
-impl Place {
-    /// The path in the repository of `name` in this directory.
-    pub fn path(&self, name: &str) -> String {
-        join(&self.root, name)
-    }
-
-    pub fn has(&self, name: &str) -> bool {
-        self.files.contains(name)
-    }
-
-    /// The paths of those of `names` that are here.
-    pub fn present(&self, names: &[&str]) -> Vec<String> {
-        names.iter().filter(|name| self.has(name)).map(|name| self.path(name)).collect()
-    }
-
-    pub fn is_root(&self) -> bool {
-        self.root.is_empty()
-    }
-}
-
-/// `dir/name`, or `name` at the root.
-pub(super) fn join(dir: &str, name: &str) -> String {
-    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
 }
 
 /// `path` as seen from `dir`, with `.` and `..` resolved; `None` where that leaves the

@@ -1,6 +1,6 @@
 //! Zig: `build.zig`, `build.zig.zon`, the pin files.
 
-use super::run::Purpose;
+use super::commands::Purpose;
 use super::survey::{Place, Survey, Text};
 use super::{Ecosystem, Project, Strength};
 use crate::environment::version::{Constraint, Version};

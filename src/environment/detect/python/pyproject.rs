@@ -1,10 +1,11 @@
 //! `pyproject.toml`: PEP 621, dependency groups (PEP 735), and the tables of uv, poetry,
 //! pdm, hatch and others.
 
-use toml_edit::{Item, Value};
+use toml_edit::Item;
 
 use super::super::survey::{Survey, Toml, join, resolve, strings};
 use super::super::{Evidence, Strength};
+use super::groups::group_requirements;
 use super::wanted::{Tier, What, is_requirement, package_name};
 use super::{Python, classifiers, requirements, runners};
 use crate::environment::version::Constraint;
@@ -18,9 +19,6 @@ const PROJECT: [&[&str]; 6] = [
     &["tool", "uv"],
     &["tool", "pdm"],
 ];
-
-/// Includes of groups go no deeper.
-const DEEPEST_INCLUDE: usize = 8;
 
 /// Reads the file; whether it is a project's manifest.
 pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) -> bool {
@@ -149,25 +147,6 @@ fn groups(python: &mut Python<'_>, toml: &Toml) {
         let evidence = toml.evidence(&ci, "cibuildwheel test-requires", Strength::Tested);
         python.wanted.add(Tier::Test, What::Packages, listed, evidence);
     }
-}
-
-/// The requirements of a group and of those that it includes.
-pub(super) fn group_requirements(toml: &Toml, group: &str, depth: usize) -> Vec<String> {
-    let keys = ["dependency-groups", group];
-    let Some(array) = toml.get(&keys).and_then(Item::as_array) else { return Vec::new() };
-    let mut listed = Vec::new();
-    for value in array {
-        match value {
-            Value::String(requirement) => listed.push(requirement.value().clone()),
-            Value::InlineTable(table) if depth < DEEPEST_INCLUDE => {
-                if let Some(included) = table.get("include-group").and_then(Value::as_str) {
-                    listed.extend(group_requirements(toml, included, depth + 1));
-                }
-            }
-            _ => {}
-        }
-    }
-    listed
 }
 
 fn requirements_of(listed: Vec<String>) -> Vec<String> {

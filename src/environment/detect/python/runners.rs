@@ -4,9 +4,9 @@ use toml_edit::{Item, Value};
 
 use super::super::survey::{Survey, Text, Toml, resolve};
 use super::super::{Evidence, Strength};
+use super::groups::group_requirements;
 use super::ini::Ini;
 use super::literal::{bracketed, literal};
-use super::pyproject::group_requirements;
 use super::wanted::{Tier, What, is_requirement};
 use super::{Python, python_name, requirements};
 use crate::environment::version::{Constraint, Version};

@@ -1,6 +1,6 @@
 //! Which tests there are, what runs them, and which of its plugins nobody declared.
 
-use super::super::run::Purpose;
+use super::super::commands::Purpose;
 use super::super::survey::{Place, Survey, resolve};
 use super::super::{Evidence, Strength};
 use super::Python;

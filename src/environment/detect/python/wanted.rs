@@ -4,7 +4,7 @@
 //! What is named for tests is taken. Only where nothing is, what is named for development
 //! is: that usually holds the test tools too, among linters and documentation.
 
-use super::super::Evidence;
+use crate::environment::detect::types::Evidence;
 
 /// What a set of requirements is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
