@@ -1,3 +1,5 @@
+//! What is captured of each manager's installation, and what is refused or reported.
+
 use super::*;
 use crate::environment::detect::Project;
 

@@ -1,3 +1,5 @@
+//! What goes into a plan's key, and the commands of each manager.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! `env.toml` read, refused and written.
+
 use super::*;
 
 const WHOLE: &str = r#"version = 1

@@ -1,3 +1,5 @@
+//! Constraints in every notation, and the laws of sets over random ones.
+
 use super::*;
 
 fn v(text: &str) -> Version {
