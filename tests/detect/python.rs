@@ -1,0 +1,141 @@
+//! Python's projects: manifests of every age, and what their tests need.
+
+use super::shown;
+
+#[test]
+fn python_with_groups_and_tox() {
+    insta::assert_snapshot!(shown(&[
+        ("pyproject.toml", r#"[project]
+name = "lib"
+requires-python = ">=3.9"
+dependencies = ["blinker"]
+classifiers = [
+  "Programming Language :: Python :: 3.11",
+  "Programming Language :: Python :: 3.12",
+]
+[build-system]
+requires = ["hatchling", "hatch-vcs"]
+build-backend = "hatchling.build"
+[dependency-groups]
+dev = ["ruff", { include-group = "tests" }]
+tests = ["pytest", "trio"]
+docs = ["sphinx"]
+[tool.pytest.ini_options]
+addopts = "-n auto"
+"#),
+        ("tox.ini", "[tox]\nenvlist = py3{11,13},style\n[testenv]\ndeps =\n    -r {toxinidir}/requirements/ci.txt\n    py39: backports\ncommands = pytest {posargs}\n"),
+        ("requirements/ci.txt", "-r base.txt\ncoverage\n"),
+        ("requirements/base.txt", "six\n"),
+        ("tests/test_it.py", "import pytest\n"),
+        ("uv.lock", "version = 1\n"),
+    ]), @r#"
+    python >=3.11 <3.14 (firm >=3.9)
+        Manifest pyproject.toml:3 requires-python ">=3.9"
+        Tested pyproject.toml:6 Programming Language :: Python :: 3.11
+        Tested pyproject.toml:7 Programming Language :: Python :: 3.12
+        Tested tox.ini:2 py311
+        Tested tox.ini:2 py313
+        Default pyproject.toml:1 a Python project
+    uv * pinned
+        Default pyproject.toml:1 installs Python projects
+    Python . uv uv.lock
+        inputs pyproject.toml, requirements/base.txt, requirements/ci.txt, uv.lock
+        groups tests
+        files requirements/base.txt, requirements/ci.txt
+        packages pytest-xdist
+        installable, version from git
+    test: pytest
+    build: uv build
+    "#);
+}
+
+#[test]
+fn python_of_the_old_days() {
+    insta::assert_snapshot!(shown(&[
+        ("setup.py", r#"from setuptools import setup, Extension
+setup(
+    name="old",
+    use_scm_version=True,
+    python_requires='>=3.6, !=3.7.*',
+    ext_modules=[Extension("old._speed", ["speed.c"])],
+    extras_require={"test": ["nose", "mock"], "doc": ["sphinx"]},
+)
+"#),
+        ("setup.cfg", "[options]\ntests_require =\n    mock>=2\n"),
+        ("runtime.txt", "python-3.11.9\n"),
+        ("tests/test_it.py", "import unittest\n"),
+    ]), @r#"
+    cc * pinned
+        Default setup.py:6 ext_modules
+    make * pinned
+        Default setup.py:6 ext_modules
+    python 3.11.9 pinned
+        Pin runtime.txt:1 python-3.11.9
+        Manifest setup.py:5 python_requires ">=3.6, !=3.7.*"
+        Default setup.py:1 a Python project
+    uv * pinned
+        Default setup.py:1 installs Python projects
+    Python . pip -
+        inputs setup.cfg, setup.py
+        extras test
+        packages mock>=2
+        installable, native, version from git
+    test: python -m unittest discover -s tests
+    build: uv build
+    "#);
+}
+
+#[test]
+fn poetry_and_what_is_only_development() {
+    insta::assert_snapshot!(shown(&[
+        ("pyproject.toml", r#"[tool.poetry]
+name = "app"
+package-mode = false
+[tool.poetry.dependencies]
+python = "^3.11"
+fastapi = {version = "^0.115", extras = ["standard"]}
+local = {path = "../local"}
+[tool.poetry.group.dev.dependencies]
+pytest = "^8.1"
+black = "*"
+"#),
+        ("poetry.lock", ""),
+        ("main.py", ""),
+        ("test_main.py", "def test_it():\n    assert True\n"),
+    ]), @r#"
+    python >=3.11 <4
+        Manifest pyproject.toml:5 poetry python "^3.11"
+        Default pyproject.toml:1 a Python project
+    uv * pinned
+        Default pyproject.toml:1 installs Python projects
+    Python . pip -
+        inputs pyproject.toml
+        packages black, fastapi[standard]==0.115.*, pytest>=8.1,<9
+    test: pytest
+    start: python main.py
+    note: poetry's dependency local has no plain version and is left out [pyproject.toml:7]
+    note: lock files of poetry are not read yet: uv installs from the manifests, as of the commit's date [poetry.lock:1]
+    "#);
+}
+
+#[test]
+fn an_application_with_requirements_only() {
+    insta::assert_snapshot!(shown(&[
+        ("requirements.txt", "flask==3.0\n"),
+        ("requirements-dev.txt", "-r requirements.txt\npytest\n"),
+        ("requirements-docs.txt", "sphinx\n"),
+        ("app.py", ""),
+        (".python-version", "3.12\n"),
+        ("Procfile", "web: gunicorn app:app\n"),
+    ]), @"
+    python 3.12 pinned
+        Pin .python-version:1 3.12
+        Default requirements.txt:1 a Python project
+    uv * pinned
+        Default requirements.txt:1 installs Python projects
+    Python . pip -
+        inputs requirements-dev.txt, requirements.txt
+        files requirements-dev.txt, requirements.txt
+    start: gunicorn app:app
+    ");
+}
