@@ -24,45 +24,13 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 
 fn attack(args: &[&str]) -> io::Result<String> {
     match args {
-        ["read", path] => fs::read_to_string(path),
-        ["list", path] => {
-            let names = fs::read_dir(path)?.map(|e| e.map(|e| e.file_name()));
-            let mut names: Vec<_> = names.collect::<io::Result<_>>()?;
-            names.sort();
-            Ok(format!("{names:?}"))
-        }
-        ["write", path] => OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .and_then(|mut f| f.write_all(b"x"))
-            .map(|()| "written".into()),
-        // Opened for writing, nothing written: harmless as a control.
-        ["open-write", path] => OpenOptions::new().write(true).open(path).map(|_| "opened".into()),
-        ["chmod-same", path] => {
-            let mode = fs::metadata(path)?.permissions().mode();
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map(|()| "changed".into())
-        }
+        ["read" | "list" | "write" | "open-write" | "chmod-same", path] => file(args[0], path),
+        ["tcp" | "udp" | "abstract" | "unix", address] => connection(args[0], address),
         ["signal-0", pid] => {
             let pid = Pid::from_raw(pid.parse().map_err(io::Error::other)?);
             nix::sys::signal::kill(pid, None)?;
             Ok("there".into())
         }
-        ["tcp", address] => {
-            let address = address.parse().map_err(io::Error::other)?;
-            TcpStream::connect_timeout(&address, Duration::from_secs(2)).map(|_| "connected".into())
-        }
-        ["udp", address] => {
-            let socket = UdpSocket::bind("0.0.0.0:0")?;
-            socket.set_read_timeout(Some(Duration::from_secs(2)))?;
-            socket.send_to(b"ping", *address)?;
-            socket.recv(&mut [0; 4]).map(|n| format!("{n} bytes"))
-        }
-        ["abstract", name] => {
-            let address = SocketAddr::from_abstract_name(name)?;
-            UnixStream::connect_addr(&address).map(|_| "connected".into())
-        }
-        ["unix", path] => UnixStream::connect(path).map(|_| "connected".into()),
         ["unshare-user"] => {
             unshare(CloneFlags::CLONE_NEWUSER)?;
             Ok("a user namespace".into())
@@ -71,39 +39,93 @@ fn attack(args: &[&str]) -> io::Result<String> {
             unshare(CloneFlags::CLONE_NEWNS)?;
             Ok("a mount namespace".into())
         }
-        ["capabilities"] => {
-            let status = fs::read_to_string("/proc/self/status")?;
-            let set = |name: &str| {
-                let line = status.lines().find_map(|l| l.strip_prefix(name));
-                u64::from_str_radix(line.unwrap_or("x").trim(), 16).map_err(io::Error::other)
-            };
-            let all = set("CapInh:")? | set("CapPrm:")? | set("CapEff:")? | set("CapBnd:")?;
-            if all == 0 { Err(io::Error::other("none")) } else { Ok(format!("{all:x}")) }
-        }
+        ["capabilities"] => capabilities(),
         ["other-uid", before] => {
             let now = nix::unistd::geteuid().to_string();
             if now == *before { Err(io::Error::other(now)) } else { Ok(now) }
         }
         ["descriptors"] => descriptors(),
-        ["environment", name] => {
-            let mut found = std::env::var(name).unwrap_or_default();
-            for process in fs::read_dir("/proc")?.flatten() {
-                let mut bytes = Vec::new();
-                if let Ok(mut file) = File::open(process.path().join("environ")) {
-                    // An unreadable one has nothing to give.
-                    let _ = file.read_to_end(&mut bytes);
-                }
-                if String::from_utf8_lossy(&bytes).contains(&format!("{name}=")) {
-                    found.push_str("in /proc");
-                }
-            }
-            if found.is_empty() { Err(io::Error::other("not there")) } else { Ok(found) }
-        }
+        ["environment", name] => environment(name),
         ["terminal"] => {
             OpenOptions::new().read(true).write(true).open("/dev/tty").map(|_| "tty".into())
         }
         _ => panic!("no such attack: {args:?}"),
     }
+}
+
+/// Attacks on a file.
+fn file(attack: &str, path: &str) -> io::Result<String> {
+    match attack {
+        "read" => fs::read_to_string(path),
+        "list" => {
+            let names = fs::read_dir(path)?.map(|e| e.map(|e| e.file_name()));
+            let mut names: Vec<_> = names.collect::<io::Result<_>>()?;
+            names.sort();
+            Ok(format!("{names:?}"))
+        }
+        "write" => OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut f| f.write_all(b"x"))
+            .map(|()| "written".into()),
+        // Opened for writing, nothing written: harmless as a control.
+        "open-write" => OpenOptions::new().write(true).open(path).map(|_| "opened".into()),
+        "chmod-same" => {
+            let mode = fs::metadata(path)?.permissions().mode();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map(|()| "changed".into())
+        }
+        _ => panic!("no such attack: {attack}"),
+    }
+}
+
+/// Attacks over a socket.
+fn connection(attack: &str, address: &str) -> io::Result<String> {
+    match attack {
+        "tcp" => {
+            let address = address.parse().map_err(io::Error::other)?;
+            TcpStream::connect_timeout(&address, Duration::from_secs(2)).map(|_| "connected".into())
+        }
+        "udp" => {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+            socket.send_to(b"ping", address)?;
+            socket.recv(&mut [0; 4]).map(|n| format!("{n} bytes"))
+        }
+        "abstract" => {
+            let address = SocketAddr::from_abstract_name(address)?;
+            UnixStream::connect_addr(&address).map(|_| "connected".into())
+        }
+        "unix" => UnixStream::connect(address).map(|_| "connected".into()),
+        _ => panic!("no such attack: {attack}"),
+    }
+}
+
+/// Capabilities of any set.
+fn capabilities() -> io::Result<String> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let set = |name: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(name));
+        u64::from_str_radix(line.unwrap_or("x").trim(), 16).map_err(io::Error::other)
+    };
+    let all = set("CapInh:")? | set("CapPrm:")? | set("CapEff:")? | set("CapBnd:")?;
+    if all == 0 { Err(io::Error::other("none")) } else { Ok(format!("{all:x}")) }
+}
+
+/// A variable, its own or that of any process that it can see.
+fn environment(name: &str) -> io::Result<String> {
+    let mut found = std::env::var(name).unwrap_or_default();
+    for process in fs::read_dir("/proc")?.flatten() {
+        let mut bytes = Vec::new();
+        if let Ok(mut file) = File::open(process.path().join("environ")) {
+            // An unreadable one has nothing to give.
+            let _ = file.read_to_end(&mut bytes);
+        }
+        if String::from_utf8_lossy(&bytes).contains(&format!("{name}=")) {
+            found.push_str("in /proc");
+        }
+    }
+    if found.is_empty() { Err(io::Error::other("not there")) } else { Ok(found) }
 }
 
 /// Descriptors besides 0 to 2 and the one that looks.
