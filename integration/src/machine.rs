@@ -90,6 +90,11 @@ impl Machine {
         self.dir.path().join("user/.zagi")
     }
 
+    /// The program, where this user may run it.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Sets a variable for every later command.
     pub fn set(&mut self, name: &str, value: &str) {
         self.vars.push((name.to_owned(), value.to_owned()));

@@ -72,6 +72,15 @@ pub struct Resolved {
     pub how: How,
 }
 
+impl Resolved {
+    /// Whether it is a published package's source: one commit, made here.
+    pub fn is_package(&self) -> bool {
+        [Registry::Npm, Registry::Pypi, Registry::Crate]
+            .iter()
+            .any(|r| self.spec.strip_prefix(r.prefix()).is_some_and(|rest| rest.starts_with(':')))
+    }
+}
+
 /// How a revision was come by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum How {

@@ -10,6 +10,7 @@ use zagi_fuse::delta::Delta;
 use super::daemon::{Change, ChangeKind, client};
 use super::description::{Description, Presentation};
 use super::error::{WorkspaceError, at};
+use super::gitdir::BUILT;
 use super::{manage, mounts};
 use crate::context::Context;
 
@@ -174,10 +175,6 @@ struct Sorted {
     refs: Vec<String>,
 }
 
-/// Directories that builds make and that no repository keeps.
-const BUILD: [&str; 6] =
-    ["target", "__pycache__", ".pytest_cache", ".zig-cache", "zig-out", ".mypy_cache"];
-
 impl Sorted {
     fn of(description: &Description, all: Vec<Change>) -> Sorted {
         let mut sorted =
@@ -199,7 +196,7 @@ impl Sorted {
                 // git's own business
             } else if directories.iter().any(|d| is_in(path, d)) || is_in(path, ".zagi/cargo") {
                 sorted.dependencies.push(change);
-            } else if path.split('/').any(|part| BUILD.contains(&part)) {
+            } else if path.split('/').any(is_built) {
                 sorted.build += 1;
             } else {
                 sorted.source.push(change);
@@ -207,6 +204,13 @@ impl Sorted {
         }
         sorted
     }
+}
+
+fn is_built(part: &str) -> bool {
+    BUILT.iter().any(|built| match built.strip_prefix('*') {
+        Some(ending) => part.ends_with(ending),
+        None => part == *built,
+    })
 }
 
 fn is_in(path: &str, dir: &str) -> bool {

@@ -28,7 +28,7 @@ pub fn write(
     let own = directory(workspace);
     let git = own.join(".git");
     std::fs::create_dir_all(&git).map_err(at(&git))?;
-    let start = DotGit::of(resolved, &exclude(&description.dependencies));
+    let start = DotGit::of(resolved, &exclude(resolved, &description.dependencies));
     for name in &start.directories {
         let path = git.join(name);
         std::fs::create_dir(&path).map_err(at(&path))?;
@@ -50,9 +50,21 @@ pub fn link_environment(environment: &Path, root: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(environment, link)
 }
 
+/// Directories that builds and tests make and that no repository keeps.
+pub const BUILT: [&str; 7] = [
+    "target",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".zig-cache",
+    "zig-out",
+    "*.egg-info",
+];
+
 /// What git does not see here: the environment and what managers installed. What `zagi
-/// init` writes may be committed.
-pub fn exclude(dependencies: &[DependencyRecord]) -> Vec<String> {
+/// init` writes may be committed. A published package comes without its `.gitignore`; there
+/// what builds make is left out, too.
+pub fn exclude(source: &Resolved, dependencies: &[DependencyRecord]) -> Vec<String> {
     let fixed = [
         "/.zagi/*",
         "!/.zagi/env.toml",
@@ -62,5 +74,6 @@ pub fn exclude(dependencies: &[DependencyRecord]) -> Vec<String> {
     ];
     let directories = dependencies.iter().flat_map(|d| &d.directories);
     let own = directories.filter(|d| !d.starts_with(".zagi/")).map(|d| format!("/{d}"));
-    fixed.into_iter().map(str::to_owned).chain(own).collect()
+    let built = BUILT.iter().filter(|_| source.is_package()).map(|d| format!("{d}/"));
+    fixed.into_iter().map(str::to_owned).chain(own).chain(built).collect()
 }

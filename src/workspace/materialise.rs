@@ -64,12 +64,9 @@ fn build(
     if let Some(parent) = dest.parent() {
         std::fs::create_dir_all(parent).map_err(at(parent))?;
     }
-    source::checkout(
-        ctx,
-        &prepared.plan.resolved,
-        &gitdir::exclude(&description.dependencies),
-        dest,
-    )?;
+    let resolved = &prepared.plan.resolved;
+    let exclude = gitdir::exclude(resolved, &description.dependencies);
+    source::checkout(ctx, resolved, &exclude, dest)?;
     let mut how = "copy".to_owned();
     for (_, provided) in &prepared.dependencies {
         let restored = store.restore(&provided.tree, dest)?;

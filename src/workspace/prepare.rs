@@ -245,7 +245,7 @@ fn provide(
     let tools = dependencies::Tools::of(realised);
     // As it will stand in the workspace, the link to the environment included.
     let checkout = |dest: &Path| {
-        source::checkout(ctx, resolved, &gitdir::exclude(&[]), dest)
+        source::checkout(ctx, resolved, &gitdir::exclude(resolved, &[]), dest)
             .map_err(std::io::Error::other)?;
         gitdir::link_environment(&realised.dir, dest)
     };
