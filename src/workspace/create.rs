@@ -44,56 +44,35 @@ pub struct Ready {
 
 /// Makes a workspace of a repository, or resumes the one that is at DIR.
 pub fn mount(ctx: &Context, request: &Request) -> Result<Ready, WorkspaceError> {
-    if let Some(description) = existing(ctx, request)? {
-        return resume(ctx, description);
+    if request.directory.is_none() {
+        // `zagi mount DIR`: a workspace's own directory says which repository it is of.
+        let dir = request.cwd.join(&request.repository);
+        if let Some(found) = Description::at(&ctx.home, dir.components().as_path())? {
+            return resume(ctx, found);
+        }
     }
     let address = Address::parse(&request.repository, &ctx.config.default_host, &request.cwd)?;
-    if let Some(dir) = &request.directory {
-        check_empty(dir)?; // before anything that takes long
+    let dir = request.directory.clone().unwrap_or_else(|| request.cwd.join(address.name()));
+    match Description::at(&ctx.home, &dir)? {
+        Some(found) if is_of(&found, &address) => return resume(ctx, found),
+        Some(found) => {
+            return Err(WorkspaceError::Taken { path: dir, by: found.source.repository });
+        }
+        None => check_empty(&dir)?, // before anything that takes long
     }
     let presented = presentation(ctx, request)?;
     let store = Store::open(&ctx.home.store())?;
     let prepared = prepare::prepare(ctx, &store, &address, request.dependencies)?;
-    let dir = match &request.directory {
-        Some(dir) => dir.clone(),
-        None => request.cwd.join(&prepared.plan.resolved.name),
-    };
-    if request.directory.is_none() {
-        if let Some(description) = Description::at(&ctx.home, &dir)? {
-            return Err(WorkspaceError::Taken { path: dir, by: description.source.repository });
-        }
-        check_empty(&dir)?;
-    }
     let description = describe(ctx, &prepared, &dir, presented)?;
     present(ctx, &store, &description, &prepared)?;
     Ok(Ready { description, resumed: false })
 }
 
-/// The workspace that stands at DIR already: named as DIR for the same repository, or as
-/// REPO with nothing else said.
-fn existing(ctx: &Context, request: &Request) -> Result<Option<Description>, WorkspaceError> {
-    match &request.directory {
-        Some(dir) => match Description::at(&ctx.home, dir)? {
-            Some(found) if speaks_of(ctx, &found, request) => Ok(Some(found)),
-            Some(found) => {
-                Err(WorkspaceError::Taken { path: dir.clone(), by: found.source.repository })
-            }
-            None => Ok(None),
-        },
-        None => {
-            let dir = request.cwd.join(&request.repository);
-            Ok(Description::at(&ctx.home, dir.components().as_path())?)
-        }
-    }
-}
-
-fn speaks_of(ctx: &Context, found: &Description, request: &Request) -> bool {
-    Address::parse(&request.repository, &ctx.config.default_host, &request.cwd).is_ok_and(|a| {
-        // Said as before, or as before without its revision.
-        let asked = a.to_string();
-        let revision = found.source.revision.as_deref().map_or(String::new(), |r| format!("@{r}"));
-        asked == found.source.repository || format!("{asked}{revision}") == found.source.repository
-    })
+/// Whether a workspace is of what was asked for now, said as before or without the revision.
+fn is_of(found: &Description, address: &Address) -> bool {
+    let asked = address.to_string();
+    let revision = found.source.revision.as_deref().map_or(String::new(), |r| format!("@{r}"));
+    asked == found.source.repository || format!("{asked}{revision}") == found.source.repository
 }
 
 fn resume(ctx: &Context, description: Description) -> Result<Ready, WorkspaceError> {

@@ -194,7 +194,9 @@ impl Sorted {
                 sorted.refs.push(branch.to_owned());
             } else if is_in(path, ".git") {
                 // git's own business
-            } else if directories.iter().any(|d| is_in(path, d)) || is_in(path, ".zagi/cargo") {
+            } else if path.starts_with(".zagi/cargo/.") {
+                sorted.build += 1; // cargo's locks
+            } else if directories.iter().any(|d| is_in(path, d)) {
                 sorted.dependencies.push(change);
             } else if path.split('/').any(is_built) {
                 sorted.build += 1;
