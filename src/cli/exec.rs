@@ -52,6 +52,7 @@ pub(super) fn environment(
                 .hint("`zagi discard` this workspace and mount its repository anew")
         })?,
     };
+    activation.project = description.env;
     for dependencies in description.dependencies {
         activation.vars.extend(dependencies.vars);
     }

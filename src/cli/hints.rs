@@ -126,6 +126,9 @@ fn workspace(e: &WorkspaceError) -> Option<String> {
         WorkspaceError::Materialised(dir) => {
             format!("`zagi discard {}` deletes it", dir.display())
         }
+        WorkspaceError::ForeignProgram { file, .. } => {
+            format!("do not trust this repository; without `{file}` it could be mounted")
+        }
         WorkspaceError::Exists(_) => "add `--force` to write it anew".into(),
         WorkspaceError::Address(_) => {
             "REPO is a path, a git address, owner/repo, or npm:, pypi: or crate: and a name".into()

@@ -13,6 +13,7 @@
 //! | resolve | [`catalog`] (`catalog.toml`), [`words`] | where tools come from: data, with templates |
 //! | | [`provider`] | npm, PyPI, Debian, this machine: which versions, which files |
 //! | | [`resolve`] | the decisions, as [`lock`] (`env.lock`) |
+//! | | [`stranger`] | what a lock that comes with a repository may not say |
 //! | realise | `fetch` | parts into the store, as published |
 //! | | `place`, [`tree`], [`elf`] | a tool's tree in the farm, fixed up for this home |
 //! | | [`realise`], `bins` | `envs/<key>`: programs and `activate.json` |
@@ -31,6 +32,7 @@ pub mod provider;
 pub mod realise;
 pub mod resolve;
 pub mod spec;
+pub mod stranger;
 pub mod tree;
 pub mod version;
 pub mod words;

@@ -166,6 +166,7 @@ fn describe(
             date: resolved.date,
             clone: resolved.repo.strip_prefix(ctx.home.root()).unwrap_or(&resolved.repo).into(),
         },
+        env: detected.spec.env.clone(),
         run: RunRecord {
             test: detected.run.test.clone(),
             build: detected.run.build.clone(),

@@ -120,6 +120,9 @@ pub struct Description {
     pub environment_inputs: Vec<String>,
     /// Where the source came from.
     pub source: SourceRecord,
+    /// Variables that the project sets for its own processes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
     /// The project's own commands.
     #[serde(default)]
     pub run: RunRecord,

@@ -8,6 +8,7 @@ use super::description::DescriptionError;
 use super::layers::LayersError;
 use crate::dependencies::DependenciesError;
 use crate::dependencies::relocate::RelocateError;
+use crate::environment::catalog::CatalogError;
 use crate::environment::lock::LockError;
 use crate::environment::realise::RealiseError;
 use crate::environment::resolve::ResolveError;
@@ -36,6 +37,10 @@ pub enum WorkspaceError {
     Layers(#[from] LayersError),
     #[error(transparent)]
     Lock(#[from] LockError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error("`{file}` says that {tool} brings a program `{program}`, which it does not")]
+    ForeignProgram { file: &'static str, tool: String, program: String },
     #[error(transparent)]
     Relocate(#[from] RelocateError),
     #[error(transparent)]

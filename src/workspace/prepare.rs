@@ -15,12 +15,13 @@ use super::error::WorkspaceError;
 use super::gitdir;
 use crate::context::Context;
 use crate::dependencies::{self, Provided};
-use crate::environment::catalog;
+use crate::environment::catalog::{self, Catalog};
 use crate::environment::detect::{Detected, detect};
 use crate::environment::files::{Directory, Files};
 use crate::environment::lock::Lock;
 use crate::environment::realise::{self, Realised};
 use crate::environment::resolve;
+use crate::environment::stranger;
 use crate::environment::version::{Constraint, Version};
 use crate::event::{self, Event};
 use crate::registry::http::Client;
@@ -88,6 +89,11 @@ fn settle(
     Ok(Plan { resolved, detected: cached.detected, lock, cached: false })
 }
 
+/// Where a user says where more tools come from.
+fn user_catalog(ctx: &Context) -> PathBuf {
+    ctx.home.root().join("catalog.toml")
+}
+
 /// The lock that the tree brings, if it has every tool that is asked for.
 fn locked(
     ctx: &Context,
@@ -98,6 +104,12 @@ fn locked(
     let files = GitFiles::open(&resolved.repo, &resolved.tree)?;
     let Some(bytes) = files.read(FILE) else { return Ok(None) };
     let lock = Lock::parse(FILE, &String::from_utf8_lossy(&bytes))?;
+    let catalog = Catalog::load(&user_catalog(ctx))?;
+    let foreign =
+        |tool| stranger::foreign_program(&catalog, tool).map(|p| (tool.name.clone(), p.to_owned()));
+    if let Some((tool, program)) = lock.tools.iter().find_map(foreign) {
+        return Err(WorkspaceError::ForeignProgram { file: FILE, tool, program });
+    }
     match detected.tools.iter().find(|t| !has(&lock, ctx, &t.tool, &t.constraint)) {
         None => Ok(Some(lock)),
         Some(tool) => {
@@ -128,7 +140,7 @@ fn cache_file(ctx: &Context, resolved: &Resolved) -> PathBuf {
         "platform": ctx.platform.to_string(),
         "addresses": format!("{:?}", ctx.config.addresses),
         "program": env!("CARGO_PKG_VERSION"),
-        "catalogue": catalog::digest(&ctx.home.root().join("catalog.toml")),
+        "catalogue": catalog::digest(&user_catalog(ctx)),
     });
     let key = blake3::hash(inputs.to_string().as_bytes()).to_hex();
     ctx.home.cache("plans").join(format!("{}.json", &key[..32]))
