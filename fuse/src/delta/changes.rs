@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::error::{DeltaError, io_error};
 use super::format::{FileKind, ROOT};
 use super::index::{Child, Index, Slot};
-use super::{Data, Delta, DeltaError, io_error, log};
+use super::{Data, Delta, log};
 
 /// How something differs from the layers.
 #[derive(Debug, Clone, PartialEq, Eq)]

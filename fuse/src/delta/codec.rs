@@ -1,6 +1,6 @@
 //! Little-endian bytes: how the fields of the log are written and read.
 
-use super::format::Time;
+use super::node::Time;
 
 /// Why a payload could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

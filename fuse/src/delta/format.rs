@@ -45,6 +45,7 @@
 use std::collections::BTreeMap;
 
 use super::codec::{DecodeError, Reader, Writer};
+pub use super::node::{FileKind, Node, Time};
 
 /// The version of the format that this program writes, and the newest it reads.
 pub const VERSION: u32 = 1;
@@ -71,82 +72,6 @@ pub const MAX_XATTRS: usize = 128 << 10;
 pub const ROOT: u64 = 1;
 /// Set in the inode numbers of what was created in the delta.
 pub const CREATED: u64 = 1 << 63;
-
-/// A moment, as file systems count it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Time {
-    /// Seconds since the epoch.
-    pub secs: i64,
-    /// And nanoseconds, less than a milliard.
-    pub nanos: u32,
-}
-
-/// The kinds of file there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileKind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Directory,
-    /// A symbolic link.
-    Symlink,
-    /// A named pipe.
-    Fifo,
-    /// A Unix socket.
-    Socket,
-    /// A character device.
-    CharDevice,
-    /// A block device.
-    BlockDevice,
-}
-
-impl FileKind {
-    const ALL: [FileKind; 7] = [
-        FileKind::File,
-        FileKind::Directory,
-        FileKind::Symlink,
-        FileKind::Fifo,
-        FileKind::Socket,
-        FileKind::CharDevice,
-        FileKind::BlockDevice,
-    ];
-
-    fn code(self) -> u8 {
-        Self::ALL.iter().position(|kind| *kind == self).expect("every kind is in ALL") as u8
-    }
-}
-
-/// Everything the log holds about one file, directory or link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// What it is.
-    pub kind: FileKind,
-    /// Permission bits with set-id and sticky bits (`0o7777`).
-    pub mode: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// The device's number, for devices.
-    pub rdev: u32,
-    /// Last access.
-    pub atime: Time,
-    /// Last change of content; for files with a data file, that file's.
-    pub mtime: Time,
-    /// Last change of anything; for files with a data file, the later of the two.
-    pub ctime: Time,
-    /// Whether the content is in a data file of the delta.
-    pub own: bool,
-    /// Whether mode, owner, times or attributes were set by somebody (and not only copied
-    /// from a layer).
-    pub changed: bool,
-    /// The path in the layers that this node stems from; empty for the root.
-    pub origin: Option<Box<[u8]>>,
-    /// The target of a symbolic link that was created in the delta.
-    pub target: Option<Box<[u8]>>,
-    /// Extended attributes.
-    pub xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
-}
 
 /// One change of the metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]

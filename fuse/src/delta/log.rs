@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::DeltaError;
+use super::error::DeltaError;
 use super::format::{self, FRAME_HEADER_LEN, Framed, HEADER_LEN, MAGIC, Op, VERSION};
 use super::index::Index;
 

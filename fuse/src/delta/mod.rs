@@ -8,9 +8,11 @@
 mod changes;
 mod codec;
 mod data;
+mod error;
 pub mod format;
 mod index;
 mod log;
+mod node;
 mod seed;
 
 use std::io;
@@ -26,89 +28,18 @@ use nix::sys::time::TimeSpec;
 pub use changes::{Change, ChangeKind};
 pub use codec::DecodeError;
 pub use data::Data;
+pub use error::DeltaError;
+use error::io_error;
 pub use format::{FileKind, Node, Op, ROOT, Time};
 pub use index::{ApplyError, Child, Index, Slot};
 use log::Log;
-pub(crate) use seed::blank;
+pub(crate) use node::blank;
 pub use seed::{Seed, SeedKind};
 
 /// Deleted data files wait for the log that says so to be on the disk: this many at most …
 const TRASH_FILES: usize = 1024;
 /// … and this many bytes.
 const TRASH_BYTES: u64 = 64 << 20;
-
-/// Why a delta cannot be opened or read.
-#[derive(Debug, thiserror::Error)]
-pub enum DeltaError {
-    /// The operating system refused.
-    #[error("cannot {operation} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-    /// Another process has it open.
-    #[error("`{}` is in use by another process", path.display())]
-    Locked {
-        /// The delta.
-        path: PathBuf,
-    },
-    /// The file is something else.
-    #[error("`{}` is not the log of a delta", path.display())]
-    NotADelta {
-        /// The log.
-        path: PathBuf,
-    },
-    /// A newer program made it.
-    #[error("`{}` has version {version}, this program knows {}", path.display(), format::VERSION)]
-    Version {
-        /// The log.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
-    /// Bytes changed on the disk.
-    #[error("`{}` is damaged at byte {offset}: {reason}", path.display())]
-    Corrupt {
-        /// The log.
-        path: PathBuf,
-        /// Where.
-        offset: u64,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A record is whole but not in the format.
-    #[error("`{}` is damaged at byte {offset}", path.display())]
-    Undecodable {
-        /// The log.
-        path: PathBuf,
-        /// Where its frame begins.
-        offset: u64,
-        /// What is wrong.
-        source: DecodeError,
-    },
-    /// A record does not fit those before it.
-    #[error("`{}` contradicts itself at byte {offset}", path.display())]
-    Contradiction {
-        /// The log.
-        path: PathBuf,
-        /// Where its frame begins.
-        offset: u64,
-        /// What is wrong.
-        source: ApplyError,
-    },
-    /// An entry to be seeded cannot be.
-    #[error("cannot begin a delta with `{}`", path.display())]
-    Seed {
-        /// The entry.
-        path: PathBuf,
-        /// What is wrong.
-        source: Errno,
-    },
-}
 
 /// An open delta. There is one writer at a time; readers wait only while a finished change
 /// is put into the index.
@@ -134,10 +65,6 @@ struct State {
 pub struct Writer<'a> {
     delta: &'a Delta,
     state: MutexGuard<'a, State>,
-}
-
-fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DeltaError {
-    move |source| DeltaError::Io { operation, path: path.into(), source }
 }
 
 impl Delta {

@@ -7,9 +7,11 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::format::{CREATED, FileKind, MAX_TARGET, Node, Op, ROOT, Time, lower_ino, valid_name};
+use super::error::{DeltaError, io_error};
+use super::format::{CREATED, FileKind, MAX_TARGET, Op, ROOT, lower_ino, valid_name};
 use super::index::Child;
-use super::{Delta, DeltaError, Writer, errno, io_error};
+use super::node::blank;
+use super::{Delta, Writer, errno};
 
 /// Something a delta begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,23 +140,4 @@ fn components(path: &Path) -> Result<Vec<&OsStr>, Errno> {
             _ => Err(Errno::EINVAL),
         })
         .collect()
-}
-
-/// A node as it is when it is created.
-pub(crate) fn blank(kind: FileKind, mode: u16, uid: u32, gid: u32, now: Time) -> Node {
-    Node {
-        kind,
-        mode: mode & 0o7777,
-        uid,
-        gid,
-        rdev: 0,
-        atime: now,
-        mtime: now,
-        ctime: now,
-        own: false,
-        changed: false,
-        origin: None,
-        target: None,
-        xattrs: Default::default(),
-    }
 }
