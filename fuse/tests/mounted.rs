@@ -12,7 +12,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use nix::fcntl::{AT_FDCWD, FallocateFlags, Flock, FlockArg, RenameFlags, fallocate, renameat2};
 use nix::unistd::Whence;
-use zagi_fuse::delta::{Delta, Seed, SeedKind};
 use zagi_fuse::driver::{Driver, Serving};
 use zagi_fuse::fuser_driver::FuserDriver;
 use zagi_fuse::mount::{
@@ -336,20 +335,6 @@ fn a_large_directory_of_a_layer_is_deleted_entirely() {
     assert_eq!(mounted.names(""), ["d", "f", "link"]);
     fs::create_dir(mounted.at("many")).expect("made");
     assert_eq!(mounted.names("many"), [""; 0]);
-}
-
-#[test]
-fn what_was_seeded_is_there_at_the_first_mount() {
-    let mut mounted = Mounted::new();
-    mounted.unmount(How::Normal).expect("nobody uses it");
-    fs::remove_dir_all(mounted.delta()).expect("removed");
-    let file = SeedKind::File { mode: 0o644, content: b"ref: refs/heads/main\n".to_vec() };
-    let seed = Seed { path: ".git/HEAD".into(), kind: file };
-    let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-    Delta::seed(&mounted.delta(), uid, gid, &[seed]).expect("seeded");
-    mounted.mount();
-    assert_eq!(mounted.names(""), [".git", "d", "f", "link"]);
-    assert_eq!(mounted.read(".git/HEAD"), "ref: refs/heads/main\n");
 }
 
 #[test]

@@ -79,11 +79,6 @@ impl Data {
         self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As [`Data::create`], for many files that nobody reads soon.
-    pub fn create_uncached(&self, ino: u64) -> Result<File, Errno> {
-        self.make(ino, &name(ino))
-    }
-
     /// Begins a copy-up: an empty file that [`Data::commit`] gives its name.
     pub fn stage(&self, ino: u64) -> Result<File, Errno> {
         self.make(ino, &new_name(ino))

@@ -3,8 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-
 use super::codec::DecodeError;
 use super::format::VERSION;
 use super::index::ApplyError;
@@ -71,14 +69,6 @@ pub enum DeltaError {
         offset: u64,
         /// What is wrong.
         source: ApplyError,
-    },
-    /// An entry to be seeded cannot be.
-    #[error("cannot begin a delta with `{}`", path.display())]
-    Seed {
-        /// The entry.
-        path: PathBuf,
-        /// What is wrong.
-        source: Errno,
     },
 }
 

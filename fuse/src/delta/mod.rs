@@ -13,7 +13,6 @@ pub mod format;
 mod index;
 mod log;
 mod node;
-mod seed;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -34,7 +33,6 @@ pub use format::{FileKind, Node, Op, ROOT, Time};
 pub use index::{ApplyError, Child, Index, Slot};
 use log::Log;
 pub(crate) use node::blank;
-pub use seed::{Seed, SeedKind};
 
 /// Deleted data files wait for the log that says so to be on the disk: this many at most …
 const TRASH_FILES: usize = 1024;

@@ -1,25 +1,30 @@
-//! Tests of the delta on a real disk: reopening, torn tails, damage, seeding.
+//! Tests of the delta on a real disk: reopening, torn tails, damage.
 
 use std::fs;
 use std::path::Path;
 
 use super::format::{CREATED, HEADER_LEN};
 use super::*;
+use crate::overlay::{Caller, Options, Overlay};
 
-fn seeds() -> Vec<Seed> {
-    let seed = |path: &str, kind| Seed { path: path.into(), kind };
-    let file = |content: &str| SeedKind::File { mode: 0o644, content: content.into() };
-    vec![
-        seed(".git", SeedKind::Directory { mode: 0o755 }),
-        seed(".git/config", file("[core]\n")),
-        seed(".git/refs/heads/main", file("0123\n")),
-        seed(".git/link", SeedKind::Symlink(b"config".to_vec())),
-    ]
-}
-
-fn seeded() -> tempfile::TempDir {
+/// A delta in which everything was created, and which was closed in order.
+fn filled() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
-    Delta::seed(dir.path(), 7, 8, &seeds()).expect("seeded");
+    let options = Options { layers: Vec::new(), delta: dir.path().into(), uid: 7, gid: 8 };
+    let overlay = Overlay::open(options).expect("opens");
+    let caller = Caller { uid: 7, gid: 8 };
+    let mkdir = |parent, name: &str| {
+        overlay.mkdir(caller, parent, name.as_bytes(), 0o755).expect("made").ino
+    };
+    let file = |parent, name: &str, content: &str| {
+        let ino = overlay.create(caller, parent, name.as_bytes(), 0o644).expect("made").ino;
+        overlay.write(ino, 0, content.as_bytes(), None).expect("written");
+    };
+    let git = mkdir(ROOT, ".git");
+    file(git, "config", "[core]\n");
+    let heads = mkdir(mkdir(git, "refs"), "heads");
+    file(heads, "main", "0123\n");
+    overlay.symlink(caller, git, b"link", b"config").expect("made");
     dir
 }
 
@@ -40,8 +45,8 @@ fn boundaries(log: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn what_is_seeded_is_there_and_seeding_again_changes_nothing() {
-    let dir = seeded();
+fn what_was_created_is_there_and_opening_again_changes_nothing() {
+    let dir = filled();
     let all = [
         ".git",
         ".git/config",
@@ -51,7 +56,7 @@ fn what_is_seeded_is_there_and_seeding_again_changes_nothing() {
         ".git/refs/heads/main",
     ];
     assert_eq!(paths(dir.path()), all);
-    Delta::seed(dir.path(), 7, 8, &seeds()).expect("seeded again");
+    drop(Delta::open(dir.path()).expect("opens"));
     assert_eq!(paths(dir.path()), all);
     let changes = Delta::changes(dir.path()).expect("readable");
     assert!(changes.iter().all(|change| change.kind == ChangeKind::Created));
@@ -59,25 +64,15 @@ fn what_is_seeded_is_there_and_seeding_again_changes_nothing() {
 }
 
 #[test]
-fn seeds_that_climb_out_are_refused() {
-    let dir = tempfile::tempdir().expect("a directory");
-    for path in ["../x", "/x", "a/../../x", ""] {
-        let seed = Seed { path: path.into(), kind: SeedKind::Directory { mode: 0o755 } };
-        let refused = Delta::seed(dir.path(), 0, 0, &[seed]);
-        assert!(matches!(refused, Err(DeltaError::Seed { .. })), "{path}");
-    }
-}
-
-#[test]
 fn a_delta_has_one_writer() {
-    let dir = seeded();
+    let dir = filled();
     let _first = Delta::open(dir.path()).expect("opens");
     assert!(matches!(Delta::open(dir.path()), Err(DeltaError::Locked { .. })));
 }
 
 #[test]
 fn a_log_cut_anywhere_gives_a_prefix_of_what_happened() {
-    let dir = seeded();
+    let dir = filled();
     let log = dir.path().join("log");
     let whole = fs::read(&log).expect("readable");
     let bounds = boundaries(&whole);
@@ -100,7 +95,7 @@ fn a_log_cut_anywhere_gives_a_prefix_of_what_happened() {
 
 #[test]
 fn damage_before_the_tail_is_refused_and_nothing_is_touched() {
-    let dir = seeded();
+    let dir = filled();
     let log = dir.path().join("log");
     let whole = fs::read(&log).expect("readable");
     let bounds = boundaries(&whole);
@@ -116,7 +111,7 @@ fn damage_before_the_tail_is_refused_and_nothing_is_touched() {
 
 #[test]
 fn other_files_and_newer_versions_are_refused() {
-    let dir = seeded();
+    let dir = filled();
     let log = dir.path().join("log");
     let whole = fs::read(&log).expect("readable");
     let mut newer = whole.clone();
@@ -131,7 +126,7 @@ fn other_files_and_newer_versions_are_refused() {
 
 #[test]
 fn a_log_that_contradicts_itself_is_refused() {
-    let dir = seeded();
+    let dir = filled();
     let log = dir.path().join("log");
     let whole = fs::read(&log).expect("readable");
     let entry = |parent, ino| Op::Entry {
@@ -150,7 +145,7 @@ fn a_log_that_contradicts_itself_is_refused() {
 
 #[test]
 fn compaction_keeps_the_state_and_the_numbers() {
-    let dir = seeded();
+    let dir = filled();
     let before = Delta::changes(dir.path()).expect("readable");
     let delta = Delta::open(dir.path()).expect("opens");
     let next = delta.read().next;
@@ -180,7 +175,7 @@ fn compaction_keeps_the_state_and_the_numbers() {
 
 #[test]
 fn what_a_crash_left_among_the_data_files_is_cleared_away() {
-    let dir = seeded();
+    let dir = filled();
     let stray = dir.path().join("data/aa");
     fs::create_dir_all(&stray).expect("made");
     fs::write(stray.join("00000000000000aa"), "x").expect("written");
