@@ -1,5 +1,15 @@
 //! What the integration tests and the benchmarks share: a program under test, a home of its
 //! own, a user to be, and a git server.
 
-pub mod git_server;
 pub mod machine;
+pub mod publish;
+
+/// Real git, as the library's own tests serve it.
+#[allow(missing_docs)]
+#[path = "../../tests/support/git.rs"]
+pub mod git;
+
+/// A server of a few lines, likewise.
+#[allow(missing_docs)]
+#[path = "../../tests/support/http.rs"]
+pub mod http;

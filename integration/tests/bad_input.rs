@@ -5,11 +5,17 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use zagi_integration::git_server::{self, GitServer};
+use zagi_integration::git::serve_well;
+use zagi_integration::http::Server;
 use zagi_integration::machine::{Machine, Who, in_group};
+use zagi_integration::publish::publish;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+fn address(server: &Server, name: &str) -> String {
+    format!("{}/{name}", server.base)
 }
 
 /// Nothing half-made: no workspace, no directory.
@@ -25,10 +31,12 @@ fn nothing_stays(machine: &Machine, name: &str) {
 fn no_such_repository() {
     let machine = Machine::new(Who::Me);
     let served = tempfile::tempdir().unwrap();
-    let server = GitServer::start(served.path());
-    for repository in
-        [server.url("none.git"), "pypi:zagi-no-such-package-here".into(), "/no/such/place".into()]
-    {
+    let server = serve_well(served.path());
+    for repository in [
+        address(&server, "none.git"),
+        "pypi:zagi-no-such-package-here".into(),
+        "/no/such/place".into(),
+    ] {
         machine.zagi(&["mount", &repository, "w"]).fails(1, "error: ");
         nothing_stays(&machine, "w");
     }
@@ -40,17 +48,18 @@ fn no_such_repository() {
 fn no_network_uses_what_was_fetched_last_and_says_so() {
     let machine = Machine::new(Who::Me);
     let served = tempfile::tempdir().unwrap();
-    git_server::publish(&fixture("go"), served.path(), "go.git");
-    let server = GitServer::start(served.path());
-    let url = server.url("go.git");
+    publish(&fixture("go"), served.path(), "go.git");
+    let server = serve_well(served.path());
+    let url = address(&server, "go.git");
     machine.zagi(&["mount", "--no-deps", &url, "one"]).ok();
-    server.take_down();
+    let other = address(&server, "other.git");
+    drop(server);
     let begun = Instant::now();
     let said = machine.zagi(&["mount", "--no-deps", &url, "two"]).ok();
     assert!(said.err.contains("warning: "), "{}", said.err);
     assert!(begun.elapsed() < Duration::from_secs(30));
     assert!(machine.work().join("two/go.mod").exists());
-    machine.zagi(&["mount", &server.url("other.git"), "three"]).fails(1, "error: ");
+    machine.zagi(&["mount", &other, "three"]).fails(1, "error: ");
     nothing_stays(&machine, "three");
 }
 
@@ -65,15 +74,15 @@ fn offline_names_what_is_missing() {
 fn pinned_repositories_never_ask_twice() {
     let machine = Machine::new(Who::Me);
     let served = tempfile::tempdir().unwrap();
-    let bare = git_server::publish(&fixture("go"), served.path(), "go.git");
+    let bare = publish(&fixture("go"), served.path(), "go.git");
     let commit = machine.git(&bare, &["-c", "safe.directory=*", "rev-parse", "HEAD"]).ok().out;
-    let server = GitServer::start(served.path());
-    let pinned = format!("{}@{}", server.url("go.git"), commit.trim());
+    let server = serve_well(served.path());
+    let pinned = format!("{}@{}", url(&server, "go.git"), commit.trim());
     machine.zagi(&["mount", &pinned, "one"]).ok();
-    let requests = server.requests();
+    let requests = server.requests().len();
     assert!(requests > 0);
     machine.zagi(&["mount", &pinned, "two"]).ok();
-    assert_eq!(server.requests(), requests);
+    assert_eq!(server.requests().len(), requests);
     assert!(machine.exec(&machine.work().join("two"), "go test ./...").ok().out.contains("ok"));
 }
 

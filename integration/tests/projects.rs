@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use zagi_integration::git_server::{self, GitServer};
+use zagi_integration::git::serve_well;
 use zagi_integration::machine::{Machine, Who};
+use zagi_integration::publish::publish;
 
 /// Published packages, at versions whose tests pass; and what their own tests print when
 /// they do.
@@ -40,10 +41,10 @@ fn all_pass(who: Who) {
     let machine = Machine::new(who);
     let served = tempfile::tempdir().unwrap();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-    let server = GitServer::start(served.path());
+    let server = serve_well(served.path());
     for (name, says) in SERVED {
-        git_server::publish(&fixtures.join(name), served.path(), &format!("{name}.git"));
-        mount_and_test(&machine, &server.url(&format!("{name}.git")), name, says);
+        publish(&fixtures.join(name), served.path(), &format!("{name}.git"));
+        mount_and_test(&machine, &format!("{}/{name}.git", server.base), name, says);
     }
     for (package, says) in PUBLISHED {
         mount_and_test(&machine, package, package.split_once(':').unwrap().1, says);
