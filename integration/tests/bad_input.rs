@@ -77,7 +77,7 @@ fn pinned_repositories_never_ask_twice() {
     let bare = publish(&fixture("go"), served.path(), "go.git");
     let commit = machine.git(&bare, &["-c", "safe.directory=*", "rev-parse", "HEAD"]).ok().out;
     let server = serve_well(served.path());
-    let pinned = format!("{}@{}", url(&server, "go.git"), commit.trim());
+    let pinned = format!("{}@{}", address(&server, "go.git"), commit.trim());
     machine.zagi(&["mount", &pinned, "one"]).ok();
     let requests = server.requests().len();
     assert!(requests > 0);

@@ -6,5 +6,6 @@ mod bad_input;
 mod daemon;
 mod git;
 mod lifecycle;
+mod locks;
 mod materialise;
 mod projects;

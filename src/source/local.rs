@@ -159,7 +159,9 @@ fn clone(
 ) -> Result<(), SourceError> {
     let scratch = scratch(ctx)?;
     let made = scratch.path().join("bare");
-    let mut args = ["clone", "--bare", "--local", "--progress", "--template="].to_vec();
+    // Not `--local`: with it git insists on hard links, which another file system refuses.
+    // A path it copies from directly anyhow, and links where it can.
+    let mut args = ["clone", "--bare", "--progress", "--template="].to_vec();
     // One that borrows would make ours borrow from the same place, which is not ours.
     let theirs = open(path)?;
     if theirs.common_dir().join("objects/info/alternates").exists() {
