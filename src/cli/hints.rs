@@ -36,6 +36,10 @@ impl From<DaemonError> for CommandError {
             DaemonError::Silent { .. } | DaemonError::Broken(_) => {
                 error.hint("run it again; `zagi doctor` shows what this machine lacks")
             }
+            DaemonError::Failed(_) => error.hint(
+                "`zagi doctor` shows what this machine lacks; `zagi mount --materialise` makes \
+                 real files instead",
+            ),
             _ => error,
         }
     }

@@ -111,8 +111,10 @@ impl Worker {
             }
             if let Response::Failed { message } = self.mount(&description.id) {
                 self.complain(&format!("{}: {message}", description.path.display()));
-                // Else every later command would wait for what cannot be.
+                // Else every later command would wait for what cannot be, and so would those
+                // who are in the old mount, as long as its descriptor is held.
                 let _ = description.set_mounted(&self.ctx.home, false);
+                let _ = send(&self.supervisor, &Message::Dropped(description.id.clone()), &[]);
             }
         }
     }
