@@ -14,7 +14,7 @@
 //! ```
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -93,9 +93,9 @@ impl Home {
                 }
                 // Last, so that a version file means a whole layout; by rename, so that
                 // two first commands at once both succeed.
-                let tmp = root.join(format!("tmp/version.{}", std::process::id()));
-                std::fs::write(&tmp, format!("{VERSION}\n")).map_err(io(&tmp))?;
-                std::fs::rename(&tmp, &version).map_err(io(&version))?;
+                let mut made = tempfile::NamedTempFile::new_in(root).map_err(io(root))?;
+                writeln!(made, "{VERSION}").map_err(io(made.path()))?;
+                made.persist(&version).map_err(|e| io(&version)(e.error))?;
             }
             Err(source) => return Err(HomeError::Io { path: version, source }),
         }
@@ -180,6 +180,17 @@ mod tests {
         let e = Home::open(dir.path()).unwrap_err();
         assert!(matches!(e, HomeError::Newer { ref found, .. } if found == "2"), "{e}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn many_may_open_a_new_home_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| Home::open(dir.path()).unwrap().tmp());
+            }
+        });
+        assert_eq!(std::fs::read_to_string(dir.path().join("version")).unwrap(), "1\n");
     }
 
     #[test]
