@@ -17,7 +17,7 @@ mod download;
 mod entry;
 mod error;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -42,6 +42,9 @@ const PASSED_OVER: Duration = Duration::from_secs(30);
 /// Before a request is tried for the second and last time.
 const BEFORE_RETRY: Duration = Duration::from_millis(250);
 
+/// How often a host that answered before is tried again.
+const BAD_MOMENTS: u32 = 3;
+
 /// Fetches metadata and files. Cheap to clone; may be used from several threads.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
@@ -52,6 +55,8 @@ struct Inner {
     /// Made at the first request: reading the platform's certificates takes a while.
     agent: OnceLock<Agent>,
     unreachable: Mutex<HashMap<String, Instant>>,
+    /// Hosts that answered: one that then does not is only having a bad moment.
+    answered: Mutex<HashSet<String>>,
     received: AtomicU64,
 }
 
@@ -72,7 +77,8 @@ impl Client {
             ctx: ctx.clone(),
             limits,
             agent: OnceLock::new(),
-            unreachable: Mutex::new(HashMap::new()),
+            unreachable: Mutex::default(),
+            answered: Mutex::default(),
             received: AtomicU64::new(0),
         }))
     }
@@ -251,8 +257,8 @@ impl Client {
         }
     }
 
-    /// One GET. A reset connection and an overloaded server are tried once more; a host
-    /// that does not answer is passed over for a while.
+    /// One GET. A reset connection and an overloaded server are tried once more, a host that
+    /// answered before a few times; one that never did is passed over for a while.
     fn send(
         &self,
         url: &str,
@@ -273,6 +279,7 @@ impl Client {
             }
             match request.call() {
                 Ok(response) => {
+                    self.answered().insert(host.clone());
                     let code = response.status().as_u16();
                     if attempt == 0 && (code == 429 || code >= 500) {
                         std::thread::sleep(BEFORE_RETRY);
@@ -281,6 +288,13 @@ impl Client {
                     return not_downgraded(url, response);
                 }
                 Err(error) if attempt == 0 && is_reset(&error) => std::thread::sleep(BEFORE_RETRY),
+                Err(error)
+                    if attempt < BAD_MOMENTS
+                        && is_down(&error)
+                        && self.answered().contains(&host) =>
+                {
+                    std::thread::sleep(BEFORE_RETRY * 4);
+                }
                 Err(error) => {
                     if is_down(&error) {
                         self.hosts().insert(host, Instant::now());
@@ -293,6 +307,10 @@ impl Client {
             }
         }
         unreachable!("the loop ends by returning")
+    }
+
+    fn answered(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.0.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hosts(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {

@@ -46,7 +46,8 @@ pub(super) fn agent(ctx: &Context, limits: &Limits) -> Result<Agent, HttpError> 
         // From the context's variables, a request; never from this process's environment.
         .proxy(None)
         .http_status_as_error(false)
-        .timeout_resolve(Some(limits.connect))
+        // A lost question to a name server is asked again after 5 s (resolv.conf(5)).
+        .timeout_resolve(Some(limits.connect * 2))
         .timeout_connect(Some(limits.connect))
         .timeout_recv_response(Some(limits.answer))
         .timeout_per_read(Some(limits.stall))
