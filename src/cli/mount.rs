@@ -8,7 +8,7 @@ use super::error::CommandError;
 use super::output::print_json;
 use super::report;
 use super::settings::Settings;
-use crate::workspace::{self, Ready, Request};
+use crate::workspace::{self, Description, Request};
 
 /// Mount a repository as a directory that runs
 ///
@@ -55,19 +55,18 @@ impl Mount {
             materialise: self.materialise,
             dependencies: !self.no_deps,
         };
-        let ready = workspace::mount(&ctx, &request)?;
+        let description = workspace::mount(&ctx, &request)?;
         if self.json {
-            print_json(&ready.description)?;
+            print_json(&description)?;
         } else if !settings.quiet() {
-            eprintln!("{}", last_line(&ready, begun));
+            eprintln!("{}", last_lines(&description, begun));
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// `ready in 1.3 s.  test: pnpm test   start: zagi exec -- pnpm start`
-fn last_line(ready: &Ready, begun: Instant) -> String {
-    let d = &ready.description;
+/// `ready in 1.3 s: /home/you/web`, and below it how the project is tested, built, started.
+fn last_lines(d: &Description, begun: Instant) -> String {
     let mut line = format!("ready in {}: {}", report::seconds(begun.elapsed()), d.path.display());
     for (name, command) in [("test", &d.run.test), ("build", &d.run.build), ("start", &d.run.start)]
     {

@@ -5,7 +5,6 @@
 //! away again.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::daemon::client;
 use super::description::{
@@ -33,17 +32,8 @@ pub struct Request {
     pub dependencies: bool,
 }
 
-/// What came of it.
-#[derive(Debug, Clone)]
-pub struct Ready {
-    /// The workspace.
-    pub description: Description,
-    /// It was there before and was mounted again.
-    pub resumed: bool,
-}
-
 /// Makes a workspace of a repository, or resumes the one that is at DIR.
-pub fn mount(ctx: &Context, request: &Request) -> Result<Ready, WorkspaceError> {
+pub fn mount(ctx: &Context, request: &Request) -> Result<Description, WorkspaceError> {
     if request.directory.is_none() {
         // `zagi mount DIR`: a workspace's own directory says which repository it is of.
         let dir = request.cwd.join(&request.repository);
@@ -65,7 +55,7 @@ pub fn mount(ctx: &Context, request: &Request) -> Result<Ready, WorkspaceError> 
     let prepared = prepare::prepare(ctx, &store, &address, request.dependencies)?;
     let description = describe(ctx, &prepared, &dir, presented)?;
     present(ctx, &store, &description, &prepared)?;
-    Ok(Ready { description, resumed: false })
+    Ok(description)
 }
 
 /// Whether a workspace is of what was asked for now, said as before or without the revision.
@@ -75,7 +65,7 @@ fn is_of(found: &Description, address: &Address) -> bool {
     asked == found.source.repository || format!("{asked}{revision}") == found.source.repository
 }
 
-fn resume(ctx: &Context, description: Description) -> Result<Ready, WorkspaceError> {
+fn resume(ctx: &Context, description: Description) -> Result<Description, WorkspaceError> {
     let dir = &description.path;
     if description.presented == Presentation::Materialised {
         return match dir.is_dir() {
@@ -97,7 +87,7 @@ fn resume(ctx: &Context, description: Description) -> Result<Ready, WorkspaceErr
         },
         |()| ("fuse".into(), "resumed".into()),
     )?;
-    Ok(Ready { description, resumed: true })
+    Ok(description)
 }
 
 fn holds(status: &super::daemon::Status, description: &Description) -> bool {
@@ -230,8 +220,7 @@ fn present(
     store: &Store,
     description: &Description,
     prepared: &Prepared,
-) -> Result<Duration, WorkspaceError> {
-    let begun = std::time::Instant::now();
+) -> Result<(), WorkspaceError> {
     let dir = &description.path;
     let mut made = false;
     let shown = prepare::step(
@@ -259,5 +248,5 @@ fn present(
         let _ = std::fs::remove_dir_all(description::directory(&ctx.home, &description.id));
         return Err(e);
     }
-    Ok(begun.elapsed())
+    Ok(())
 }

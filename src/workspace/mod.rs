@@ -31,9 +31,9 @@ mod mounts;
 mod prepare;
 mod store_layer;
 
-pub use create::{Ready, Request, mount};
+pub use create::{Request, mount};
 pub use description::{Description, Presentation};
 pub use differ::{Loss, Status, loss, status};
 pub use error::WorkspaceError;
 pub use manage::{Listed, around, discard, init, list, unmount};
-pub use prepare::{Plan, detected, plan};
+pub use prepare::detected;
