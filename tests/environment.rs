@@ -3,6 +3,7 @@
 
 mod archive;
 mod shells;
+mod suits;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +29,6 @@ use crate::support::{Machine, NOW};
 const DAY: i64 = 86_400;
 /// A day that the registry does not tell.
 const UNKNOWN: i64 = i64::MAX;
-
 /// Files by path; a path that is not there does not exist.
 type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 

@@ -41,12 +41,13 @@ pub fn resolve(
     let mut done: Vec<(Tool, Version, Option<Version>)> = Vec::new();
     for mut requirement in wanted(&catalog, detected)? {
         let tool = &catalog.tool[&requirement.tool];
-        if requirement.constraint.is_any() {
-            for suits in &tool.suits {
-                let other = done.iter().find(|(t, _, _)| t.name == suits.tool);
-                if other.is_some_and(|(_, version, _)| suits.when.matches(version)) {
-                    requirement.constraint = suits.take.clone();
-                }
+        for suits in &tool.suits {
+            let other = done.iter().find(|(t, _, _)| t.name == suits.tool);
+            let suited = requirement.constraint.intersect(&suits.take);
+            // As far as what the project asks for leaves a choice.
+            if other.is_some_and(|(_, version, _)| suits.when.matches(version)) && !suited.is_none()
+            {
+                requirement.constraint = suited;
             }
         }
         let oldest = done.iter().filter_map(|(_, _, libc)| libc.as_ref()).min();
