@@ -173,6 +173,12 @@ pub fn directory(home: &Home, id: &str) -> PathBuf {
     home.workspaces().join(id)
 }
 
+/// Where a workspace, whose directory this is, keeps the files that are its own from the
+/// beginning.
+pub fn own(directory: &Path) -> PathBuf {
+    directory.join("own")
+}
+
 fn by_path(home: &Home, dir: &Path) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     let hash = blake3::hash(dir.as_os_str().as_bytes()).to_hex();

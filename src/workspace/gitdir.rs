@@ -5,18 +5,13 @@
 //! is a layer like all else; what git then writes is in the delta.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::description::{DependencyRecord, Description};
+use super::description::{self, DependencyRecord, Description};
 use super::error::{WorkspaceError, at};
 use crate::context::Context;
 use crate::environment::activate::LINK;
 use crate::source::{DotGit, Resolved};
-
-/// Where a workspace keeps the files that are its own from the beginning.
-pub fn directory(workspace: &Path) -> PathBuf {
-    workspace.join("own")
-}
 
 /// Writes them below `workspace`, the workspace's directory under the home.
 pub fn write(
@@ -25,7 +20,7 @@ pub fn write(
     description: &Description,
     workspace: &Path,
 ) -> Result<(), WorkspaceError> {
-    let own = directory(workspace);
+    let own = description::own(workspace);
     let git = own.join(".git");
     std::fs::create_dir_all(&git).map_err(at(&git))?;
     let start = DotGit::of(resolved, &exclude(resolved, &description.dependencies));

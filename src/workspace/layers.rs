@@ -9,7 +9,6 @@ use zagi_fuse::overlay::Attached;
 
 use super::description::{self, Description, SourceRecord};
 use super::git_layer::{GitLayer, GitLayerError};
-use super::gitdir;
 use super::index_layer::{IndexLayer, Owner};
 use super::store_layer::StoreLayer;
 use crate::context::Context;
@@ -52,7 +51,7 @@ pub fn of(
     let owner =
         Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
     let index = IndexLayer::new(source.clone(), owner, description.created.max(date + 1));
-    let own = gitdir::directory(&description::directory(&ctx.home, &description.id));
+    let own = description::own(&description::directory(&ctx.home, &description.id));
     let mut layers = vec![
         Attached { at: PathBuf::new(), layer: source },
         Attached { at: PathBuf::new(), layer: directory(&own)? },

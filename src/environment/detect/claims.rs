@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Evidence, Note, Requirement, Strength};
+use super::types::{Evidence, Note, Requirement, Strength};
 use crate::environment::version::Constraint;
 
 /// Everything that was said about tools.
