@@ -132,14 +132,23 @@ impl Farm {
         target: &Path,
     ) -> Result<(), StoreError> {
         let path = self.path(id, exec);
-        for _ in 0..4 {
+        let parent = target.parent();
+        for _ in 0..8 {
             match fs::hard_link(&path, target) {
                 Ok(()) => return Ok(()),
                 // The inode has as many names as it can have (65,000 on ext4): the next
                 // ones go to a new one.
                 Err(e) if e.kind() == io::ErrorKind::TooManyLinks => {}
-                // Evicted meanwhile, unless it is the target's directory that is missing.
-                Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if !parent.is_some_and(Path::exists) {
+                        return Err(StoreError::restore(target)(e));
+                    }
+                    // Evicted meanwhile; or somebody who extracted it, too, has put theirs in
+                    // its place, and the one that was found had no name left (link(2)).
+                    if path.exists() {
+                        continue;
+                    }
+                }
                 Err(e) => return Err(StoreError::restore(target)(e)),
             }
             self.extract(objects, id, exec)?;
