@@ -62,6 +62,10 @@ fn exec_is_clean_and_gives_the_childs_code() {
     for present in ["HOME=", "USER=", "PATH=", "LANG="] {
         assert!(env.lines().any(|l| l.starts_with(present)), "{present} is missing: {env}");
     }
+    // What python leaves beside what it imports is nobody's edit.
+    machine.exec(&w, "python -c 'import pytest' && ls .venv/lib/*/site-packages/__pycache__").ok();
+    let status = machine.zagi(&["status", "--json", "w"]).ok().json();
+    assert_eq!(status["dependencies"]["changes"].as_array().unwrap().len(), 0, "{status}");
     assert_eq!(machine.exec(&w, "exit 42").code, 42);
     let missing = Said::of(&mut machine.zagi_in(&w, &["exec", "--", "no-such-program"]));
     missing.fails(127, "no-such-program");

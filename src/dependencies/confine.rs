@@ -12,6 +12,7 @@ use zagi_sandbox::{Identity, Profile};
 use super::WORKSPACE;
 use super::plan::{CACHE, Plan};
 use crate::context::Context;
+use crate::environment::activate::{self, PROXIES};
 use crate::environment::realise::Realised;
 use crate::event::Event;
 
@@ -25,23 +26,6 @@ const CERTIFICATES: [&str; 7] = [
     "GIT_SSL_CAINFO",
     "CARGO_HTTP_CAINFO",
 ];
-/// Where systems keep the certificates that they trust.
-const BUNDLES: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-];
-const PROXIES: [&str; 8] = [
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-];
-
 /// How Go reaches modules.
 const GO_MODULES: [&str; 6] =
     ["GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE"];
@@ -188,7 +172,7 @@ pub(super) fn borrowed(workspace: &Path) -> Vec<PathBuf> {
 /// bring tools that trust the makers' list only.
 fn certificates(ctx: &Context, sandbox: &mut zagi_sandbox::Plan, seen: &mut BTreeSet<PathBuf>) {
     let given = |name: &str| ctx.var(name).map(PathBuf::from).filter(|path| path.is_file());
-    let system = || BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file());
+    let system = || activate::CERTIFICATES.iter().map(PathBuf::from).find(|path| path.is_file());
     let Some(default) = given("SSL_CERT_FILE").or_else(system) else { return };
     for name in CERTIFICATES {
         let path = given(name).unwrap_or_else(|| default.clone());

@@ -45,11 +45,23 @@ const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 
 /// Where systems keep the certificates that they trust. Programs of another system's
 /// making look in another place.
-const CERTIFICATES: &[&str] = &[
+pub const CERTIFICATES: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
+];
+
+/// How the network is reached.
+pub const PROXIES: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
 ];
 
 /// What of the user's variables a clean environment keeps: who and where one is, the
@@ -83,14 +95,6 @@ const KEPT: &[&str] = &[
     "GIT_SSL_CAINFO",
     "PIP_CERT",
     "CARGO_HTTP_CAINFO",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
     "SSH_AUTH_SOCK",
     "CI",
     "ZAGI_HOME",
@@ -202,7 +206,9 @@ impl Activation {
         user: &BTreeMap<OsString, OsString>,
     ) -> BTreeMap<OsString, OsString> {
         let kept = |name: &OsStr| {
-            name.to_str().is_some_and(|name| KEPT.contains(&name) || name.starts_with("LC_"))
+            name.to_str().is_some_and(|name| {
+                KEPT.contains(&name) || PROXIES.contains(&name) || name.starts_with("LC_")
+            })
         };
         let mut vars: BTreeMap<OsString, OsString> = user
             .iter()

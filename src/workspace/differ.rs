@@ -196,6 +196,8 @@ impl Sorted {
                 // git's own business
             } else if path.starts_with(".zagi/cargo/.") {
                 sorted.build += 1; // cargo's locks
+            } else if path.split('/').any(|part| part == "__pycache__") {
+                sorted.build += 1; // python keeps it beside what it imports, installed or not
             } else if directories.iter().any(|d| is_in(path, d)) {
                 sorted.dependencies.push(change);
             } else if path.split('/').any(is_built) {
