@@ -22,9 +22,11 @@ use super::format::content::{BINARY, Links, Parameters, Recipe, WHOLE_BELOW};
 use super::format::pack::{FRAME, TREE_FRAME};
 use super::format::tree::{self, Entry, Kind};
 use super::format::{FileId, RecordId, TreeId};
+use super::hold::Hold;
 use super::objects::{Objects, Writer};
 use super::pack::FrameBuilder;
 use super::parallel;
+use super::progress::Progress;
 
 /// How often a file that changes while it is read is read again.
 const ATTEMPTS: u32 = 4;
@@ -34,7 +36,7 @@ const BUFFER: usize = 4 * BINARY.max;
 const BATCH: usize = 256;
 
 /// What was captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Captured {
     /// The tree's id.
     pub tree: TreeId,
@@ -46,6 +48,8 @@ pub struct Captured {
     pub new_bytes: u64,
     /// Bytes by which the store has grown.
     pub stored_bytes: u64,
+    /// The tree is safe from the collector as long as this lives.
+    pub hold: Hold,
 }
 
 enum Node {
@@ -211,13 +215,19 @@ impl Walk {
 }
 
 /// Puts the directory `root` into the store.
-pub fn capture(objects: &Objects, root: &Path) -> Result<Captured, StoreError> {
+pub fn capture(
+    objects: &Objects,
+    root: &Path,
+    hold: Hold,
+    progress: &Progress,
+) -> Result<Captured, StoreError> {
     let walk = Walk::new(root)?;
     let writer = objects.writer();
     let done = parallel::run(walk.jobs(), |queue| {
         let mut worker = Worker::new(&writer);
         let mut files = Vec::new();
         while let Some(job) = queue.next() {
+            progress.add(job.len() as u64);
             for file in job {
                 files.push((file, worker.file(&walk.path(file))?));
             }
@@ -236,7 +246,7 @@ pub fn capture(objects: &Objects, root: &Path) -> Result<Captured, StoreError> {
     }
     let (tree, bytes) = write_trees(&writer, &walk, &contents)?;
     let stored_bytes = writer.finish()?;
-    Ok(Captured { tree, files: walk.names, bytes, new_bytes, stored_bytes })
+    Ok(Captured { tree, files: walk.names, bytes, new_bytes, stored_bytes, hold })
 }
 
 /// Writes the trees, children before parents. Gives the root's id and the bytes of all files.

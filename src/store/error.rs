@@ -147,6 +147,12 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// The file that says how often something was removed is not what was written.
+    #[error("`{path}` of the store is damaged: it should be a number")]
+    DamagedGeneration {
+        /// The file.
+        path: PathBuf,
+    },
     /// A ref's file is not what was written.
     #[error("the ref `{path}` is damaged")]
     DamagedRef {

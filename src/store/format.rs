@@ -39,6 +39,11 @@
 //! packs/<id>.index  the pack's footer and trailer once more
 //! index.db          SQLite; where each record is; can be made anew from the packs
 //! refs/<name>       roots: small synced files                           (`refs.rs`)
+//! leases/<name>    trees kept until some time: small synced files       (`leases.rs`)
+//! collect.lock      held shared by whoever relies on what is there       (`hold.rs`)
+//! generation        a number, raised before anything is removed
+//! known/<hash>      what was seen of a directory's files; a cache        (`known.rs`)
+//! places/<hash>     a directory that was made of links into the farm     (`places.rs`)
 //! farm/files/<aa>/<id>[x]   whole files, extracted once, evictable      (`farm.rs`)
 //! farm/trees/<key>  whole trees made of them
 //! farm/aside/       farm files that somebody had changed

@@ -15,9 +15,10 @@
 //! | `contents.rs` | files from records, one or many at a time |
 //! | `tree.rs` | directories, cached |
 //! | `refs.rs` | names for trees that must stay |
+//! | `hold.rs` | what keeps the collector away |
 //! | `farm.rs` | files and trees as such, for links |
 //! | `capture.rs`, `restore.rs` | directories in and out |
-//! | `scratch.rs`, `parallel.rs` | half-made things; a few threads |
+//! | `scratch.rs`, `parallel.rs`, `progress.rs` | half-made things; a few threads; how far |
 //!
 //! # Invariants
 //!
@@ -37,10 +38,12 @@ mod contents;
 mod error;
 mod farm;
 pub mod format;
+mod hold;
 mod index;
 mod objects;
 mod pack;
 mod parallel;
+mod progress;
 mod refs;
 mod restore;
 mod scratch;
@@ -57,14 +60,17 @@ pub use error::StoreError;
 pub use farm::{MTIME, Make, remove_tree};
 pub use format::tree::{Entry, Kind};
 pub use format::{FileId, PackId, ParseIdError, TreeId};
+pub use hold::Hold;
 pub use objects::Rebuilt;
 pub use restore::{Linked, Restored, Strategy};
 pub use storage::{Disk, Input, Output, Storage};
 pub use tree::Tree;
 
+use crate::event::{Events, Silent};
 use farm::Farm;
 use format::{STORE_MAGIC, VERSION};
 use objects::Objects;
+use progress::Progress;
 use refs::Refs;
 use restore::Parts;
 use tree::TreeCache;
@@ -73,6 +79,7 @@ use tree::TreeCache;
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    events: Arc<dyn Events>,
 }
 
 struct Inner {
@@ -96,14 +103,23 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => create(dir, &*storage)?,
             Err(e) => return Err(StoreError::read(&format)(e)),
         }
-        Ok(Store {
-            inner: Arc::new(Inner {
-                root: dir.to_owned(),
-                objects: Objects::open(dir, storage)?,
-                trees: TreeCache::default(),
-                farm: Farm::new(dir),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            root: dir.to_owned(),
+            objects: Objects::open(dir, storage)?,
+            trees: TreeCache::default(),
+            farm: Farm::new(dir),
+        });
+        Ok(Store { inner, events: Arc::new(Silent) })
+    }
+
+    /// The same store, whose long operations tell `events` how far they are.
+    pub fn with_events(&self, events: Arc<dyn Events>) -> Store {
+        Store { inner: Arc::clone(&self.inner), events }
+    }
+
+    /// Keeps everything that is in the store there, for as long as this is held.
+    pub fn hold(&self) -> Result<Hold, StoreError> {
+        Hold::take(&self.inner.root)
     }
 
     /// Puts the directory `dir` into the store. Regular files, directories and symbolic
@@ -111,9 +127,11 @@ impl Store {
     /// `dir` are remembered; times, owners and other mode bits are not.
     ///
     /// When this returns, the tree survives a crash; for it to survive a collection, set a
-    /// ref. A socket, pipe or device is an error, and so is a file that keeps changing.
+    /// ref before what is returned is dropped. A socket, pipe or device is an error, and so
+    /// is a file that keeps changing.
     pub fn capture(&self, dir: &Path) -> Result<Captured, StoreError> {
-        capture::capture(&self.inner.objects, dir)
+        let files = Progress::new(&self.events, "files", None);
+        capture::capture(&self.inner.objects, dir, self.hold()?, &files)
     }
 
     /// One directory.
@@ -218,7 +236,7 @@ fn check_format(dir: &Path, text: &str) -> Result<(), StoreError> {
 fn create(dir: &Path, storage: &dyn Storage) -> Result<(), StoreError> {
     for name in ["packs", "refs", "tmp"] {
         let path = dir.join(name);
-        fs::create_dir_all(&path).map_err(StoreError::write(&path))?;
+        storage.create_directory(&path).map_err(StoreError::write(&path))?;
     }
     Farm::create(dir)?;
     let format = dir.join("format");

@@ -93,7 +93,7 @@ impl Objects {
         self.index.rebuild(needed, || {
             let mut rebuilt = Rebuilt::default();
             let mut packs = Vec::new();
-            for pack in pack::list(&self.root)? {
+            for pack in pack::list(&*self.storage, &self.root)? {
                 match pack::read_footer(&*self.storage, &self.root, &pack) {
                     Ok(packed) => {
                         rebuilt.packs += 1;

@@ -1,7 +1,6 @@
 //! Writing and reading pack files. What their bytes mean is in [`super::format::pack`].
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -211,12 +210,11 @@ pub fn read_frame(
 }
 
 /// The packs that are there, whether or not the index knows them.
-pub fn list(root: &Path) -> Result<Vec<PackId>, StoreError> {
+pub fn list(storage: &dyn Storage, root: &Path) -> Result<Vec<PackId>, StoreError> {
     let directory = directory(root);
-    let read = |error| StoreError::read(&directory)(error);
     let mut packs = Vec::new();
-    for entry in fs::read_dir(&directory).map_err(read)? {
-        let path = PathBuf::from(entry.map_err(read)?.file_name());
+    for name in storage.list(&directory).map_err(StoreError::read(&directory))? {
+        let path = PathBuf::from(name);
         let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
         if path.extension() == Some(OsStr::new("pack"))
             && let Ok(pack) = stem.parse()

@@ -11,8 +11,8 @@
 //! In the file's name, bytes other than letters, digits and `-_+.@` are written `%xx`, and so
 //! is a first `.`. A newer version is refused.
 
-use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
@@ -107,12 +107,11 @@ impl Refs<'_> {
         let failed = |e| StoreError::read(&self.directory)(e);
         let begins = if prefix.is_empty() { String::new() } else { file_name(prefix)? };
         let mut refs = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if !file.starts_with(&begins) {
+        for file in self.storage.list(&self.directory).map_err(failed)? {
+            if !file.as_bytes().starts_with(begins.as_bytes()) {
                 continue;
             }
+            let path = self.directory.join(file);
             match storage::read(self.storage, &path) {
                 Ok(bytes) => refs.push(decode(&path, &bytes)?),
                 // Removed since the directory was read.

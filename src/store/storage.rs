@@ -2,6 +2,7 @@
 //! their footers, refs) is read and written through [`Storage`], so that a test can fail,
 //! tear or forget any operation. The farm, which can always be made again, is not.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -32,6 +33,10 @@ pub trait Storage: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory, in no order.
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>>;
+    /// Makes a directory, and those above it, where they are missing.
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory survive a crash.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 }
@@ -90,6 +95,12 @@ impl Storage for Disk {
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
     }
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()

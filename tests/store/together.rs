@@ -1,5 +1,6 @@
 //! Several at once, half-made things, files that change, full disks.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -197,6 +198,13 @@ impl Storage for Full {
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         Disk.remove(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        Disk.list(path)
+    }
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        spend(&self.left)?;
+        Disk.create_directory(path)
     }
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         spend(&self.left)?;
