@@ -40,6 +40,7 @@ mod farm;
 pub mod format;
 mod hold;
 mod index;
+mod known;
 mod objects;
 mod pack;
 mod parallel;
