@@ -37,7 +37,7 @@ fn empty() -> tempfile::TempDir {
 fn help_of_everything() {
     let dir = empty();
     let mut all = String::new();
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 18] = [
         &[],
         &["mount"],
         &["unmount"],
@@ -50,6 +50,8 @@ fn help_of_everything() {
         &["init"],
         &["hook"],
         &["hook-env"],
+        &["store"],
+        &["store", "path"],
         &["doctor"],
         &["daemon"],
         &["daemon", "status"],

@@ -23,6 +23,7 @@ mod report;
 mod settings;
 mod shell;
 mod status;
+mod store;
 mod unmount;
 
 use std::process::ExitCode;
@@ -66,6 +67,7 @@ enum Command {
     Hook(hook::Hook),
     #[command(hide = true)]
     HookEnv(hook::HookEnv),
+    Store(store::Store),
     Doctor(doctor::Doctor),
     Daemon(daemon::Daemon),
     #[command(name = "__supervise", hide = true)]
@@ -113,6 +115,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Init(c) => c.run(&settings),
         Command::Hook(c) => c.run(&settings),
         Command::HookEnv(c) => c.run(&settings),
+        Command::Store(c) => c.run(&settings),
         Command::Doctor(c) => c.run(&settings),
         Command::Daemon(c) => c.run(&settings),
         Command::Supervise(c) => c.supervise(&settings),

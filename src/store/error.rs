@@ -153,6 +153,12 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A lease's file is not what was written.
+    #[error("the lease `{path}` is damaged")]
+    DamagedLease {
+        /// The file.
+        path: PathBuf,
+    },
     /// A ref's file is not what was written.
     #[error("the ref `{path}` is damaged")]
     DamagedRef {

@@ -39,6 +39,7 @@
 //! packs/<id>.index  the pack's footer and trailer once more
 //! index.db          SQLite; where each record is; can be made anew from the packs
 //! refs/<name>       roots: small synced files                           (`refs.rs`)
+//! leases/<name>     the same, until a time
 //! leases/<name>    trees kept until some time: small synced files       (`leases.rs`)
 //! collect.lock      held shared by whoever relies on what is there       (`hold.rs`)
 //! generation        a number, raised before anything is removed

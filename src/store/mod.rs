@@ -14,7 +14,7 @@
 //! | `objects.rs` | records by name, over the two above |
 //! | `contents.rs` | files from records, one or many at a time |
 //! | `tree.rs` | directories, cached |
-//! | `refs.rs` | names for trees that must stay |
+//! | `refs.rs`, `leases.rs` | names for trees that must stay, for ever or until a time |
 //! | `hold.rs` | what keeps the collector away |
 //! | `farm.rs` | files and trees as such, for links |
 //! | `capture.rs`, `restore.rs` | directories in and out |
@@ -41,6 +41,7 @@ pub mod format;
 mod hold;
 mod index;
 mod known;
+mod leases;
 mod objects;
 mod pack;
 mod parallel;
@@ -62,6 +63,7 @@ pub use farm::{MTIME, Make, remove_tree};
 pub use format::tree::{Entry, Kind};
 pub use format::{FileId, PackId, ParseIdError, TreeId};
 pub use hold::Hold;
+pub use leases::Lease;
 pub use objects::Rebuilt;
 pub use restore::{Linked, Restored, Strategy};
 pub use storage::{Disk, Input, Output, Storage};
@@ -69,10 +71,10 @@ pub use tree::Tree;
 
 use crate::event::{Events, Silent};
 use farm::Farm;
-use format::{STORE_MAGIC, VERSION};
+use format::{RecordId, STORE_MAGIC, VERSION};
 use objects::Objects;
 use progress::Progress;
-use refs::Refs;
+use refs::{Root, Sort};
 use restore::Parts;
 use tree::TreeCache;
 
@@ -187,24 +189,27 @@ impl Store {
     }
 
     /// Makes `name` mean `tree`, durably. Any text without line breaks is a name, up to some
-    /// 200 characters.
+    /// 200 characters. The tree must be in the store.
     pub fn set_ref(&self, name: &str, tree: &TreeId) -> Result<(), StoreError> {
-        self.refs_of().set(name, tree)
+        let _hold = self.holding(tree)?;
+        let root = Root { name: name.to_owned(), tree: *tree, until: None };
+        self.roots_of(Sort::Ref).set(&root)
     }
 
     /// What `name` means.
     pub fn get_ref(&self, name: &str) -> Result<Option<TreeId>, StoreError> {
-        self.refs_of().get(name)
+        Ok(self.roots_of(Sort::Ref).get(name)?.map(|root| root.tree))
     }
 
     /// All refs whose names begin with `prefix`, in order.
     pub fn refs(&self, prefix: &str) -> Result<Vec<(String, TreeId)>, StoreError> {
-        self.refs_of().list(prefix)
+        let refs = self.roots_of(Sort::Ref).list(prefix)?;
+        Ok(refs.into_iter().map(|root| (root.name, root.tree)).collect())
     }
 
     /// Forgets `name`. Says whether it was there.
     pub fn remove_ref(&self, name: &str) -> Result<bool, StoreError> {
-        self.refs_of().remove(name)
+        self.roots_of(Sort::Ref).remove(name)
     }
 
     /// Makes the index anew from the packs. Happens by itself when it is missing or corrupt.
@@ -217,9 +222,16 @@ impl Store {
         Parts { objects, trees, farm }
     }
 
-    fn refs_of(&self) -> Refs<'_> {
+    /// A hold, and the certainty that `tree` is there: with what it names, as the index
+    /// holds nothing without that.
+    fn holding(&self, tree: &TreeId) -> Result<Hold, StoreError> {
+        let (hold, record) = (self.hold()?, RecordId::tree(tree));
         let objects = &self.inner.objects;
-        Refs::new(&self.inner.root, objects.storage(), objects.scratch())
+        objects.doubting(|| match objects.contains(&record)? {
+            true => Ok(()),
+            false => Err(StoreError::Missing { record }),
+        })?;
+        Ok(hold)
     }
 }
 
@@ -235,7 +247,7 @@ fn check_format(dir: &Path, text: &str) -> Result<(), StoreError> {
 
 /// Makes an empty store; its `format` last, so that where it is, the rest is too.
 fn create(dir: &Path, storage: &dyn Storage) -> Result<(), StoreError> {
-    for name in ["packs", "refs", "tmp"] {
+    for name in ["packs", "refs", "leases", "tmp"] {
         let path = dir.join(name);
         storage.create_directory(&path).map_err(StoreError::write(&path))?;
     }

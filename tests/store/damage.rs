@@ -198,7 +198,13 @@ fn what_is_not_there_is_said_by_name() {
 #[test]
 fn refs_are_kept_and_damage_to_them_is_found() {
     let f = Fixture::new();
-    let [a, b] = [1, 2].map(|n| TreeId::from_bytes([n; 32]));
+    let [a, b] = ["a", "b"].map(|content| {
+        fs::write(f.input("file"), content).unwrap();
+        f.store.capture(&f.path("in")).unwrap().tree
+    });
+    let nothing = TreeId::from_bytes([1; 32]);
+    let refused = f.store.set_ref("nothing", &nothing);
+    assert!(matches!(refused, Err(StoreError::Missing { .. })), "{refused:?}");
     let odd = "deps/a b/\u{e9}%2f../.x";
     for (name, tree) in [("env/node", a), ("env/py", b), (odd, a), ("env/node", b)] {
         f.store.set_ref(name, &tree).unwrap();
