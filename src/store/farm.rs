@@ -11,17 +11,24 @@
 //! `trees/<key>` is a whole tree that somebody made of such files, read-only. `locks/<key>`
 //! makes two who want the same tree wait for one another.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::contents::{self, Sink, Want};
+use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::io::Errno;
+
+use super::beneath::{self, Root, ShortPath};
+use super::contents;
 use super::error::StoreError;
+use super::extract::{Sink, Want, extract, extract_one};
 use super::format::FileId;
 use super::objects::Objects;
+use super::progress::Progress;
 
 /// The modification time, in seconds since the epoch, of every file that comes out of the
 /// store: 1980-01-02. The same everywhere; zip files, which know no time before 1980 in any
@@ -71,6 +78,11 @@ impl Farm {
         Ok(())
     }
 
+    /// A file of the store that never changes, to try on it what its disk can.
+    pub fn probe(&self) -> io::Result<File> {
+        File::open(self.root.with_file_name("format"))
+    }
+
     /// Where the file is, if it is there.
     pub fn path(&self, id: &FileId, exec: bool) -> PathBuf {
         let name = id.to_string();
@@ -85,7 +97,7 @@ impl Farm {
         for _ in 0..4 {
             match File::open(&path) {
                 Ok(file) => {
-                    let found = file.metadata().map_err(StoreError::read(&path))?;
+                    let found = rustix::fs::fstat(&file).map_err(|e| read(&path, e))?;
                     if self.is_sound(objects, id, exec, &found)? {
                         return Ok(file);
                     }
@@ -94,8 +106,11 @@ impl Farm {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 // Somebody took the read bits off.
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                    let found = fs::symlink_metadata(&path).map_err(StoreError::read(&path))?;
-                    self.set_aside(&path, &found)?;
+                    if let Some(found) =
+                        beneath::stat(rustix::fs::CWD, &path).map_err(StoreError::read(&path))?
+                    {
+                        self.set_aside(&path, &found)?;
+                    }
                 }
                 Err(e) => return Err(StoreError::read(&path)(e)),
             }
@@ -104,61 +119,72 @@ impl Farm {
         Err(StoreError::FarmFile { path })
     }
 
+    /// The directory of the files, to be opened once for many of them.
+    pub fn files(&self) -> Result<Root, StoreError> {
+        let path = self.root.join("files");
+        Root::open(&path).map_err(StoreError::read(&path))
+    }
+
     /// Extracts what is not there, or no longer as it was, in one go.
     pub fn fill(
         &self,
         objects: &Objects,
         files: impl IntoIterator<Item = (FileId, bool)>,
+        progress: &Progress,
     ) -> Result<(), StoreError> {
         let mut files: Vec<_> = files.into_iter().collect();
         files.sort_unstable();
         files.dedup();
+        let directory = self.files()?;
         let mut wants = Vec::new();
         for (id, exec) in files {
-            let target = self.path(&id, exec);
-            if !self.check(objects, &id, exec, &target)? {
-                wants.push(Want { id, exec, target });
+            if !self.check(objects, &directory, &id, exec)? {
+                wants.push(Want { id, exec, target: () });
             }
         }
-        contents::extract(objects, wants, &FarmSink(objects)).map(drop)
+        extract(objects, wants, &FarmSink { objects, farm: self }, progress)
     }
 
-    /// Gives the file, which must have been filled in, one more name.
+    /// Gives a file one more name: `name` in `directory`, whose whole path is `target`.
+    /// False, and no new name, if the file is not there, or was not as it was extracted.
     pub fn link(
         &self,
         objects: &Objects,
-        id: &FileId,
-        exec: bool,
-        target: &Path,
-    ) -> Result<(), StoreError> {
-        let path = self.path(id, exec);
-        let parent = target.parent();
+        files: &Root,
+        (id, exec): (&FileId, bool),
+        (directory, name): (BorrowedFd<'_>, &[u8]),
+        target: impl Fn() -> PathBuf,
+    ) -> Result<bool, StoreError> {
+        let failed = |e: Errno| StoreError::restore(&target())(e.into());
+        // Others may use up the names of what is extracted here, but not at every turn.
         for _ in 0..8 {
-            match fs::hard_link(&path, target) {
-                Ok(()) => return Ok(()),
+            if !self.check(objects, files, id, exec)? {
+                return Ok(false);
+            }
+            let path = short_path(id, exec);
+            match rustix::fs::linkat(files, path.as_c_str(), directory, name, AtFlags::empty()) {
+                Ok(()) => return Ok(true),
                 // The inode has as many names as it can have (65,000 on ext4): the next
                 // ones go to a new one.
-                Err(e) if e.kind() == io::ErrorKind::TooManyLinks => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    if !parent.is_some_and(Path::exists) {
-                        return Err(StoreError::restore(target)(e));
+                Err(Errno::MLINK) => self.extract(objects, id, exec)?,
+                Err(Errno::NOENT) => {
+                    // A directory that was removed takes no more names.
+                    let of_directory = rustix::fs::fstat(directory).map_err(failed)?;
+                    if of_directory.st_nlink == 0 {
+                        return Err(failed(Errno::NOENT));
                     }
                     // Evicted meanwhile; or somebody who extracted it, too, has put theirs in
                     // its place, and the one that was found had no name left (link(2)).
-                    if path.exists() {
-                        continue;
-                    }
                 }
-                Err(e) => return Err(StoreError::restore(target)(e)),
+                Err(e) => return Err(failed(e)),
             }
-            self.extract(objects, id, exec)?;
         }
-        Err(StoreError::FarmFile { path })
+        Err(StoreError::FarmFile { path: self.path(id, exec) })
     }
 
     fn extract(&self, objects: &Objects, id: &FileId, exec: bool) -> Result<(), StoreError> {
-        let want = Want { id: *id, exec, target: self.path(id, exec) };
-        contents::extract_one(objects, &want, &FarmSink(objects)).map(drop)
+        let want = Want { id: *id, exec, target: () };
+        extract_one(objects, &want, &FarmSink { objects, farm: self }, &mut ())
     }
 
     /// Whether the file is there as it was extracted. If it is there otherwise, it is not
@@ -166,15 +192,16 @@ impl Farm {
     fn check(
         &self,
         objects: &Objects,
+        files: &Root,
         id: &FileId,
         exec: bool,
-        path: &Path,
     ) -> Result<bool, StoreError> {
-        match fs::symlink_metadata(path) {
-            Ok(found) if self.is_sound(objects, id, exec, &found)? => Ok(true),
-            Ok(found) => self.set_aside(path, &found).map(|()| false),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(StoreError::read(path)(e)),
+        let found = beneath::stat(files.as_fd(), short_path(id, exec).as_c_str())
+            .map_err(|e| StoreError::read(&self.path(id, exec))(e))?;
+        match found {
+            Some(found) if self.is_sound(objects, id, exec, &found)? => Ok(true),
+            Some(found) => self.set_aside(&self.path(id, exec), &found).map(|()| false),
+            None => Ok(false),
         }
     }
 
@@ -183,18 +210,22 @@ impl Farm {
         objects: &Objects,
         id: &FileId,
         exec: bool,
-        found: &Metadata,
+        found: &Stat,
     ) -> Result<bool, StoreError> {
-        if !found.is_file() || found.mode() & 0o7777 != mode(exec) || found.mtime() != MTIME {
+        if !beneath::is(found, FileType::RegularFile)
+            || found.st_mode & 0o7777 != mode(exec)
+            || found.st_mtime != MTIME
+        {
             return Ok(false);
         }
-        if found.mtime_nsec() == i64::from(stamp(id, exec, found.len())) {
+        let size = found.st_size as u64;
+        if found.st_mtime_nsec as u64 == u64::from(stamp(id, exec, size)) {
             return Ok(true);
         }
-        if found.mtime_nsec() != 0 || !self.is_coarse(objects)? {
+        if found.st_mtime_nsec != 0 || !self.is_coarse(objects)? {
             return Ok(false);
         }
-        Ok(contents::size(objects, id)? == Some(found.len()))
+        Ok(contents::size(objects, id)? == Some(size))
     }
 
     fn is_coarse(&self, objects: &Objects) -> Result<bool, StoreError> {
@@ -215,9 +246,9 @@ impl Farm {
 
     /// Moves a file that is not what was extracted out of the way. It may hold somebody's
     /// work.
-    fn set_aside(&self, path: &Path, found: &Metadata) -> Result<(), StoreError> {
+    fn set_aside(&self, path: &Path, found: &Stat) -> Result<(), StoreError> {
         let name = path.file_name().expect("files of the farm have names").to_string_lossy();
-        let aside = self.root.join(format!("aside/{name}.{}", found.ino()));
+        let aside = self.root.join(format!("aside/{name}.{}", found.st_ino));
         match fs::rename(path, &aside) {
             // Another process was faster.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -319,37 +350,71 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+/// `<aa>/<id>[x]`
+fn short_path(id: &FileId, exec: bool) -> ShortPath<72> {
+    let hex = blake3::Hash::from_bytes(*id.as_bytes()).to_hex();
+    let hex = hex.as_bytes();
+    ShortPath::new(&[&hex[..2], b"/", hex, if exec { b"x" } else { b"" }])
+}
+
+fn read(path: &Path, error: Errno) -> StoreError {
+    StoreError::read(path)(error.into())
+}
+
 /// Where files of the farm are extracted to.
-struct FarmSink<'o>(&'o Objects);
+struct FarmSink<'o> {
+    objects: &'o Objects,
+    farm: &'o Farm,
+}
 
 impl Sink for FarmSink<'_> {
-    fn begin(&self, _: &Want) -> Result<(PathBuf, File), StoreError> {
-        let path = self.0.scratch().fresh();
+    type Target = ();
+    type Local = ();
+    type Open = PathBuf;
+
+    fn begin(&self, (): &mut (), _: &Want<()>) -> Result<(File, PathBuf), StoreError> {
+        let path = self.objects.scratch().fresh();
         let file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path);
-        Ok((path.clone(), file.map_err(StoreError::write(&path))?))
+        Ok((file.map_err(StoreError::write(&path))?, path))
     }
 
-    fn end(&self, want: &Want, path: &Path, file: File) -> Result<(), StoreError> {
+    fn end(
+        &self,
+        (): &mut (),
+        want: &Want<()>,
+        path: &PathBuf,
+        file: File,
+    ) -> Result<(), StoreError> {
+        let target = self.farm.path(&want.id, want.exec);
         let finish = || {
             let size = file.metadata()?.len();
             file.set_permissions(Permissions::from_mode(mode(want.exec)))?;
             file.set_modified(mtime(stamp(&want.id, want.exec, size)))?;
-            match fs::rename(path, &want.target) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    let parent = want.target.parent().expect("the farm's files are in one");
-                    match DirBuilder::new().mode(0o755).create(parent) {
-                        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-                        _ => {}
-                    }
-                    fs::rename(path, &want.target)
-                }
-                renamed => renamed,
-            }
+            in_its_directory(&target, || fs::rename(path, &target))
         };
-        finish().map_err(StoreError::write(&want.target))
+        finish().map_err(StoreError::write(&target))
     }
 
-    fn failed(&self, path: &Path, error: io::Error) -> StoreError {
-        StoreError::write(path)(error)
+    fn undo(&self, (): &mut (), _: &Want<()>, path: &PathBuf) {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(path);
+    }
+
+    fn failed(&self, want: &Want<()>, error: io::Error) -> StoreError {
+        StoreError::write(&self.farm.path(&want.id, want.exec))(error)
+    }
+}
+
+/// Runs `put`, again with the directory of `target` made if that was missing.
+fn in_its_directory(target: &Path, put: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    match put() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let parent = target.parent().expect("the farm's files are in one");
+            match DirBuilder::new().mode(0o755).create(parent) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+                _ => put(),
+            }
+        }
+        done => done,
     }
 }

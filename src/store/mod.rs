@@ -12,7 +12,8 @@
 //! | `pack.rs` | writes and reads pack files |
 //! | `index.rs` | where each record is (SQLite; a cache of the packs' footers) |
 //! | `objects.rs` | records by name, over the two above |
-//! | `contents.rs` | files from records, one or many at a time |
+//! | `contents.rs`, `extract.rs` | files from records: one, or many at a time |
+//! | `beneath.rs` | directories by descriptor, never through links |
 //! | `tree.rs` | directories, cached |
 //! | `refs.rs`, `leases.rs` | names for trees that must stay, for ever or until a time |
 //! | `hold.rs` | what keeps the collector away |
@@ -33,9 +34,11 @@
 //! - The index and the farm may be deleted at any time (not under a running mount); they
 //!   are made again. Packs and refs may not.
 
+mod beneath;
 mod capture;
 mod contents;
 mod error;
+mod extract;
 mod farm;
 pub mod format;
 mod hold;
@@ -219,7 +222,8 @@ impl Store {
 
     fn parts(&self) -> Parts<'_> {
         let Inner { objects, trees, farm, .. } = &*self.inner;
-        Parts { objects, trees, farm }
+        let progress = Progress::new(&self.events, "files", None);
+        Parts { objects, trees, farm, progress }
     }
 
     /// A hold, and the certainty that `tree` is there: with what it names, as the index

@@ -131,10 +131,20 @@ impl Objects {
     ) -> Result<R, StoreError> {
         self.doubting(|| {
             let location = self.locate(id)?.ok_or(StoreError::Missing { record: *id })?;
-            let frame = self.cached_frame(&location)?;
-            verify(slice(&frame, &location, id)?)
-                .map_err(|source| StoreError::DamagedRecord { record: *id, source })
+            self.read_at(id, &location, &verify)
         })
+    }
+
+    /// The same where it is known where the record is. The index is not doubted.
+    pub fn read_at<R>(
+        &self,
+        id: &RecordId,
+        location: &Location,
+        verify: impl Fn(&[u8]) -> Result<R, FormatError>,
+    ) -> Result<R, StoreError> {
+        let frame = self.cached_frame(location)?;
+        verify(slice(&frame, location, id)?)
+            .map_err(|source| StoreError::DamagedRecord { record: *id, source })
     }
 
     /// Runs `work`; if a record is missing or damaged, which may be the index's fault, makes

@@ -77,6 +77,32 @@ impl TreeCache {
         generations().put(*id, &tree);
         Ok(tree)
     }
+
+    /// Reads those of `ids` that are not in memory, with one look-up for all. What cannot be
+    /// read now is told when it is asked for.
+    pub fn fetch(
+        &self,
+        objects: &Objects,
+        ids: impl Iterator<Item = TreeId>,
+    ) -> Result<(), StoreError> {
+        let generations = || self.generations.lock().expect("nothing panics with it held");
+        let missing: Vec<TreeId> = {
+            let mut generations = generations();
+            ids.filter(|id| generations.get(id).is_none()).collect()
+        };
+        if missing.len() < 2 {
+            return Ok(());
+        }
+        let records: Vec<_> = missing.iter().map(RecordId::tree).collect();
+        for (id, location) in missing.iter().zip(objects.locate_all(&records)?) {
+            let Some(location) = location else { continue };
+            let read = objects.read_at(&RecordId::tree(id), &location, |b| tree::decode(id, b));
+            if let Ok(entries) = read {
+                generations().put(*id, &Arc::new(Tree { entries }));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Puts a composed directory into the store. What it refers to must be there.
