@@ -4,17 +4,19 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::format::{FileId, FormatError, PackId, RecordId, VERSION};
+use super::format::{FileId, FormatError, PackId, RecordId};
 
 /// An operation of the store that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The store was written by a newer zagi.
-    #[error("the store `{path}` has version {found}, this zagi knows up to {VERSION}")]
+    /// The store, or a file of it, was written by a newer zagi.
+    #[error(
+        "`{path}` of the store has version {found}, which is newer than this zagi; update zagi"
+    )]
     Newer {
-        /// The store.
+        /// The file that says so.
         path: PathBuf,
-        /// What its `format` file says.
+        /// What it says.
         found: String,
     },
     /// A file of the store could not be read.

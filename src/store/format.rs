@@ -1,9 +1,25 @@
 //! The on-disk format of the store. This module and its children *are* the specification;
 //! everything else in the room goes through them.
 //!
-//! All integers are little-endian. Every structure carries a version, and a reader refuses
-//! a version newer than [`VERSION`]. Readers take bytes, check every length against what is
+//! All integers are little-endian. Readers take bytes, check every length against what is
 //! there before they allocate, and never panic.
+//!
+//! # Versions
+//!
+//! Every structure carries a version: [`VERSION`], but where it says otherwise. A reader
+//! refuses a version that it does not know, by name ([`FormatError::Newer`]); it never
+//! guesses, and never takes what is newer for damaged. A structure that changes gets a new
+//! number, and so does a structure that begins to hold what older readers cannot make sense
+//! of: a pack with a record of a new kind says so in its trailer
+//! ([`pack::VERSION_OF_DELTAS`]), since one that knows the pack but not the kind would take
+//! the whole footer for damaged, leave the pack out when it makes the index anew, and miss
+//! its records. The store as a whole has [`STORE_VERSION`], so that an older program stops
+//! at the door and is not left to find out in the middle of something.
+//!
+//! | store | since then |
+//! |---|---|
+//! | 1 | |
+//! | 2 | packs may hold deltas; a store of version 1 becomes one of version 2 when it is opened |
 //!
 //! # Identifiers
 //!
@@ -26,21 +42,21 @@
 //! | [`RecordKind::Recipe`] | `FileId` of a file of several chunks | their list ([`content::Recipe`]) |
 //! | [`RecordKind::Tree`] | `TreeId` | one directory ([`tree`]) |
 //! | [`RecordKind::Links`] | `TreeId` of a captured root | which of its files were one inode ([`content::Links`]) |
+//! | [`RecordKind::Delta`] | `FileId` of a file | how to make it from another ([`delta::Delta`]) |
 //!
-//! A file below [`content::WHOLE_BELOW`] is one `Data` record; a larger one is cut
+//! A content is looked for in the order `Data`, `Recipe`, `Delta`. A file below [`content::WHOLE_BELOW`] is one `Data` record; a larger one is cut
 //! ([`content::Parameters`]), and is one `Data` record still where the cut gave one chunk.
 //! The empty file has no record at all.
 //!
 //! # Files
 //!
 //! ```text
-//! format            "zagi store 1\n"; a newer number is refused
+//! format            "zagi store 2\n"; a newer number is refused
 //! packs/<id>.pack   records, immutable                                  ([`pack`])
 //! packs/<id>.index  the pack's footer and trailer once more
 //! index.db          SQLite; where each record is; can be made anew from the packs
 //! refs/<name>       roots: small synced files                           (`refs.rs`)
-//! leases/<name>     the same, until a time
-//! leases/<name>    trees kept until some time: small synced files       (`leases.rs`)
+//! leases/<name>     trees kept until some time: small synced files       (`leases.rs`)
 //! collect.lock      held shared by whoever relies on what is there       (`hold.rs`)
 //! generation        a number, raised before anything is removed
 //! known/<hash>      what was seen of a directory's files; a cache        (`known.rs`)
@@ -52,6 +68,7 @@
 //! ```
 
 pub mod content;
+pub mod delta;
 pub mod pack;
 #[cfg(test)]
 mod tests;
@@ -60,8 +77,11 @@ pub mod tree;
 use std::fmt;
 use std::str::FromStr;
 
-/// The version of every structure in this module.
+/// The version of every structure that does not say otherwise.
 pub const VERSION: u32 = 1;
+
+/// The version of a store.
+pub const STORE_VERSION: u32 = 2;
 
 /// What the file `format` at the top of a store says.
 pub const STORE_MAGIC: &str = "zagi store ";
@@ -85,7 +105,7 @@ pub enum FormatError {
         what: &'static str,
     },
     /// A newer zagi wrote it.
-    #[error("{what} has version {found}, this zagi knows up to {VERSION}")]
+    #[error("{what} has version {found}, which is newer than this zagi; update zagi")]
     Newer {
         /// The structure.
         what: &'static str,
@@ -200,6 +220,8 @@ pub enum RecordKind {
     Tree = 3,
     /// The hard links within a captured tree.
     Links = 4,
+    /// How a content is made from another.
+    Delta = 5,
 }
 
 impl RecordKind {
@@ -210,6 +232,7 @@ impl RecordKind {
             2 => Some(RecordKind::Recipe),
             3 => Some(RecordKind::Tree),
             4 => Some(RecordKind::Links),
+            5 => Some(RecordKind::Delta),
             _ => None,
         }
     }
@@ -222,6 +245,7 @@ impl fmt::Display for RecordKind {
             RecordKind::Recipe => "chunk list",
             RecordKind::Tree => "tree",
             RecordKind::Links => "hard links",
+            RecordKind::Delta => "delta",
         })
     }
 }
@@ -243,6 +267,10 @@ impl RecordId {
     /// The chunk list of a content.
     pub fn recipe(id: &FileId) -> RecordId {
         RecordId { kind: RecordKind::Recipe, id: id.0 }
+    }
+    /// The delta that makes a content.
+    pub fn delta(id: &FileId) -> RecordId {
+        RecordId { kind: RecordKind::Delta, id: id.0 }
     }
     /// The record of a directory.
     pub fn tree(id: &TreeId) -> RecordId {
@@ -308,12 +336,17 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// A version, which must not be newer than this program's.
+    /// A version, which must not be newer than [`VERSION`].
     pub fn version(&mut self) -> Result<(), FormatError> {
+        self.version_to(VERSION).map(drop)
+    }
+
+    /// A version, which must not be newer than `known`.
+    pub fn version_to(&mut self, known: u32) -> Result<u32, FormatError> {
         match self.u32()? {
-            VERSION => Ok(()),
             0 => Err(FormatError::Invalid { what: self.what, why: "it has version 0" }),
-            found => Err(FormatError::Newer { what: self.what, found }),
+            found if found > known => Err(FormatError::Newer { what: self.what, found }),
+            found => Ok(found),
         }
     }
 

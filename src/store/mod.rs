@@ -14,6 +14,7 @@
 //! | `objects.rs` | records by name, over the two above |
 //! | `contents.rs`, `extract.rs` | files from records: one, or many at a time |
 //! | `beneath.rs` | directories by descriptor, never through links |
+//! | `delta.rs` | files made from other files |
 //! | `tree.rs` | directories, cached |
 //! | `refs.rs`, `leases.rs` | names for trees that must stay, for ever or until a time |
 //! | `hold.rs` | what keeps the collector away |
@@ -37,6 +38,7 @@
 mod beneath;
 mod capture;
 mod contents;
+mod delta;
 mod error;
 mod extract;
 mod farm;
@@ -74,7 +76,7 @@ pub use tree::Tree;
 
 use crate::event::{Events, Silent};
 use farm::Farm;
-use format::{RecordId, STORE_MAGIC, VERSION};
+use format::{RecordId, STORE_MAGIC, STORE_VERSION};
 use objects::Objects;
 use progress::Progress;
 use refs::{Root, Sort};
@@ -105,7 +107,8 @@ impl Store {
     pub fn open_on(dir: &Path, storage: Arc<dyn Storage>) -> Result<Store, StoreError> {
         let format = dir.join("format");
         match fs::read_to_string(&format) {
-            Ok(text) => check_format(dir, &text)?,
+            Ok(text) if version(&format, &text)? == STORE_VERSION => {}
+            Ok(_) => set_version(dir, &*storage)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => create(dir, &*storage)?,
             Err(e) => return Err(StoreError::read(&format)(e)),
         }
@@ -239,12 +242,13 @@ impl Store {
     }
 }
 
-fn check_format(dir: &Path, text: &str) -> Result<(), StoreError> {
+/// The version of a store whose file `format` holds `text`. Older ones are as good.
+fn version(format: &Path, text: &str) -> Result<u32, StoreError> {
     match text.strip_prefix(STORE_MAGIC).and_then(|version| version.trim().parse::<u32>().ok()) {
-        Some(version) if version <= VERSION => Ok(()),
+        Some(version @ 1..=STORE_VERSION) => Ok(version),
         _ => {
             let found = text.trim().chars().take(40).collect();
-            Err(StoreError::Newer { path: dir.to_owned(), found })
+            Err(StoreError::Newer { path: format.to_owned(), found })
         }
     }
 }
@@ -256,9 +260,14 @@ fn create(dir: &Path, storage: &dyn Storage) -> Result<(), StoreError> {
         storage.create_directory(&path).map_err(StoreError::write(&path))?;
     }
     Farm::create(dir)?;
+    set_version(dir, storage)
+}
+
+/// Says that the store is one of this program's version.
+fn set_version(dir: &Path, storage: &dyn Storage) -> Result<(), StoreError> {
     let format = dir.join("format");
     let scratch = scratch::Scratch::new(&dir.join("tmp")).map_err(StoreError::write(dir))?;
-    let text = format!("{STORE_MAGIC}{VERSION}\n");
+    let text = format!("{STORE_MAGIC}{STORE_VERSION}\n");
     storage::write(storage, &scratch.fresh(), &format, text.as_bytes())
         .and_then(|()| storage.sync_directory(dir))
         .map_err(StoreError::write(&format))

@@ -241,7 +241,7 @@ fn refs_are_kept_and_damage_to_them_is_found() {
 #[test]
 fn a_newer_store_is_refused() {
     let f = Fixture::new();
-    fs::write(f.path("store/format"), "zagi store 2\n").unwrap();
+    fs::write(f.path("store/format"), "zagi store 3\n").unwrap();
     let refused = Store::open(&f.path("store")).map(drop);
     assert!(matches!(refused, Err(StoreError::Newer { .. })), "{refused:?}");
 }

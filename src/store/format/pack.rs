@@ -11,7 +11,7 @@
 //! footer   u32 number of frames  u32 number of records
 //!          for each frame   u64 offset in the pack  u32 length as stored  u32 once decoded
 //!          for each record  u8 kind  32 id  u32 frame  u32 offset in it  u32 length
-//! trailer  u64 offset of the footer  u32 version  u32 0
+//! trailer  u64 offset of the footer  u32 version, 2 if there are deltas  u32 0
 //!          32 BLAKE3 of the footer and the 16 bytes above
 //!          8 "zagiend\n"
 //! ```
@@ -37,6 +37,9 @@ pub const HEADER: usize = 16;
 pub const FRAME_HEADER: usize = 48;
 /// Length of a pack's trailer.
 pub const TRAILER: usize = 56;
+
+/// The version in the trailer of a pack that holds deltas, of which version 1 knew nothing.
+pub const VERSION_OF_DELTAS: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"zagipack";
 const FRAME_MAGIC: &[u8; 4] = b"zgfr";
@@ -211,7 +214,9 @@ impl Footer {
             bytes.extend(record.length.to_le_bytes());
         }
         bytes.extend(offset.to_le_bytes());
-        bytes.extend(VERSION.to_le_bytes());
+        let has_deltas = self.records.iter().any(|record| record.id.kind == RecordKind::Delta);
+        let version = if has_deltas { VERSION_OF_DELTAS } else { VERSION };
+        bytes.extend(version.to_le_bytes());
         bytes.extend([0; 4]);
         let hash = *blake3::hash(&bytes).as_bytes();
         bytes.extend(hash);
@@ -231,7 +236,7 @@ impl Footer {
         }
         reader.finish()?;
         let mut version = Reader::new(what, &version);
-        version.version()?;
+        version.version_to(VERSION_OF_DELTAS)?;
         if version.u32()? != 0 {
             return Err(FormatError::Invalid { what, why: "its reserved bytes are not 0" });
         }
@@ -259,6 +264,11 @@ impl Footer {
         }
         let footer = Footer::decode_body(footer)?;
         footer.check(offset)?;
+        let has_deltas = footer.records.iter().any(|record| record.id.kind == RecordKind::Delta);
+        if has_deltas && trailer[8..12] != VERSION_OF_DELTAS.to_le_bytes() {
+            let why = "a pack of version 1 holds no deltas";
+            return Err(FormatError::Invalid { what, why });
+        }
         Ok((footer, size))
     }
 

@@ -4,6 +4,7 @@
 use fastcdc::v2020::FastCDC;
 
 use super::content::{BINARY, Links, Parameters, Recipe, TEXT};
+use super::delta::{Delta, Piece};
 use super::pack::{self, Codec, FRAME_HEADER, Footer, Frame, FrameHeader, HEADER, Record};
 use super::tree::{self, Entry, Kind};
 use super::*;
@@ -233,6 +234,9 @@ fn recipes_and_links_round_trip_and_are_bounded() {
     assert!(Links::decode(&climbing.encode().unwrap()).is_err());
 }
 
+/// What zstd 1.5.7 made; every later one must read it.
+const GOLDEN_PATCH: &[u8] = b"(\xb5/\xfd \x87u\x00\x00(cat. \x02\x00\x07&\rK\x15\x04";
+
 /// A pack of two frames, one of which compresses.
 fn sample_pack() -> (Vec<u8>, Footer, Vec<Vec<u8>>) {
     let contents = [Random::new(1).bytes(300), b"abc".repeat(200)];
@@ -323,14 +327,55 @@ fn newer_versions_are_refused_by_name() {
     assert_eq!(read_pack(&bytes), Err(newer("a pack's header")));
     bytes[8] = 1;
     let version = bytes.len() - pack::TRAILER + 8;
-    bytes[version] = 2;
-    assert_eq!(read_pack(&bytes), Err(newer("a pack's trailer")));
+    bytes[version] = 3;
+    let trailer = FormatError::Newer { what: "a pack's trailer", found: 3 };
+    assert_eq!(read_pack(&bytes), Err(trailer));
 
     let (id, mut record) = tree::encode(&sample()).unwrap();
     record[0] = 2;
     assert_eq!(tree::decode(&id, &record), Err(newer("a tree")));
     assert_eq!(Recipe::decode(&[2, 0, 0, 0]), Err(newer("a chunk list")));
     assert_eq!(Links::decode(&[2, 0, 0, 0]), Err(newer("a list of hard links")));
+    assert_eq!(Delta::decode(&[2, 0, 0, 0]), Err(newer("a delta")));
+}
+
+#[test]
+fn a_pack_with_a_delta_says_so_where_version_1_looks() {
+    let (_, mut footer, _) = sample_pack();
+    let end = 16 + footer.frames.iter().map(|frame| 48 + u64::from(frame.stored)).sum::<u64>();
+    let plain = footer.encode(end);
+    footer.records[0].id.kind = RecordKind::Delta;
+    let mut tail = footer.encode(end);
+    let version = tail.len() - pack::TRAILER + 8;
+    assert_eq!((plain[version], tail[version]), (1, 2));
+    assert_eq!(Footer::decode(&tail).unwrap().0, footer);
+
+    // Deltas in a pack that says that there are none.
+    tail[version] = 1;
+    let hashed = tail.len() - 40;
+    let hash = *blake3::hash(&tail[..hashed]).as_bytes();
+    tail[hashed..hashed + 32].copy_from_slice(&hash);
+    assert!(matches!(Footer::decode(&tail), Err(FormatError::Invalid { .. })));
+}
+
+#[test]
+fn golden_delta() {
+    let base = b"The quick brown fox jumps over the lazy dog. ".repeat(3);
+    let content = b"The quick brown fox jumps over the lazy cat. ".repeat(3);
+    let patch = GOLDEN_PATCH;
+    let delta = Delta {
+        base: FileId::of(&base),
+        base_size: 135,
+        pieces: vec![Piece { offset: 0, part: 135, length: 135, patch: patch.len() as u32 }],
+        patches: patch.to_vec(),
+    };
+    let record = delta.encode().unwrap();
+    assert_eq!(
+        blake3::hash(&record).to_hex().as_str(),
+        "8e855026ed286cf71dff582f8d9a9c78e5ad99c09928a8d3d0e11de2795d3d35"
+    );
+    let piece = delta.pieces[0];
+    assert_eq!(piece.apply(&base, &delta.patches).unwrap(), content);
 }
 
 #[test]
