@@ -37,7 +37,7 @@ fn empty() -> tempfile::TempDir {
 fn help_of_everything() {
     let dir = empty();
     let mut all = String::new();
-    let commands: [&[&str]; 18] = [
+    let commands: &[&[&str]] = &[
         &[],
         &["mount"],
         &["unmount"],
@@ -50,6 +50,7 @@ fn help_of_everything() {
         &["init"],
         &["hook"],
         &["hook-env"],
+        &["diff"],
         &["store"],
         &["store", "path"],
         &["doctor"],

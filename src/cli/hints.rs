@@ -7,6 +7,7 @@ use crate::environment::resolve::ResolveError;
 use crate::home::HomeError;
 use crate::registry::http::HttpError;
 use crate::source::SourceError;
+use crate::store::StoreError;
 use crate::workspace::WorkspaceError;
 use crate::workspace::daemon::DaemonError;
 
@@ -17,6 +18,24 @@ impl From<HomeError> for CommandError {
             HomeError::Io { .. } => "set ZAGI_HOME to a directory that you may write to",
         };
         CommandError::from_chain(&e).hint(hint)
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(e: StoreError) -> CommandError {
+        let error = CommandError::from_chain(&e);
+        match &e {
+            StoreError::UnknownTree { .. } => error.hint(
+                "`zagi snapshot DIR` prints a tree's id; its first 6 digits are enough, and so \
+                 is the name of a ref",
+            ),
+            StoreError::AmbiguousTree { trees, .. } => {
+                let ids: Vec<String> = trees.iter().map(ToString::to_string).collect();
+                error.hint(format!("give more digits: {}", ids.join(", ")))
+            }
+            StoreError::Newer { .. } => error.hint("use the newer zagi, or another ZAGI_HOME"),
+            _ => error,
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod daemon;
 mod detect;
+mod diff;
 mod discard;
 mod doctor;
 mod error;
@@ -67,6 +68,7 @@ enum Command {
     Hook(hook::Hook),
     #[command(hide = true)]
     HookEnv(hook::HookEnv),
+    Diff(diff::Diff),
     Store(store::Store),
     Doctor(doctor::Doctor),
     Daemon(daemon::Daemon),
@@ -115,6 +117,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Init(c) => c.run(&settings),
         Command::Hook(c) => c.run(&settings),
         Command::HookEnv(c) => c.run(&settings),
+        Command::Diff(c) => c.run(&settings),
         Command::Store(c) => c.run(&settings),
         Command::Doctor(c) => c.run(&settings),
         Command::Daemon(c) => c.run(&settings),

@@ -24,3 +24,71 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), CommandError> {
         _ => Ok(()),
     }
 }
+
+/// A path as one line of text, and whether it had to be quoted for that: in double quotes,
+/// with `\\`, `\"`, `\n` and `\xNN` inside.
+pub fn quoted(path: &[u8]) -> (std::borrow::Cow<'_, str>, bool) {
+    if let Ok(text) = std::str::from_utf8(path)
+        && !text.starts_with('"')
+        && !text.chars().any(char::is_control)
+    {
+        return (text.into(), false);
+    }
+    let mut text = String::from("\"");
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => text.extend(['\\', c]),
+                '\n' => text.push_str("\\n"),
+                c if c.is_control() => {
+                    let mut bytes = [0; 4];
+                    let escaped = c.encode_utf8(&mut bytes).bytes().map(|b| format!("\\x{b:02x}"));
+                    text.extend(escaped);
+                }
+                c => text.push(c),
+            }
+        }
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text.push('"');
+    (text.into(), true)
+}
+
+/// A JSON array that is written out as it comes, however long it is.
+#[derive(Default)]
+pub struct Array {
+    begun: bool,
+}
+
+impl Array {
+    /// Appends an item to `text`.
+    pub fn push(
+        &mut self,
+        text: &mut String,
+        item: &impl serde::Serialize,
+    ) -> Result<(), CommandError> {
+        text.push_str(if self.begun { ",\n  " } else { "[\n  " });
+        self.begun = true;
+        let item = serde_json::to_string(item)
+            .map_err(|e| CommandError::internal(format!("cannot write JSON: {e}")))?;
+        text.push_str(&item);
+        Ok(())
+    }
+
+    /// Appends its end.
+    pub fn end(self, text: &mut String) {
+        text.push_str(if self.begun { "\n]\n" } else { "[]\n" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_one_line_and_plain_where_they_can_be() {
+        assert_eq!(quoted("a b/é\\".as_bytes()), ("a b/é\\".into(), false));
+        assert_eq!(quoted(b"a\nb\\\xff\x1b"), ("\"a\\nb\\\\\\xff\\x1b\"".into(), true));
+        assert_eq!(quoted(b"\"x"), ("\"\\\"x\"".into(), true));
+    }
+}

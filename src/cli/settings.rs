@@ -8,6 +8,7 @@ use super::report;
 use crate::config::Config;
 use crate::context::{Context, Platform};
 use crate::home::Home;
+use crate::store::Store;
 
 /// Options that every command takes.
 #[derive(Debug, clap::Args)]
@@ -84,6 +85,12 @@ impl Settings {
             vars: Arc::new(std::env::vars_os().collect()),
             program,
         })
+    }
+
+    /// The home's store, whose long operations are drawn.
+    pub fn store(&self) -> Result<Store, CommandError> {
+        let ctx = self.context()?;
+        Ok(Store::open(&ctx.home.store())?.with_events(ctx.events))
     }
 
     /// Whether the user asked to be told nothing but errors.

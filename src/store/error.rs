@@ -4,7 +4,11 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
+<<<<<<< HEAD
 use super::format::{FileId, FormatError, PackId, RecordId};
+=======
+use super::format::{FileId, FormatError, PackId, RecordId, TreeId, VERSION};
+>>>>>>> 066174b (store: zagi diff, a merge-walk of two trees; trees by id, abbreviation or ref)
 
 /// An operation of the store that failed.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +126,20 @@ pub enum StoreError {
     Exists {
         /// What stands there.
         path: PathBuf,
+    },
+    /// A text that should name a tree names none.
+    #[error("there is no tree `{text}` in the store")]
+    UnknownTree {
+        /// The text.
+        text: String,
+    },
+    /// Several trees' ids begin with the digits that should name one.
+    #[error("`{text}` is the beginning of several trees' ids")]
+    AmbiguousTree {
+        /// The digits.
+        text: String,
+        /// Some of the trees.
+        trees: Vec<TreeId>,
     },
     /// A tree for the farm could not be made.
     #[error("cannot make the tree `{key}` of the farm: {source}")]

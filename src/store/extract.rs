@@ -142,13 +142,6 @@ pub fn extract_one<S: Sink>(
     local: &mut S::Local,
 ) -> Result<(), StoreError> {
     let failed = |e| sink.failed(want, e);
-    if want.id == FileId::of(b"") {
-        return write(want, sink, local, |_| Ok(()));
-    }
-    if objects.contains(&RecordId::data(&want.id))? {
-        let content = contents::read(objects, &want.id)?;
-        return write(want, sink, local, |file| put(file, &content).map_err(failed));
-    }
     write(want, sink, local, |file| {
         let mut sparse = Sparse::new(file);
         contents::stream(objects, &want.id, |bytes| sparse.put(bytes).map_err(failed))?;

@@ -115,6 +115,16 @@ impl Index {
         self.with(|session| session.find_all(ids))
     }
 
+    /// At most `limit` records of one kind whose ids are from `first` to `last`, in order.
+    pub fn between(
+        &self,
+        first: &RecordId,
+        last: &RecordId,
+        limit: usize,
+    ) -> Result<Vec<RecordId>, StoreError> {
+        self.with(|session| session.between(first, last, limit))
+    }
+
     /// To be held from before a pack gets its name until [`Index::add`] has returned.
     pub fn writing(&self) -> Result<Writing, StoreError> {
         let lock = self.open_lock()?;
@@ -333,6 +343,24 @@ impl Session {
             })
         };
         query.query_row(params![id.id, id.kind as u8], location).optional()
+    }
+
+    fn between(
+        &self,
+        first: &RecordId,
+        last: &RecordId,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<RecordId>> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT id FROM records WHERE id BETWEEN ?1 AND ?2 AND kind = ?3
+             ORDER BY id LIMIT ?4",
+        )?;
+        let kind = first.kind;
+        let rows = query
+            .query_map(params![first.id, last.id, kind as u8, limit as i64], |row| {
+                Ok(RecordId { kind, id: row.get(0)? })
+            })?;
+        rows.collect()
     }
 
     /// In one transaction, which saves its locks for each.

@@ -16,6 +16,8 @@
 //! | `beneath.rs` | directories by descriptor, never through links |
 //! | `delta.rs` | files made from other files |
 //! | `tree.rs` | directories, cached |
+//! | `diff.rs` | what differs between two trees |
+//! | `names.rs` | what people call trees |
 //! | `refs.rs`, `leases.rs` | names for trees that must stay, for ever or until a time |
 //! | `hold.rs` | what keeps the collector away |
 //! | `farm.rs` | files and trees as such, for links |
@@ -39,6 +41,7 @@ mod beneath;
 mod capture;
 mod contents;
 mod delta;
+mod diff;
 mod error;
 mod extract;
 mod farm;
@@ -47,6 +50,7 @@ mod hold;
 mod index;
 mod known;
 mod leases;
+mod names;
 mod objects;
 mod pack;
 mod parallel;
@@ -63,6 +67,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use capture::Captured;
+pub use diff::{Change, ChangeKind};
 pub use error::StoreError;
 pub use farm::{MTIME, Make, remove_tree};
 pub use format::tree::{Entry, Kind};

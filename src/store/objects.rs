@@ -122,6 +122,16 @@ impl Objects {
         self.healing(|| self.index.find_all(ids))
     }
 
+    /// At most `limit` records of one kind whose ids are from `first` to `last`, in order.
+    pub fn between(
+        &self,
+        first: &RecordId,
+        last: &RecordId,
+        limit: usize,
+    ) -> Result<Vec<RecordId>, StoreError> {
+        self.healing(|| self.index.between(first, last, limit))
+    }
+
     /// Reads a record and gives it to `verify`, which makes something of it or says what is
     /// wrong with it.
     pub fn read<R>(
