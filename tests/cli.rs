@@ -58,7 +58,7 @@ fn help_of_everything() {
         &["daemon", "status"],
         &["daemon", "stop"],
     ];
-    for command in commands {
+    for &command in commands {
         let said = zagi(dir.path(), &[command, &["--help"]].concat());
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{command:?}");
         all.push_str(&format!("$ zagi {} --help\n{}\n", command.join(" "), said.out));

@@ -4,11 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-<<<<<<< HEAD
-use super::format::{FileId, FormatError, PackId, RecordId};
-=======
-use super::format::{FileId, FormatError, PackId, RecordId, TreeId, VERSION};
->>>>>>> 066174b (store: zagi diff, a merge-walk of two trees; trees by id, abbreviation or ref)
+use super::format::{FileId, FormatError, PackId, RecordId, TreeId};
 
 /// An operation of the store that failed.
 #[derive(Debug, thiserror::Error)]
