@@ -2,6 +2,7 @@
 
 mod damage;
 mod together;
+mod verify;
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};

@@ -189,6 +189,18 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 impl StoreError {
+    /// Whether it says that something in the store is not what was written.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Missing { .. }
+                | StoreError::DamagedPack { .. }
+                | StoreError::DamagedRecord { .. }
+                | StoreError::DamagedFile { .. }
+                | StoreError::Read { .. }
+        )
+    }
+
     pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
         let path = path.to_owned();
         move |source| StoreError::Read { path, source }

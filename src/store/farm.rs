@@ -205,7 +205,8 @@ impl Farm {
         }
     }
 
-    fn is_sound(
+    /// Whether the file is as it was extracted, as far as one look at its inode tells.
+    pub fn is_sound(
         &self,
         objects: &Objects,
         id: &FileId,
@@ -226,6 +227,17 @@ impl Farm {
             return Ok(false);
         }
         Ok(contents::size(objects, id)? == Some(size))
+    }
+
+    /// The directory of the farm.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether a file's stamp is that of a content.
+    pub fn is_stamp_of(&self, id: &FileId, found: &fs::Metadata) -> bool {
+        let exec = found.mode() & 0o100 != 0;
+        found.mtime_nsec() == i64::from(stamp(id, exec, found.len()))
     }
 
     fn is_coarse(&self, objects: &Objects) -> Result<bool, StoreError> {

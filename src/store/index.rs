@@ -7,6 +7,8 @@
 //! every pack that anybody was told of. A writer that finds the database replaced under it
 //! (somebody deleted the file) writes again into the new one.
 
+mod examine;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;

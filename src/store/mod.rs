@@ -60,6 +60,7 @@ mod restore;
 mod scratch;
 mod storage;
 mod tree;
+mod verify;
 
 use std::fs::{self, File};
 use std::io;
@@ -78,6 +79,8 @@ pub use objects::Rebuilt;
 pub use restore::{Linked, Restored, Strategy};
 pub use storage::{Disk, Input, Output, Storage};
 pub use tree::Tree;
+pub use verify::Verified;
+pub use verify::findings::{Counted, Damage, DamagedPath, Finding};
 
 use crate::event::{Events, Silent};
 use farm::Farm;

@@ -71,6 +71,40 @@ impl Objects {
         Ok(objects)
     }
 
+    /// The directory of the store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The same records for who wants to see the index as it is: it is never doubted.
+    pub fn believing(&self) -> Result<Objects, StoreError> {
+        let tmp = self.root.join("tmp");
+        Ok(Objects {
+            root: self.root.clone(),
+            storage: Arc::clone(&self.storage),
+            index: Index::new(&self.root),
+            scratch: Scratch::new(&tmp).map_err(StoreError::write(&tmp))?,
+            packs: Mutex::default(),
+            frames: Mutex::default(),
+            doubted: AtomicBool::new(true),
+        })
+    }
+
+    /// The same records by an index of their own, made from the packs.
+    pub fn with_own_index(&self) -> Result<Objects, StoreError> {
+        let mut objects = self.believing()?;
+        let directory = objects.scratch.fresh();
+        std::fs::create_dir(&directory).map_err(StoreError::write(&directory))?;
+        objects.index = Index::new(&directory);
+        objects.rebuild_index()?;
+        Ok(objects)
+    }
+
     /// Where half-made things go.
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
@@ -194,7 +228,8 @@ impl Objects {
         pack::read_frame(&*input, &path, &location.pack, location.frame)
     }
 
-    fn cached_frame(&self, location: &Location) -> Result<Arc<Vec<u8>>, StoreError> {
+    /// The same, kept in memory for a while.
+    pub fn cached_frame(&self, location: &Location) -> Result<Arc<Vec<u8>>, StoreError> {
         let key = (location.pack, location.frame);
         if let Some(frame) = self.frames.lock().expect(UNPOISONED).get(key) {
             return Ok(frame);

@@ -211,17 +211,28 @@ pub fn read_frame(
 
 /// The packs that are there, whether or not the index knows them.
 pub fn list(storage: &dyn Storage, root: &Path) -> Result<Vec<PackId>, StoreError> {
+    list_all(storage, root).map(|(packs, _)| packs)
+}
+
+/// The same, and the files that are called like packs, but by no id.
+pub fn list_all(
+    storage: &dyn Storage,
+    root: &Path,
+) -> Result<(Vec<PackId>, Vec<PathBuf>), StoreError> {
     let directory = directory(root);
-    let mut packs = Vec::new();
+    let (mut packs, mut strays) = (Vec::new(), Vec::new());
     for name in storage.list(&directory).map_err(StoreError::read(&directory))? {
         let path = PathBuf::from(name);
         let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-        if path.extension() == Some(OsStr::new("pack"))
-            && let Ok(pack) = stem.parse()
-        {
-            packs.push(pack);
+        if path.extension() != Some(OsStr::new("pack")) {
+            continue;
+        }
+        match stem.parse() {
+            Ok(pack) => packs.push(pack),
+            Err(_) => strays.push(directory.join(path)),
         }
     }
     packs.sort_unstable();
-    Ok(packs)
+    strays.sort_unstable();
+    Ok((packs, strays))
 }

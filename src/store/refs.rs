@@ -14,6 +14,7 @@
 //! it was set or looked up last: by that, refs that are only caches are found to be of no use
 //! any more.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -177,15 +178,8 @@ impl Roots<'_> {
     /// All whose names begin with `prefix`, in order.
     pub fn list(&self, prefix: &str) -> Result<Vec<Root>, StoreError> {
         let begins = if prefix.is_empty() { String::new() } else { file_name(prefix)? };
-        let files = match self.storage.list(&self.directory) {
-            Ok(files) => files,
-            Err(e) if e.kind() == io::ErrorKind::NotFound && self.sort == Sort::Lease => {
-                return Ok(Vec::new());
-            }
-            Err(e) => return Err(StoreError::read(&self.directory)(e)),
-        };
         let mut roots = Vec::new();
-        for file in files {
+        for file in self.files()? {
             if !file.as_bytes().starts_with(begins.as_bytes()) {
                 continue;
             }
@@ -199,6 +193,39 @@ impl Roots<'_> {
         }
         roots.sort_unstable();
         Ok(roots)
+    }
+
+    /// Every file that should be one, and what it says.
+    pub fn each(&self) -> Result<Vec<(PathBuf, Result<Root, StoreError>)>, StoreError> {
+        let mut roots = Vec::new();
+        for file in self.files()? {
+            let path = self.directory.join(&file);
+            let decoded = match storage::read(self.storage, &path) {
+                Ok(bytes) => self.sort.decode(&path, &bytes),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => Err(StoreError::read(&path)(e)),
+            };
+            // One root's file under another's name.
+            let is_named = |root: &Root| {
+                file_name(&root.name).is_ok_and(|name| file.as_bytes() == name.as_bytes())
+            };
+            let decoded = match decoded {
+                Ok(root) if !is_named(&root) => Err(StoreError::DamagedRef { path: path.clone() }),
+                decoded => decoded,
+            };
+            roots.push((path, decoded));
+        }
+        roots.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(roots)
+    }
+
+    fn files(&self) -> Result<Vec<OsString>, StoreError> {
+        match self.storage.list(&self.directory) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.sort == Sort::Lease => {
+                Ok(Vec::new())
+            }
+            files => files.map_err(StoreError::read(&self.directory)),
+        }
     }
 
     /// Removes the root `name`. Says whether it was there.
