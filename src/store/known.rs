@@ -306,33 +306,40 @@ fn read_stamp(reader: &mut Reader<'_>) -> Result<Stamp, FormatError> {
 }
 
 /// Writes what was seen of one directory, in the order of the format.
-pub struct Recorder {
-    file: BufWriter<File>,
+pub struct Recorder<W> {
+    out: W,
     hasher: blake3::Hasher,
-    from: PathBuf,
-    to: PathBuf,
     row: Vec<u8>,
 }
 
-impl Recorder {
-    /// Begins the list of `dir`, a canonical path, with so many `directories`. Everything in
-    /// it is in the store `root` at `generation`, which the caller keeps there by a hold.
-    pub fn create(
-        root: &Path,
-        scratch: &Scratch,
-        dir: &Path,
-        generation: u64,
-        directories: u32,
-    ) -> io::Result<Recorder> {
-        let to = path(root, dir);
-        match fs::create_dir(root.join("known")) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            _ => {}
-        }
-        let from = scratch.fresh();
-        let file = BufWriter::with_capacity(1 << 18, File::create_new(&from)?);
-        let hasher = blake3::Hasher::new();
-        let mut recorder = Recorder { file, hasher, from, to, row: Vec::new() };
+/// Replaces the list of `dir`, a canonical path, by one of so many `directories`, which
+/// `fill` adds. Everything in it must be in the store `root` at `generation`, and kept there
+/// by a hold of the caller's.
+pub fn record(
+    root: &Path,
+    scratch: &Scratch,
+    dir: &Path,
+    (generation, directories): (u64, u32),
+    fill: impl FnOnce(&mut Recorder<BufWriter<File>>) -> io::Result<()>,
+) -> io::Result<()> {
+    let (from, to) = (scratch.fresh(), path(root, dir));
+    match fs::create_dir(root.join("known")) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    let file = BufWriter::with_capacity(1 << 18, File::create_new(&from)?);
+    let mut recorder = Recorder::new(file, dir, generation, directories)?;
+    let written = fill(&mut recorder).and_then(|()| recorder.finish()?.flush());
+    written.and_then(|()| fs::rename(&from, to)).inspect_err(|_| {
+        // The first error is the one to tell; the scratch directory goes otherwise.
+        let _ = fs::remove_file(&from);
+    })
+}
+
+impl<W: Write> Recorder<W> {
+    /// Begins the list of `dir`, a canonical path.
+    pub fn new(out: W, dir: &Path, generation: u64, directories: u32) -> io::Result<Recorder<W>> {
+        let mut recorder = Recorder { out, hasher: blake3::Hasher::new(), row: Vec::new() };
         let name = dir.as_os_str().as_bytes();
         let mut head = Vec::from(*MAGIC);
         head.extend(VERSION.to_le_bytes());
@@ -346,7 +353,7 @@ impl Recorder {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
-        self.file.write_all(bytes)
+        self.out.write_all(bytes)
     }
 
     /// Adds the next directory. Its rows come in the order of their names.
@@ -372,12 +379,11 @@ impl Recorder {
         Ok(())
     }
 
-    /// Ends the list and puts it in place.
-    pub fn finish(mut self) -> io::Result<()> {
+    /// Ends the list.
+    pub fn finish(mut self) -> io::Result<W> {
         let hash = self.hasher.finalize();
-        self.file.write_all(hash.as_bytes())?;
-        self.file.flush()?;
-        fs::rename(&self.from, &self.to)
+        self.out.write_all(hash.as_bytes())?;
+        Ok(self.out)
     }
 }
 

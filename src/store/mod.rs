@@ -45,6 +45,7 @@ mod diff;
 mod error;
 mod extract;
 mod farm;
+mod figures;
 pub mod format;
 mod hold;
 mod index;
@@ -71,6 +72,7 @@ pub use capture::Captured;
 pub use diff::{Change, ChangeKind};
 pub use error::StoreError;
 pub use farm::{MTIME, Make, remove_tree};
+pub use figures::{Class, Counts, Figures};
 pub use format::tree::{Entry, Kind};
 pub use format::{FileId, PackId, ParseIdError, TreeId};
 pub use hold::Hold;
@@ -147,8 +149,14 @@ impl Store {
     /// ref before what is returned is dropped. A socket, pipe or device is an error, and so
     /// is a file that keeps changing.
     pub fn capture(&self, dir: &Path) -> Result<Captured, StoreError> {
-        let files = Progress::new(&self.events, "files", None);
-        capture::capture(&self.inner.objects, dir, self.hold()?, &files)
+        capture::capture(&self.inner.objects, dir, self.hold()?, &self.events)
+    }
+
+    /// The same, remembering what was seen of `dir`: files that are as they were the last
+    /// time it was given here, by size, times and inode, are not read again.
+    pub fn snapshot(&self, dir: &Path) -> Result<Captured, StoreError> {
+        let dir = dir.canonicalize().map_err(StoreError::capture(dir))?;
+        capture::snapshot(&self.inner.objects, &dir, self.hold()?, &self.events)
     }
 
     /// One directory.

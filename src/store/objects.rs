@@ -2,12 +2,16 @@
 //! packs, each once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use super::error::StoreError;
 use super::format::{FormatError, PackId, RecordId};
+use super::hold;
 use super::index::{Index, Location};
 use super::pack::{self, FrameBuilder, PackWriter};
 use super::scratch::Scratch;
@@ -103,6 +107,11 @@ impl Objects {
         objects.index = Index::new(&directory);
         objects.rebuild_index()?;
         Ok(objects)
+    }
+
+    /// The store's generation; see `hold.rs`.
+    pub fn generation(&self) -> Result<u64, StoreError> {
+        hold::generation(&self.root, &*self.storage)
     }
 
     /// Where half-made things go.
@@ -258,7 +267,42 @@ impl Objects {
             objects: self,
             claimed: Mutex::default(),
             current: Mutex::default(),
+            full: None,
             stored: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs `work` with a writer whose full packs are synced while the next is written; then
+    /// all that was added is in the store, durably. Gives the bytes that were written too.
+    pub fn write<R>(
+        &self,
+        work: impl FnOnce(&Writer<'_>) -> Result<R, StoreError>,
+    ) -> Result<(R, u64), StoreError> {
+        thread::scope(|scope| {
+            // One pack is being synced, one waits, one is written.
+            let (full, packs) = sync_channel(1);
+            let syncing = scope.spawn(move || packs.iter().try_for_each(|pack| self.commit(pack)));
+            let mut writer = self.writer();
+            writer.full = Some(full);
+            let done = work(&writer);
+            // Ends the other thread.
+            writer.full = None;
+            // Its error is why the writer's packs were not taken.
+            syncing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok((done?, writer.finish()?))
+        })
+    }
+
+    fn commit(&self, pack: PackWriter) -> Result<(), StoreError> {
+        let added = {
+            let writing = self.index.writing()?;
+            let packed = pack.finish(&self.root, &self.scratch.fresh())?;
+            self.index.add(&writing, &packed)
+        };
+        match added {
+            // The pack has its name, so making the index anew finds it.
+            Err(e) if self.index.is_lost(&e) => self.rebuild_index().map(drop),
+            added => added,
         }
     }
 }
@@ -306,7 +350,19 @@ pub struct Writer<'o> {
     objects: &'o Objects,
     claimed: Mutex<HashSet<RecordId>>,
     current: Mutex<Option<PackWriter>>,
+    full: Option<SyncSender<PackWriter>>,
     stored: AtomicU64,
+}
+
+/// How a record stands to the store and to a writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The store does not have it: who claimed it must add it.
+    New,
+    /// The store had it before.
+    Stored,
+    /// This writer was asked for it before.
+    Seen,
 }
 
 impl Writer<'_> {
@@ -317,6 +373,31 @@ impl Writer<'_> {
             return Ok(false);
         }
         Ok(!self.objects.contains(&id)?)
+    }
+
+    /// The same for many, whose places in the index are looked up together.
+    pub fn claim_all(&self, ids: &[RecordId]) -> Result<Vec<Claim>, StoreError> {
+        let (mut fresh, mut claims) = (Vec::new(), Vec::with_capacity(ids.len()));
+        {
+            let mut claimed = self.claimed.lock().expect(UNPOISONED);
+            for id in ids {
+                let is_fresh = claimed.insert(*id);
+                claims.push(if is_fresh { Claim::New } else { Claim::Seen });
+                if is_fresh {
+                    fresh.push(*id);
+                }
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(claims);
+        }
+        let mut found = self.objects.locate_all(&fresh)?.into_iter();
+        for claim in claims.iter_mut().filter(|claim| **claim == Claim::New) {
+            if found.next().is_some_and(|location| location.is_some()) {
+                *claim = Claim::Stored;
+            }
+        }
+        Ok(claims)
     }
 
     /// Adds a record to `frame`, which is written out first if it would be over `limit`.
@@ -356,32 +437,23 @@ impl Writer<'_> {
                 None
             }
         };
-        full.map_or(Ok(()), |pack| self.commit(pack))
+        let Some(pack) = full else { return Ok(()) };
+        let Some(sender) = &self.full else { return self.objects.commit(pack) };
+        sender.send(pack).map_err(|_| {
+            // Nobody sees this one: why the pack was not taken is told instead.
+            StoreError::write(path)(io::ErrorKind::BrokenPipe.into())
+        })
     }
 
     fn begin(&self) -> Result<PackWriter, StoreError> {
         PackWriter::new(Arc::clone(&self.objects.storage), self.objects.scratch.fresh())
     }
 
-    fn commit(&self, pack: PackWriter) -> Result<(), StoreError> {
-        let Objects { root, index, scratch, .. } = self.objects;
-        let added = {
-            let writing = index.writing()?;
-            let packed = pack.finish(root, &scratch.fresh())?;
-            index.add(&writing, &packed)
-        };
-        match added {
-            // The pack has its name, so making the index anew finds it.
-            Err(e) if index.is_lost(&e) => self.objects.rebuild_index().map(drop),
-            added => added,
-        }
-    }
-
     /// Ends the last pack. Then every record that was added is in the store, durably. Gives
     /// the bytes that were written.
     pub fn finish(self) -> Result<u64, StoreError> {
         if let Some(pack) = self.current.lock().expect(UNPOISONED).take() {
-            self.commit(pack)?;
+            self.objects.commit(pack)?;
         }
         Ok(self.stored.load(Ordering::Relaxed))
     }

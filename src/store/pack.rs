@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::StoreError;
 use super::format::pack::{
     FRAME_HEADER, Footer, Frame, FrameHeader, HEADER, PACK, PACK_RECORDS, Record, TRAILER,
-    check_header, encode_frame, header,
+    check_header, compressor, encode_frame, header,
 };
 use super::format::{FormatError, PackId, RecordId};
 use super::index::Packed;
@@ -37,6 +37,8 @@ pub fn tail_path(root: &Path, pack: &PackId) -> PathBuf {
 pub struct FrameBuilder {
     raw: Vec<u8>,
     records: Vec<(RecordId, u32, u32)>,
+    // Kept from frame to frame, as a new one must clear its tables first.
+    zstd: Option<zstd::bulk::Compressor<'static>>,
 }
 
 impl FrameBuilder {
@@ -56,7 +58,11 @@ impl FrameBuilder {
         if self.records.is_empty() {
             return Ok(None);
         }
-        let bytes = encode_frame(&self.raw, LEVEL)?;
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(compressor(LEVEL)?),
+        };
+        let bytes = encode_frame(&self.raw, zstd)?;
         let raw = self.raw.len() as u32;
         self.raw.clear();
         Ok(Some(EncodedFrame { bytes, raw, records: std::mem::take(&mut self.records) }))

@@ -122,14 +122,24 @@ pub fn check_header(bytes: &[u8]) -> Result<(), FormatError> {
     reader.finish()
 }
 
-/// Makes a frame of `raw`: compressed at zstd's `level` if that saves a thirtieth or more.
-pub fn encode_frame(raw: &[u8], level: i32) -> Result<Vec<u8>, FormatError> {
+/// What compresses frames at zstd's `level`.
+pub fn compressor(level: i32) -> Result<zstd::bulk::Compressor<'static>, FormatError> {
+    let why = "zstd has no memory for it";
+    zstd::bulk::Compressor::new(level).map_err(|_| FormatError::Invalid { what: "a frame", why })
+}
+
+/// Makes a frame of `raw`: compressed with `zstd` if that saves a thirtieth or more.
+pub fn encode_frame(
+    raw: &[u8],
+    zstd: &mut zstd::bulk::Compressor<'_>,
+) -> Result<Vec<u8>, FormatError> {
     let what = "a frame";
     if raw.len() > MAX_RECORD {
         let (found, limit) = (raw.len() as u64, MAX_RECORD as u64);
         return Err(FormatError::TooLong { what, found, limit });
     }
-    let packed = zstd::bulk::compress(raw, level)
+    let packed = zstd
+        .compress(raw)
         .map_err(|_| FormatError::Invalid { what, why: "zstd could not compress it" })?;
     let saves = packed.len() + raw.len() / 30 < raw.len();
     let (codec, stored) = if saves { (Codec::Zstd, &packed[..]) } else { (Codec::Raw, raw) };

@@ -238,12 +238,16 @@ fn recipes_and_links_round_trip_and_are_bounded() {
 const GOLDEN_PATCH: &[u8] = b"(\xb5/\xfd \x87u\x00\x00(cat. \x02\x00\x07&\rK\x15\x04";
 
 /// A pack of two frames, one of which compresses.
+fn frame_of(raw: &[u8]) -> Vec<u8> {
+    pack::encode_frame(raw, &mut pack::compressor(3).unwrap()).unwrap()
+}
+
 fn sample_pack() -> (Vec<u8>, Footer, Vec<Vec<u8>>) {
     let contents = [Random::new(1).bytes(300), b"abc".repeat(200)];
     let mut bytes = pack::header().to_vec();
     let mut footer = Footer::default();
     for (no, raw) in contents.iter().enumerate() {
-        let frame = pack::encode_frame(raw, 3).unwrap();
+        let frame = frame_of(raw);
         let stored = (frame.len() - FRAME_HEADER) as u32;
         let offset = bytes.len() as u64;
         footer.frames.push(Frame { offset, stored, raw: raw.len() as u32 });
@@ -287,7 +291,7 @@ fn packs_round_trip() {
 
 #[test]
 fn golden_pack_of_one_raw_frame() {
-    let frame = pack::encode_frame(b"hello\n", 3).unwrap();
+    let frame = frame_of(b"hello\n");
     assert_eq!(frame[4], Codec::Raw as u8);
     let footer = Footer {
         frames: vec![Frame { offset: 16, stored: 6, raw: 6 }],
@@ -381,7 +385,7 @@ fn golden_delta() {
 #[test]
 fn a_frame_that_lies_about_its_length_is_not_decoded() {
     // 64 MB of zeroes in a frame that claims to hold 100 bytes, its hash being right.
-    let mut frame = pack::encode_frame(&vec![0; MAX_RECORD], 3).unwrap();
+    let mut frame = frame_of(&vec![0; MAX_RECORD]);
     frame[12..16].copy_from_slice(&100u32.to_le_bytes());
     let stored = frame[FRAME_HEADER..].to_vec();
     let hash = blake3::Hasher::new().update(&frame[..16]).update(&stored).finalize();
