@@ -23,6 +23,7 @@ mod output;
 mod report;
 mod settings;
 mod shell;
+mod snapshot;
 mod status;
 mod store;
 mod unmount;
@@ -61,6 +62,7 @@ enum Command {
     Discard(discard::Discard),
     List(list::List),
     Status(status::Status),
+    Snapshot(snapshot::Snapshot),
     Exec(exec::Exec),
     Shell(shell::Shell),
     Detect(detect::Detect),
@@ -111,6 +113,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Discard(c) => c.run(&settings),
         Command::List(c) => c.run(&settings),
         Command::Status(c) => c.run(&settings),
+        Command::Snapshot(c) => c.run(&settings),
         Command::Exec(c) => c.run(&settings),
         Command::Shell(c) => c.run(&settings),
         Command::Detect(c) => c.run(&settings),

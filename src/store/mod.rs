@@ -21,6 +21,7 @@
 //! | `refs.rs`, `leases.rs` | names for trees that must stay, for ever or until a time |
 //! | `hold.rs` | what keeps the collector away |
 //! | `farm.rs` | files and trees as such, for links |
+//! | `snapshot.rs`, `known.rs` | directories captured again, and what is known of them |
 //! | `capture.rs`, `restore.rs` | directories in and out |
 //! | `scratch.rs`, `parallel.rs`, `progress.rs` | half-made things; a few threads; how far |
 //!
@@ -59,6 +60,7 @@ mod progress;
 mod refs;
 mod restore;
 mod scratch;
+mod snapshot;
 mod storage;
 mod tree;
 mod verify;
@@ -150,13 +152,6 @@ impl Store {
     /// is a file that keeps changing.
     pub fn capture(&self, dir: &Path) -> Result<Captured, StoreError> {
         capture::capture(&self.inner.objects, dir, self.hold()?, &self.events)
-    }
-
-    /// The same, remembering what was seen of `dir`: files that are as they were the last
-    /// time it was given here, by size, times and inode, are not read again.
-    pub fn snapshot(&self, dir: &Path) -> Result<Captured, StoreError> {
-        let dir = dir.canonicalize().map_err(StoreError::capture(dir))?;
-        capture::snapshot(&self.inner.objects, &dir, self.hold()?, &self.events)
     }
 
     /// One directory.

@@ -1,0 +1,48 @@
+//! Snapshots: directories that are captured again and again.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::capture::{self, Captured};
+use super::error::StoreError;
+use super::{Hold, Store};
+
+impl Store {
+    /// Puts the directory `dir` into the store as [`Store::capture`] does, and remembers what
+    /// was seen of it: files that are as they were the last time it was given here, by size,
+    /// times and inode, are not read again.
+    pub fn snapshot(&self, dir: &Path) -> Result<Captured, StoreError> {
+        let dir = dir.canonicalize().map_err(StoreError::capture(dir))?;
+        let hold = Hold::take(&self.inner.root)?;
+        capture::snapshot(&self.inner.objects, &dir, hold, &self.events)
+    }
+
+    /// Keeps a snapshot of `dir`: as the directory's last one under a ref, whose name is
+    /// given, and in any case until `until` (seconds since the epoch) by a lease.
+    pub fn keep_snapshot(
+        &self,
+        dir: &Path,
+        captured: &Captured,
+        until: i64,
+    ) -> Result<String, StoreError> {
+        let dir = dir.canonicalize().map_err(StoreError::capture(dir))?;
+        let tree = &captured.tree;
+        self.set_lease(&format!("snapshot/{tree}"), tree, until)?;
+        let name = ref_name(&dir);
+        if self.get_ref(&name)? != Some(*tree) {
+            self.set_ref(&name, tree)?;
+        }
+        Ok(name)
+    }
+}
+
+/// The ref of the last snapshot of `dir`, a canonical path: `snapshot` and the path, or its
+/// hash where that is too long for a ref or no text.
+fn ref_name(dir: &Path) -> String {
+    // A byte may take three in the name of the ref's file, which has at most 255.
+    const MOST: usize = 80;
+    match dir.to_str() {
+        Some(path) if path.len() <= MOST && !path.contains('\n') => format!("snapshot{path}"),
+        _ => format!("snapshot/{}", blake3::hash(dir.as_os_str().as_bytes()).to_hex()),
+    }
+}
