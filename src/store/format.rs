@@ -55,8 +55,8 @@
 //! packs/<id>.pack   records, immutable                                  ([`pack`])
 //! packs/<id>.index  the pack's footer and trailer once more
 //! index.db          SQLite; where each record is; can be made anew from the packs
-//! refs/<name>       roots: small synced files                           (`refs.rs`)
-//! leases/<name>     trees kept until some time: small synced files       (`leases.rs`)
+//! refs/<name>       trees kept for ever: small synced files              ([`root`])
+//! leases/<name>     trees kept until some time: the same                 ([`root`])
 //! collect.lock      held shared by whoever relies on what is there       (`hold.rs`)
 //! generation        a number, raised before anything is removed
 //! known/<hash>      what was seen of a directory's files; a cache        (`known.rs`)
@@ -70,6 +70,7 @@
 pub mod content;
 pub mod delta;
 pub mod pack;
+pub mod root;
 #[cfg(test)]
 mod tests;
 pub mod tree;

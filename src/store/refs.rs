@@ -1,13 +1,7 @@
 //! Roots: names for trees that must stay. Refs stay for ever, leases until a given time. Each
 //! is a small synced file of its own, so that no rebuild of an index can forget a root.
 //!
-//! ```text
-//! zagi ref 1                         zagi lease 1
-//! name <the name>                    name <the name>
-//! tree <64 hexadecimal digits>       tree <64 hexadecimal digits>
-//!                                    until <seconds since the epoch>
-//! hash <BLAKE3 of the lines above>   hash <BLAKE3 of the lines above>
-//! ```
+//! What is in the files is in [`super::format::root`].
 //!
 //! In the file's name, bytes other than letters, digits and `-_+.@` are written `%xx`, and so
 //! is a first `.`. A newer version is refused. The modification time of a ref's file is when
@@ -22,32 +16,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 
 use super::error::StoreError;
-use super::format::{TreeId, VERSION};
+use super::format::FormatError;
 use super::scratch::Scratch;
 use super::storage::{self, Storage};
 
+pub use super::format::root::{Root, Sort};
+
 /// A file's name is at most 255 bytes.
 const MAX_FILE_NAME: usize = 255;
-
-/// For how long a root stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sort {
-    /// Until it is removed.
-    Ref,
-    /// Until a time, too.
-    Lease,
-}
-
-/// One root, as its file says.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Root {
-    /// Its name.
-    pub name: String,
-    /// What must stay.
-    pub tree: TreeId,
-    /// Until when, in seconds since the epoch; a lease has it, a ref has not.
-    pub until: Option<i64>,
-}
 
 /// The refs, or the leases, of one store.
 pub struct Roots<'s> {
@@ -76,61 +52,6 @@ fn file_name(name: &str) -> Result<String, StoreError> {
     Ok(file)
 }
 
-impl Sort {
-    fn word(self) -> &'static str {
-        match self {
-            Sort::Ref => "ref",
-            Sort::Lease => "lease",
-        }
-    }
-
-    fn directory(self) -> &'static str {
-        match self {
-            Sort::Ref => "refs",
-            Sort::Lease => "leases",
-        }
-    }
-
-    fn encode(self, root: &Root) -> String {
-        let (word, Root { name, tree, until }) = (self.word(), root);
-        let until = until.map_or(String::new(), |until| format!("until {until}\n"));
-        let body = format!("zagi {word} {VERSION}\nname {name}\ntree {tree}\n{until}");
-        let hash = blake3::hash(body.as_bytes()).to_hex();
-        format!("{body}hash {hash}\n")
-    }
-
-    fn decode(self, path: &Path, bytes: &[u8]) -> Result<Root, StoreError> {
-        let damaged = || match self {
-            Sort::Ref => StoreError::DamagedRef { path: path.to_owned() },
-            Sort::Lease => StoreError::DamagedLease { path: path.to_owned() },
-        };
-        let text = std::str::from_utf8(bytes).map_err(|_| damaged())?;
-        let magic = format!("zagi {} ", self.word());
-        let version = text.strip_prefix(&magic).and_then(|rest| rest.split('\n').next());
-        match version.and_then(|version| version.parse::<u32>().ok()) {
-            Some(found) if found > VERSION => {
-                return Err(StoreError::Newer { path: path.to_owned(), found: found.to_string() });
-            }
-            _ => {}
-        }
-        let mut lines = text.lines().skip(1);
-        let mut field = |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix(' ');
-        let name = field("name").ok_or_else(damaged)?.to_owned();
-        let tree = field("tree").and_then(|id| id.parse().ok()).ok_or_else(damaged)?;
-        let until = match self {
-            Sort::Ref => None,
-            Sort::Lease => {
-                Some(field("until").and_then(|time| time.parse().ok()).ok_or_else(damaged)?)
-            }
-        };
-        let root = Root { name, tree, until };
-        match self.encode(&root) == text {
-            true => Ok(root),
-            false => Err(damaged()),
-        }
-    }
-}
-
 impl Roots<'_> {
     /// The refs, or the leases, of the store `store`.
     pub fn new<'s>(
@@ -139,7 +60,10 @@ impl Roots<'_> {
         storage: &'s dyn Storage,
         scratch: &'s Scratch,
     ) -> Roots<'s> {
-        let directory = store.join(sort.directory());
+        let directory = store.join(match sort {
+            Sort::Ref => "refs",
+            Sort::Lease => "leases",
+        });
         Roots { sort, store: store.to_owned(), directory, storage, scratch }
     }
 
@@ -163,7 +87,7 @@ impl Roots<'_> {
     pub fn get(&self, name: &str) -> Result<Option<Root>, StoreError> {
         let path = self.path(name)?;
         match storage::read(self.storage, &path) {
-            Ok(bytes) => match self.sort.decode(&path, &bytes)? {
+            Ok(bytes) => match self.decode(&path, &bytes)? {
                 root if root.name == name => {
                     touch(&path);
                     Ok(Some(root))
@@ -185,7 +109,7 @@ impl Roots<'_> {
             }
             let path = self.directory.join(file);
             match storage::read(self.storage, &path) {
-                Ok(bytes) => roots.push(self.sort.decode(&path, &bytes)?),
+                Ok(bytes) => roots.push(self.decode(&path, &bytes)?),
                 // Removed since the directory was read.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(StoreError::read(&path)(e)),
@@ -201,7 +125,7 @@ impl Roots<'_> {
         for file in self.files()? {
             let path = self.directory.join(&file);
             let decoded = match storage::read(self.storage, &path) {
-                Ok(bytes) => self.sort.decode(&path, &bytes),
+                Ok(bytes) => self.decode(&path, &bytes),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => Err(StoreError::read(&path)(e)),
             };
@@ -241,6 +165,17 @@ impl Roots<'_> {
     /// The file of the root `name`.
     pub fn path(&self, name: &str) -> Result<PathBuf, StoreError> {
         Ok(self.directory.join(file_name(name)?))
+    }
+
+    fn decode(&self, path: &Path, bytes: &[u8]) -> Result<Root, StoreError> {
+        let path = path.to_owned();
+        self.sort.decode(bytes).map_err(|source| match (source, self.sort) {
+            (FormatError::Newer { found, .. }, _) => {
+                StoreError::Newer { path, found: found.to_string() }
+            }
+            (_, Sort::Ref) => StoreError::DamagedRef { path },
+            (_, Sort::Lease) => StoreError::DamagedLease { path },
+        })
     }
 
     fn sync(&self) -> Result<(), StoreError> {
