@@ -1,5 +1,6 @@
 //! The store, through its public face: odd trees in and out, ids, what is refused.
 
+mod collect;
 mod damage;
 mod together;
 mod verify;

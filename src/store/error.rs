@@ -163,6 +163,34 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// Others were at the store for as long as one was ready to wait.
+    #[error("the store `{path}` is in use by {by}; nothing was removed")]
+    InUse {
+        /// The store.
+        path: PathBuf,
+        /// Their names and numbers.
+        by: String,
+    },
+    /// The store was repaired again and again while it was being collected.
+    #[error("the store `{path}` is being repaired; nothing was removed")]
+    Repairing {
+        /// The store.
+        path: PathBuf,
+    },
+    /// What a root needs cannot be known.
+    #[error("nothing is removed: {who} needs what cannot be read: {source}")]
+    Root {
+        /// The ref, the lease or what else it is.
+        who: String,
+        /// What is wrong.
+        source: Box<StoreError>,
+    },
+    /// Who uses the store could not say what they need of it.
+    #[error("nothing is removed: {source}")]
+    Roots {
+        /// What is wrong.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The file that says how often something was removed is not what was written.
     #[error("`{path}` of the store is damaged: it should be a number")]
     DamagedGeneration {

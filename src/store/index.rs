@@ -6,8 +6,14 @@
 //! gets its name until the pack is in the index, a rebuilder exclusively. So a rebuild sees
 //! every pack that anybody was told of. A writer that finds the database replaced under it
 //! (somebody deleted the file) writes again into the new one.
+//!
+//! The index holds nothing that names what it does not hold: the collector makes it forget
+//! every record that no root needs, also those that stay where they are in packs not worth
+//! rewriting. Only an index made anew from the packs knows those again, until the next
+//! collection.
 
 mod examine;
+mod prune;
 
 use std::fs::{self, File};
 use std::io;
@@ -18,7 +24,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
+
+pub use prune::Known;
 
 use super::error::StoreError;
 use super::format::pack::Footer;
@@ -37,7 +47,8 @@ const SCHEMA: &str = "
     CREATE TABLE packs (
         no   INTEGER PRIMARY KEY,
         name BLOB NOT NULL UNIQUE,
-        size INTEGER NOT NULL
+        size INTEGER NOT NULL,
+        forgotten INTEGER NOT NULL DEFAULT 0
     );
     CREATE TABLE records (
         id     BLOB NOT NULL,
@@ -326,7 +337,9 @@ impl Session {
 
     fn version(&self) -> rusqlite::Result<u32> {
         // Looks at a page of each table too.
-        self.connection.query_row("SELECT 1 FROM packs LIMIT 1", [], |_| Ok(())).optional()?;
+        self.connection
+            .query_row("SELECT forgotten FROM packs LIMIT 1", [], |_| Ok(()))
+            .optional()?;
         self.connection.query_row("SELECT 1 FROM records LIMIT 1", [], |_| Ok(())).optional()?;
         self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))
     }
@@ -389,27 +402,34 @@ impl Session {
             transaction.execute_batch(SCHEMA)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
         }
-        for Packed { pack, footer, size } in packs {
-            transaction.execute(
-                "INSERT OR IGNORE INTO packs (name, size) VALUES (?1, ?2)",
-                params![pack.as_bytes(), *size as i64],
-            )?;
-            let no: i64 = transaction.query_row(
-                "SELECT no FROM packs WHERE name = ?1",
-                [pack.as_bytes()],
-                |row| row.get(0),
-            )?;
-            // In the order of the keys, which is several times faster.
-            let mut records: Vec<_> = footer.records.iter().collect();
-            records.sort_unstable_by_key(|record| record.id.id);
-            let mut insert = transaction
-                .prepare_cached("INSERT OR IGNORE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-            for record in records {
-                let frame = footer.frames[record.frame as usize].offset as i64;
-                let (kind, start) = (record.id.kind as u8, record.offset);
-                insert.execute(params![record.id.id, kind, no, frame, start, record.length])?;
-            }
+        for packed in packs {
+            insert(&transaction, packed)?;
         }
         transaction.commit()
     }
+}
+
+/// Adds a pack, and those of its records that are not known yet.
+fn insert(transaction: &Transaction<'_>, packed: &Packed) -> rusqlite::Result<()> {
+    let Packed { pack, footer, size } = packed;
+    transaction.execute(
+        "INSERT OR IGNORE INTO packs (name, size) VALUES (?1, ?2)",
+        params![pack.as_bytes(), *size as i64],
+    )?;
+    let no: i64 = transaction.query_row(
+        "SELECT no FROM packs WHERE name = ?1",
+        [pack.as_bytes()],
+        |row| row.get(0),
+    )?;
+    // In the order of the keys, which is several times faster.
+    let mut records: Vec<_> = footer.records.iter().collect();
+    records.sort_unstable_by_key(|record| record.id.id);
+    let mut insert = transaction
+        .prepare_cached("INSERT OR IGNORE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    for record in records {
+        let frame = footer.frames[record.frame as usize].offset as i64;
+        let (kind, start) = (record.id.kind as u8, record.offset);
+        insert.execute(params![record.id.id, kind, no, frame, start, record.length])?;
+    }
+    Ok(())
 }

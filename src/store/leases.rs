@@ -3,7 +3,7 @@
 use super::Store;
 use super::error::StoreError;
 use super::format::TreeId;
-use super::refs::{Root, Roots, Sort};
+use super::refs::{Root, RootFiles, Sort};
 
 /// A tree that stays until a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +39,9 @@ impl Store {
         self.roots_of(Sort::Lease).remove(name)
     }
 
-    pub(super) fn roots_of(&self, sort: Sort) -> Roots<'_> {
+    pub(super) fn roots_of(&self, sort: Sort) -> RootFiles<'_> {
         let objects = &self.inner.objects;
-        Roots::new(sort, &self.inner.root, objects.storage(), objects.scratch())
+        RootFiles::new(sort, &self.inner.root, objects.storage(), objects.scratch())
     }
 }
 

@@ -11,7 +11,7 @@
 //! | `storage.rs` | the seam to the disk for what must survive a crash |
 //! | `pack.rs` | writes and reads pack files |
 //! | `index.rs` | where each record is (SQLite; a cache of the packs' footers) |
-//! | `objects.rs` | records by name, over the two above |
+//! | `objects.rs`, `frames.rs` | records by name, over the two above |
 //! | `contents.rs`, `extract.rs` | files from records: one, or many at a time |
 //! | `beneath.rs` | directories by descriptor, never through links |
 //! | `delta.rs` | files made from other files |
@@ -20,6 +20,7 @@
 //! | `names.rs` | what people call trees |
 //! | `refs.rs`, `leases.rs` | names for trees that must stay, for ever or until a time |
 //! | `hold.rs` | what keeps the collector away |
+//! | `collect.rs`, `collect/` | removes what no root needs |
 //! | `farm.rs` | files and trees as such, for links |
 //! | `snapshot.rs`, `known.rs` | directories captured again, and what is known of them |
 //! | `capture.rs`, `restore.rs` | directories in and out |
@@ -40,6 +41,7 @@
 
 mod beneath;
 mod capture;
+mod collect;
 mod contents;
 mod delta;
 mod diff;
@@ -48,6 +50,7 @@ mod extract;
 mod farm;
 mod figures;
 pub mod format;
+mod frames;
 mod hold;
 mod index;
 mod known;
@@ -71,6 +74,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use capture::Captured;
+pub use collect::{Collect, Collected, FindRoots, Roots, Tally, UNUSED, Unused};
 pub use diff::{Change, ChangeKind};
 pub use error::StoreError;
 pub use farm::{MTIME, Make, remove_tree};
@@ -162,6 +166,7 @@ impl Store {
     /// Puts a directory composed of what is in the store into the store. `entries` may be in
     /// any order; what they refer to must be there, sizes included.
     pub fn put_tree(&self, entries: Vec<Entry>) -> Result<TreeId, StoreError> {
+        let _hold = self.hold()?;
         tree::put(&self.inner.objects, &self.inner.trees, entries)
     }
 
@@ -197,6 +202,7 @@ impl Store {
     /// an empty directory that then becomes it, synced, whole or not at all. Who wants the
     /// same key meanwhile waits.
     pub fn farm_tree(&self, key: &str, make: &mut Make<'_>) -> Result<PathBuf, StoreError> {
+        let _hold = self.hold()?;
         self.inner.farm.tree(key, make)
     }
 

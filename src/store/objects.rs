@@ -1,7 +1,7 @@
 //! Records by name: found through the index, read from packs, verified; and written to new
 //! packs, each once.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::error::StoreError;
+use super::format::pack::Record;
 use super::format::{FormatError, PackId, RecordId};
+use super::frames::FrameCache;
 use super::hold;
 use super::index::{Index, Location};
-use super::pack::{self, FrameBuilder, PackWriter};
+use super::pack::{self, EncodedFrame, FrameBuilder, PackWriter};
 use super::scratch::Scratch;
 use super::storage::{Input, Storage};
 
-/// Decoded frames are kept up to this many bytes in all.
-const FRAME_CACHE: usize = 16 << 20;
 /// Packs are kept open up to this many.
 const OPEN_PACKS: usize = 128;
 
@@ -47,13 +47,6 @@ pub struct Objects {
     doubted: AtomicBool,
 }
 
-/// The frames that were decoded last, the newest at the back.
-#[derive(Default)]
-struct FrameCache {
-    frames: VecDeque<(PackId, u64, Arc<Vec<u8>>)>,
-    bytes: usize,
-}
-
 impl Objects {
     /// The records of the store `root`, whose directories are there.
     pub fn open(root: &Path, storage: Arc<dyn Storage>) -> Result<Objects, StoreError> {
@@ -69,9 +62,7 @@ impl Objects {
             frames: Mutex::default(),
             doubted: AtomicBool::new(false),
         };
-        if !objects.index.is_sound()? {
-            objects.rebuild(|index| Ok(!index.is_sound()?))?;
-        }
+        objects.mend_index()?;
         Ok(objects)
     }
 
@@ -114,6 +105,14 @@ impl Objects {
         hold::generation(&self.root, &*self.storage)
     }
 
+    /// Makes the index anew if it is missing or corrupt.
+    pub fn mend_index(&self) -> Result<(), StoreError> {
+        if !self.index.is_sound()? {
+            self.rebuild(|index| Ok(!index.is_sound()?))?;
+        }
+        Ok(())
+    }
+
     /// Where half-made things go.
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
@@ -122,6 +121,17 @@ impl Objects {
     /// How files that must survive a crash are written.
     pub fn storage(&self) -> &dyn Storage {
         &*self.storage
+    }
+
+    /// The same, to be kept.
+    pub fn shared_storage(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.storage)
+    }
+
+    /// Closes all packs: one that was removed takes up its space until the last one who had
+    /// it open lets go of it.
+    pub fn close_packs(&self) {
+        self.packs.lock().expect(UNPOISONED).clear();
     }
 
     /// Makes the index anew from the packs.
@@ -183,8 +193,21 @@ impl Objects {
         verify: impl Fn(&[u8]) -> Result<R, FormatError>,
     ) -> Result<R, StoreError> {
         self.doubting(|| {
-            let location = self.locate(id)?.ok_or(StoreError::Missing { record: *id })?;
-            self.read_at(id, &location, &verify)
+            let mut gone = None;
+            loop {
+                let location = self.locate(id)?.ok_or(StoreError::Missing { record: *id })?;
+                match self.read_at(id, &location, &verify) {
+                    // The collector has moved it between the look-up and the look into the
+                    // pack: the index says where it is now.
+                    Err(StoreError::Read { source, .. })
+                        if source.kind() == io::ErrorKind::NotFound
+                            && gone != Some(location.pack) =>
+                    {
+                        gone = Some(location.pack);
+                    }
+                    read => return read,
+                }
+            }
         })
     }
 
@@ -235,6 +258,18 @@ impl Objects {
         let path = pack::pack_path(&self.root, &location.pack);
         let input = self.input(&location.pack, &path)?;
         pack::read_frame(&*input, &path, &location.pack, location.frame)
+    }
+
+    /// Reads and verifies a frame, which holds `records`, as it is in its pack.
+    pub fn encoded_frame(
+        &self,
+        pack: &PackId,
+        frame: u64,
+        records: &[&Record],
+    ) -> Result<EncodedFrame, StoreError> {
+        let path = pack::pack_path(&self.root, pack);
+        let input = self.input(pack, &path)?;
+        pack::read_encoded(&*input, &path, pack, frame, records)
     }
 
     /// The same, kept in memory for a while.
@@ -319,28 +354,6 @@ pub fn slice<'f>(
         record: *record,
         source: FormatError::Truncated { what: "a frame" },
     })
-}
-
-impl FrameCache {
-    fn get(&mut self, (pack, offset): (PackId, u64)) -> Option<Arc<Vec<u8>>> {
-        let at = self.frames.iter().rposition(|(p, o, _)| (*p, *o) == (pack, offset))?;
-        let found = self.frames.remove(at)?;
-        let frame = Arc::clone(&found.2);
-        self.frames.push_back(found);
-        Some(frame)
-    }
-
-    fn put(&mut self, (pack, offset): (PackId, u64), frame: &Arc<Vec<u8>>) {
-        if frame.len() > FRAME_CACHE / 4 {
-            return;
-        }
-        self.bytes += frame.len();
-        self.frames.push_back((pack, offset, Arc::clone(frame)));
-        while self.bytes > FRAME_CACHE {
-            let Some((.., oldest)) = self.frames.pop_front() else { return };
-            self.bytes -= oldest.len();
-        }
-    }
 }
 
 /// Writes records into new packs. Used by several threads, each with a [`FrameBuilder`] of

@@ -202,17 +202,45 @@ pub fn read_frame(
     pack: &PackId,
     offset: u64,
 ) -> Result<Vec<u8>, StoreError> {
+    let (_, header, stored) = read_stored(input, path, pack, offset)?;
+    header.decode_body(stored).map_err(|source| StoreError::DamagedPack { pack: *pack, source })
+}
+
+/// Reads and verifies the frame at `offset`, which holds `records`, as it is.
+pub fn read_encoded(
+    input: &dyn Input,
+    path: &Path,
+    pack: &PackId,
+    offset: u64,
+    records: &[&Record],
+) -> Result<EncodedFrame, StoreError> {
+    let (mut bytes, header, stored) = read_stored(input, path, pack, offset)?;
+    header
+        .verify_body(&stored)
+        .map_err(|source| StoreError::DamagedPack { pack: *pack, source })?;
+    bytes.extend(stored);
+    let records = records.iter().map(|record| (record.id, record.offset, record.length));
+    Ok(EncodedFrame { bytes, raw: header.raw, records: records.collect() })
+}
+
+/// A frame's header, as it is and decoded, and what follows it.
+fn read_stored(
+    input: &dyn Input,
+    path: &Path,
+    pack: &PackId,
+    offset: u64,
+) -> Result<(Vec<u8>, FrameHeader, Vec<u8>), StoreError> {
     let damaged = |source| StoreError::DamagedPack { pack: *pack, source };
     let read = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => damaged(FormatError::Truncated { what: "a pack" }),
         _ => StoreError::read(path)(error),
     };
-    let mut header = [0; FRAME_HEADER];
-    input.read_exact_at(&mut header, offset).map_err(read)?;
-    let header = FrameHeader::decode(&header).map_err(damaged)?;
+    let mut bytes = vec![0; FRAME_HEADER];
+    input.read_exact_at(&mut bytes, offset).map_err(read)?;
+    let header = FrameHeader::decode(&bytes).map_err(damaged)?;
     let mut stored = vec![0; header.stored as usize];
     input.read_exact_at(&mut stored, offset + FRAME_HEADER as u64).map_err(read)?;
-    header.decode_body(stored).map_err(damaged)
+    Ok((bytes, header, stored))
 }
 
 /// The packs that are there, whether or not the index knows them.

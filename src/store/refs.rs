@@ -26,7 +26,7 @@ pub use super::format::root::{Root, Sort};
 const MAX_FILE_NAME: usize = 255;
 
 /// The refs, or the leases, of one store.
-pub struct Roots<'s> {
+pub struct RootFiles<'s> {
     sort: Sort,
     store: PathBuf,
     directory: PathBuf,
@@ -52,19 +52,19 @@ fn file_name(name: &str) -> Result<String, StoreError> {
     Ok(file)
 }
 
-impl Roots<'_> {
+impl RootFiles<'_> {
     /// The refs, or the leases, of the store `store`.
     pub fn new<'s>(
         sort: Sort,
         store: &Path,
         storage: &'s dyn Storage,
         scratch: &'s Scratch,
-    ) -> Roots<'s> {
+    ) -> RootFiles<'s> {
         let directory = store.join(match sort {
             Sort::Ref => "refs",
             Sort::Lease => "leases",
         });
-        Roots { sort, store: store.to_owned(), directory, storage, scratch }
+        RootFiles { sort, store: store.to_owned(), directory, storage, scratch }
     }
 
     /// Sets a root, durably.

@@ -126,6 +126,11 @@ pub fn put(
             },
             Kind::Directory(id) => {
                 cache.get(objects, id)?;
+                // What is in memory may have been collected since.
+                let record = RecordId::tree(id);
+                if !objects.contains(&record)? {
+                    return Err(StoreError::Missing { record });
+                }
             }
             Kind::Symlink(_) => {}
         }

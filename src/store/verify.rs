@@ -30,6 +30,7 @@ use std::sync::Mutex;
 use super::contents;
 use super::error::StoreError;
 use super::format::{FileId, PackId, RecordId};
+use super::index::Known;
 use super::objects::Objects;
 use super::pack;
 use super::parallel;
@@ -173,7 +174,7 @@ impl Store {
         for pack in there {
             packs.insert(pack, packs::examine(objects, pack, findings, &bytes)?);
         }
-        for (pack, _) in known {
+        for Known { pack, .. } in known {
             let state = packs.entry(pack).or_insert_with(|| {
                 findings.add(Damage::PackMissing { pack }, "its file is gone");
                 let path = pack::pack_path(objects.root(), &pack);

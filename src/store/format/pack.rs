@@ -63,7 +63,8 @@ pub struct FrameHeader {
     codec: Codec,
     /// Length of the bytes that follow.
     pub stored: u32,
-    raw: u32,
+    /// Length once decoded.
+    pub raw: u32,
     hash: [u8; 32],
 }
 
@@ -180,17 +181,23 @@ impl FrameHeader {
         Ok(FrameHeader { codec, stored, raw, hash })
     }
 
-    /// Verifies and decodes the bytes that follow the header.
-    pub fn decode_body(&self, stored: Vec<u8>) -> Result<Vec<u8>, FormatError> {
-        let what = "a frame";
+    /// Verifies the bytes that follow the header.
+    pub fn verify_body(&self, stored: &[u8]) -> Result<(), FormatError> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(FRAME_MAGIC).update(&[self.codec as u8, 0, 0, 0]);
         hasher.update(&self.stored.to_le_bytes()).update(&self.raw.to_le_bytes());
-        if stored.len() != self.stored as usize
-            || *hasher.update(&stored).finalize().as_bytes() != self.hash
+        match stored.len() == self.stored as usize
+            && *hasher.update(stored).finalize().as_bytes() == self.hash
         {
-            return Err(FormatError::Hash { what });
+            true => Ok(()),
+            false => Err(FormatError::Hash { what: "a frame" }),
         }
+    }
+
+    /// Verifies and decodes the bytes that follow the header.
+    pub fn decode_body(&self, stored: Vec<u8>) -> Result<Vec<u8>, FormatError> {
+        let what = "a frame";
+        self.verify_body(&stored)?;
         let raw = match self.codec {
             Codec::Raw => stored,
             // The capacity bounds what a hostile stream can make of itself.

@@ -26,17 +26,6 @@ impl Index {
         }
     }
 
-    /// The packs that the index knows, and their sizes.
-    pub fn packs(&self) -> Result<Vec<(PackId, u64)>, StoreError> {
-        self.with(|session| {
-            let mut query = session.connection.prepare("SELECT name, size FROM packs")?;
-            let pack = |row: &rusqlite::Row<'_>| {
-                Ok((PackId::from_bytes(row.get(0)?), row.get::<_, i64>(1)? as u64))
-            };
-            query.query_map([], pack)?.collect()
-        })
-    }
-
     /// How many rows each pack has; none for rows of packs that the index does not know.
     pub fn rows_by_pack(&self) -> Result<Vec<(Option<PackId>, u64)>, StoreError> {
         self.with(|session| {

@@ -11,7 +11,7 @@ use super::packs::{Contents, PackState, contents};
 use crate::store::error::StoreError;
 use crate::store::format::PackId;
 use crate::store::format::pack::Record;
-use crate::store::index::Location;
+use crate::store::index::{Known, Location};
 use crate::store::objects::Objects;
 use crate::store::parallel;
 
@@ -77,7 +77,13 @@ fn disagreements(
             }
         }
     }
-    for (pack, size) in objects.index().packs()? {
+    for Known { pack, size, forgotten, .. } in objects.index().packs()? {
+        if let Some(counts) = counts.get_mut(&pack)
+            && counts.missing <= forgotten
+        {
+            // What no root needs need not be known.
+            counts.missing = 0;
+        }
         if packs.get(&pack).is_some_and(|state| !state.is_lost && state.size != size) {
             found.push((
                 Damage::Index,
