@@ -1,6 +1,7 @@
 //! The store, through its public face: odd trees in and out, ids, what is refused.
 
 mod collect;
+mod crash;
 mod damage;
 mod together;
 mod verify;

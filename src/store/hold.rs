@@ -65,13 +65,22 @@ impl Exclusive {
         storage: &dyn Storage,
         scratch: &Scratch,
     ) -> Result<u64, StoreError> {
-        let next = generation(root, storage)? + 1;
-        let path = root.join("generation");
-        storage::write(storage, &scratch.fresh(), &path, format!("{next}\n").as_bytes())
-            .and_then(|()| storage.sync_directory(root))
-            .map_err(StoreError::write(&path))?;
-        Ok(next)
+        raise_generation(root, storage, scratch)
     }
+}
+
+/// The same for whoever finds that something is gone, whoever holds what.
+pub fn raise_generation(
+    root: &Path,
+    storage: &dyn Storage,
+    scratch: &Scratch,
+) -> Result<u64, StoreError> {
+    let next = generation(root, storage)? + 1;
+    let path = root.join("generation");
+    storage::write(storage, &scratch.fresh(), &path, format!("{next}\n").as_bytes())
+        .and_then(|()| storage.sync_directory(root))
+        .map_err(StoreError::write(&path))?;
+    Ok(next)
 }
 
 /// The generation. It stays what it is as long as the caller holds a [`Hold`].

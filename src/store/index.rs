@@ -3,8 +3,9 @@
 //! corrupt one is made anew.
 //!
 //! `index.lock` orders writers and rebuilders: a writer holds it shared from before its pack
-//! gets its name until the pack is in the index, a rebuilder exclusively. So a rebuild sees
-//! every pack that anybody was told of. A writer that finds the database replaced under it
+//! gets its name until the pack is in the index, and so does who removes packs, from before
+//! they leave the index until they are gone; a rebuilder holds it exclusively. So a rebuild
+//! sees every pack that anybody was told of, and none that is about to go. A writer that finds the database replaced under it
 //! (somebody deleted the file) writes again into the new one.
 //!
 //! The index holds nothing that names what it does not hold: the collector makes it forget
@@ -12,6 +13,7 @@
 //! rewriting. Only an index made anew from the packs knows those again, until the next
 //! collection.
 
+mod agree;
 mod examine;
 mod prune;
 
@@ -23,6 +25,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use agree::Difference;
 use rusqlite::config::DbConfig;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
@@ -86,6 +89,9 @@ pub struct Packed {
 /// Held while a pack gets its name and is put into the index.
 pub struct Writing(#[expect(dead_code, reason = "the lock goes with the descriptor")] File);
 
+/// While it is held nobody adds a pack, or makes the index anew.
+pub struct Alone(#[expect(dead_code, reason = "the lock goes with the descriptor")] File);
+
 /// The index of one store. Connections are shared by the threads of this process.
 pub struct Index {
     path: PathBuf,
@@ -145,6 +151,13 @@ impl Index {
         Ok(Writing(lock))
     }
 
+    /// Waits until nobody adds a pack, and keeps it so.
+    pub fn alone(&self) -> Result<Alone, StoreError> {
+        let lock = self.open_lock()?;
+        lock.lock().map_err(StoreError::write(&self.lock))?;
+        Ok(Alone(lock))
+    }
+
     /// Adds a pack, durably.
     pub fn add(&self, _: &Writing, packed: &Packed) -> Result<(), StoreError> {
         loop {
@@ -181,8 +194,7 @@ impl Index {
         needed: impl FnOnce(&Index) -> Result<bool, StoreError>,
         scan: impl FnOnce() -> Result<(Vec<Packed>, R), StoreError>,
     ) -> Result<Option<R>, StoreError> {
-        let lock = self.open_lock()?;
-        lock.lock().map_err(StoreError::write(&self.lock))?;
+        let _alone = self.alone()?;
         self.forget_connections();
         if !needed(self)? {
             return Ok(None);

@@ -122,11 +122,19 @@ impl Store {
     /// The same on another storage, for tests of what a disk may do.
     pub fn open_on(dir: &Path, storage: Arc<dyn Storage>) -> Result<Store, StoreError> {
         let format = dir.join("format");
-        match fs::read_to_string(&format) {
-            Ok(text) if version(&format, &text)? == STORE_VERSION => {}
-            Ok(_) => set_version(dir, &*storage)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => create(dir, &*storage)?,
+        let found = match storage::read(&*storage, &format) {
+            Ok(text) => Some(version(&format, &String::from_utf8_lossy(&text))?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(StoreError::read(&format)(e)),
+        };
+        if found.is_none() {
+            create(dir, &*storage).map_err(StoreError::write(dir))?;
+        }
+        // These may be gone without the store being one less.
+        fs::create_dir_all(dir.join("tmp")).map_err(StoreError::write(dir))?;
+        Farm::create(dir)?;
+        if found != Some(STORE_VERSION) {
+            set_version(dir, &*storage)?;
         }
         let inner = Arc::new(Inner {
             root: dir.to_owned(),
@@ -270,14 +278,21 @@ fn version(format: &Path, text: &str) -> Result<u32, StoreError> {
     }
 }
 
-/// Makes an empty store; its `format` last, so that where it is, the rest is too.
-fn create(dir: &Path, storage: &dyn Storage) -> Result<(), StoreError> {
-    for name in ["packs", "refs", "leases", "tmp"] {
-        let path = dir.join(name);
-        storage.create_directory(&path).map_err(StoreError::write(&path))?;
+/// Makes the directories of an empty store. Its `format` comes when they are sure to survive:
+/// whoever finds it relies on them.
+fn create(dir: &Path, storage: &dyn Storage) -> io::Result<()> {
+    for name in ["packs", "refs", "leases"] {
+        storage.create_directory(&dir.join(name))?;
     }
-    Farm::create(dir)?;
-    set_version(dir, storage)
+    storage.sync_directory(dir)?;
+    match dir.parent().filter(|above| !above.as_os_str().is_empty()) {
+        Some(above) => match storage.sync_directory(above) {
+            // Whoever may not look into it has not made the name of `dir` in it.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        },
+        None => Ok(()),
+    }
 }
 
 /// Says that the store is one of this program's version.

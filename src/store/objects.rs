@@ -1,6 +1,8 @@
 //! Records by name: found through the index, read from packs, verified; and written to new
 //! packs, each once.
 
+mod renew;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+pub use renew::Rebuilt;
 
 use super::error::StoreError;
 use super::format::pack::Record;
@@ -23,17 +27,6 @@ use super::storage::{Input, Storage};
 const OPEN_PACKS: usize = 128;
 
 const UNPOISONED: &str = "nothing panics with it held";
-
-/// What a rebuild of the index found.
-#[derive(Debug, Default)]
-pub struct Rebuilt {
-    /// Packs in the index.
-    pub packs: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Packs whose footer cannot be read, and why. They are left where they are.
-    pub damaged: Vec<(PackId, StoreError)>,
-}
 
 /// All records of a store.
 pub struct Objects {
@@ -96,21 +89,13 @@ impl Objects {
         let directory = objects.scratch.fresh();
         std::fs::create_dir(&directory).map_err(StoreError::write(&directory))?;
         objects.index = Index::new(&directory);
-        objects.rebuild_index()?;
+        objects.index.rebuild(|_| Ok(true), || objects.scan())?;
         Ok(objects)
     }
 
     /// The store's generation; see `hold.rs`.
     pub fn generation(&self) -> Result<u64, StoreError> {
         hold::generation(&self.root, &*self.storage)
-    }
-
-    /// Makes the index anew if it is missing or corrupt.
-    pub fn mend_index(&self) -> Result<(), StoreError> {
-        if !self.index.is_sound()? {
-            self.rebuild(|index| Ok(!index.is_sound()?))?;
-        }
-        Ok(())
     }
 
     /// Where half-made things go.
@@ -132,32 +117,6 @@ impl Objects {
     /// it open lets go of it.
     pub fn close_packs(&self) {
         self.packs.lock().expect(UNPOISONED).clear();
-    }
-
-    /// Makes the index anew from the packs.
-    pub fn rebuild_index(&self) -> Result<Rebuilt, StoreError> {
-        Ok(self.rebuild(|_| Ok(true))?.unwrap_or_default())
-    }
-
-    fn rebuild(
-        &self,
-        needed: impl FnOnce(&Index) -> Result<bool, StoreError>,
-    ) -> Result<Option<Rebuilt>, StoreError> {
-        self.index.rebuild(needed, || {
-            let mut rebuilt = Rebuilt::default();
-            let mut packs = Vec::new();
-            for pack in pack::list(&*self.storage, &self.root)? {
-                match pack::read_footer(&*self.storage, &self.root, &pack) {
-                    Ok(packed) => {
-                        rebuilt.packs += 1;
-                        rebuilt.records += packed.footer.records.len() as u64;
-                        packs.push(packed);
-                    }
-                    Err(error) => rebuilt.damaged.push((pack, error)),
-                }
-            }
-            Ok((packs, rebuilt))
-        })
     }
 
     /// Whether the record is in the store, as far as the index knows.

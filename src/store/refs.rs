@@ -71,8 +71,9 @@ impl RootFiles<'_> {
     pub fn set(&self, root: &Root) -> Result<(), StoreError> {
         let path = self.path(&root.name)?;
         let bytes = self.sort.encode(root);
-        if self.storage.list(&self.directory).is_err() {
-            // The store is older than leases are.
+        if !self.storage.list(&self.directory).is_ok_and(|names| !names.is_empty()) {
+            // The store is older than leases are; or somebody made the directory and died
+            // before it was sure to survive.
             self.storage
                 .create_directory(&self.directory)
                 .and_then(|()| self.storage.sync_directory(&self.store))

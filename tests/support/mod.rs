@@ -1,5 +1,6 @@
 //! What several tests need: a machine in a directory, and a web server of our own.
 
+pub mod disk;
 pub mod git;
 pub mod http;
 

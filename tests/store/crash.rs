@@ -1,0 +1,459 @@
+//! The power is cut, and the disk fails, at each operation of what the store does.
+//!
+//! An operation is run on a simulated disk whose power goes at its first step, then at its
+//! second, and so on until it gets through. Each time the disk is looked at in every shape
+//! that it may be found in afterwards ([`cuts`]), with the caches in one of theirs. What
+//! anybody was told must be there, all that is there must be sound, and the operation must
+//! work when it is run again.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use zagi::store::{Entry, FileId, Input, Kind, Output, Storage, Store, StoreError, TreeId};
+
+use super::{describe, noise, text};
+use crate::support::disk::{
+    Bytes, Cut, Fault, Names, OUTSIDES, Outside, SimulatedDisk, copy, cuts, memory,
+};
+
+/// What the store has said to whoever used it.
+#[derive(Clone, Default)]
+struct Told {
+    /// Trees that it has, and what is in them.
+    trees: BTreeMap<TreeId, Vec<String>>,
+    /// What each ref may mean: two things while it is being changed.
+    refs: BTreeMap<String, Vec<Option<TreeId>>>,
+    /// Until when each lease may last.
+    leases: BTreeMap<String, Vec<Option<i64>>>,
+}
+
+impl Told {
+    fn capture(&mut self, store: &Store, dir: &Path) -> Result<TreeId, StoreError> {
+        let tree = store.capture(dir)?.tree;
+        self.trees.insert(tree, describe(dir));
+        Ok(tree)
+    }
+
+    fn set_ref(&mut self, store: &Store, name: &str, tree: TreeId) -> Result<(), StoreError> {
+        self.refs.entry(name.to_owned()).or_insert_with(|| vec![None]).push(Some(tree));
+        store.set_ref(name, &tree)?;
+        self.refs.insert(name.to_owned(), vec![Some(tree)]);
+        Ok(())
+    }
+
+    fn remove_ref(&mut self, store: &Store, name: &str) -> Result<(), StoreError> {
+        self.refs.entry(name.to_owned()).or_default().push(None);
+        store.remove_ref(name)?;
+        self.refs.insert(name.to_owned(), vec![None]);
+        Ok(())
+    }
+
+    fn set_lease(
+        &mut self,
+        store: &Store,
+        name: &str,
+        tree: TreeId,
+        until: i64,
+    ) -> Result<(), StoreError> {
+        self.leases.entry(name.to_owned()).or_insert_with(|| vec![None]).push(Some(until));
+        store.set_lease(name, &tree, until)?;
+        self.leases.insert(name.to_owned(), vec![Some(until)]);
+        Ok(())
+    }
+
+    fn remove_lease(&mut self, store: &Store, name: &str) -> Result<(), StoreError> {
+        self.leases.entry(name.to_owned()).or_default().push(None);
+        store.remove_lease(name)?;
+        self.leases.insert(name.to_owned(), vec![None]);
+        Ok(())
+    }
+
+    /// Whether the store keeps its word.
+    fn check(&self, store: &Store, root: &Path) -> Result<(), String> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |e: StoreError| format!("{what}: {e}")
+        };
+        let out = memory();
+        let mut found = Vec::new();
+        for (name, may) in &self.refs {
+            let tree = store.get_ref(name).map_err(failed(name))?;
+            if !may.contains(&tree) {
+                return Err(format!("{name} means {tree:?}, not one of {may:?}"));
+            }
+            found.extend(tree);
+        }
+        store.refs("").map_err(failed("refs"))?;
+        let leases = store.leases().map_err(failed("leases"))?;
+        for (name, may) in &self.leases {
+            let lease = leases.iter().find(|lease| lease.name == *name);
+            let until = lease.map(|lease| lease.until);
+            if !may.contains(&until) {
+                return Err(format!("{name} lasts until {until:?}, not one of {may:?}"));
+            }
+            found.extend(lease.map(|lease| lease.tree));
+        }
+        for (n, tree) in self.trees.keys().chain(&found).enumerate() {
+            let [files, linked] = ["files", "linked"].map(|of| out.path().join(format!("{of}{n}")));
+            store.restore(tree, &files).map_err(failed("restore"))?;
+            store.link_tree(tree, &linked).map_err(failed("link_tree"))?;
+            let expected = self.trees.get(tree).cloned().unwrap_or_else(|| describe(&files));
+            for way in [files, linked] {
+                if describe(&way) != expected {
+                    return Err(format!("{tree} comes out otherwise: {:#?}", describe(&way)));
+                }
+            }
+        }
+        packs_are_sound(root)
+    }
+}
+
+/// Every pack is what its name says.
+fn packs_are_sound(root: &Path) -> Result<(), String> {
+    for pack in fs::read_dir(root.join("packs")).unwrap().map(|entry| entry.unwrap().path()) {
+        let stem = pack.file_stem().unwrap().to_str().unwrap();
+        let is_pack = pack.extension().is_some_and(|extension| extension == "pack");
+        if is_pack && FileId::of(&fs::read(&pack).unwrap()).to_string() != stem {
+            return Err(format!("{} is torn", pack.display()));
+        }
+    }
+    Ok(())
+}
+
+/// An operation, or a few.
+type Run<'r> = &'r dyn Fn(&Store, &mut Told) -> Result<(), StoreError>;
+/// What stands between the store and its disk.
+type Wrap<'w> = &'w dyn Fn(SimulatedDisk) -> Arc<dyn Storage>;
+
+/// A disk on which things were done before, and what was said then.
+struct Before {
+    disk: TempDir,
+    told: Told,
+}
+
+impl Before {
+    /// No store yet.
+    fn nothing() -> Before {
+        Before { disk: memory(), told: Told::default() }
+    }
+
+    fn with(run: Run<'_>) -> Before {
+        let mut before = Before::nothing();
+        let store = Store::open(&before.disk.path().join("store")).unwrap();
+        run(&store, &mut before.told).unwrap();
+        before
+    }
+
+    fn copied(&self) -> TempDir {
+        let to = memory();
+        copy(self.disk.path(), to.path());
+        to
+    }
+}
+
+fn open_and(
+    disk: &SimulatedDisk,
+    wrap: Wrap<'_>,
+    told: &mut Told,
+    run: Run<'_>,
+) -> Result<(), StoreError> {
+    let store = Store::open_on(&disk.store(), wrap(disk.clone()))?;
+    run(&store, told)
+}
+
+/// Whether what is found after a cut is as was told, and whether `run` works on it.
+fn check_found(
+    disk: &SimulatedDisk,
+    cut: Cut,
+    outside: Outside,
+    told: &Told,
+    run: Run<'_>,
+) -> Result<(), String> {
+    let to = memory();
+    disk.found(to.path(), cut, outside);
+    let root = to.path().join("store");
+    let check = || {
+        let store = Store::open(&root).map_err(|e| format!("open: {e}"))?;
+        told.check(&store, &root)?;
+        let mut told = told.clone();
+        run(&store, &mut told).map_err(|e| format!("again: {e}"))?;
+        told.check(&store, &root).map_err(|e| format!("after it was run again: {e}"))?;
+        Ok::<_, String>(())
+    };
+    check().map_err(|e| format!("{cut:?}, caches {outside:?}: {e}"))
+}
+
+/// Cuts the power at each operation. Gives how many there are, and what was lost; or, as
+/// soon as something was, that.
+fn losses(before: &Before, wrap: Wrap<'_>, run: Run<'_>) -> (u64, Vec<String>) {
+    let mut lost = Vec::new();
+    for k in 0.. {
+        if !lost.is_empty() {
+            return (k, lost);
+        }
+        let dir = before.copied();
+        let disk = SimulatedDisk::new(dir.path()).fail_at(k, Fault::Power);
+        let mut told = before.told.clone();
+        let done = open_and(&disk, wrap, &mut told, run);
+        assert!(done.is_err() || !disk.is_off(), "the power went at {k} and nobody noticed");
+        let mut check = |what: &str, cut, outside, told: &Told| {
+            if let Err(e) = check_found(&disk, cut, outside, told, run) {
+                lost.push(format!("operation {k}{what}, {e}"));
+            }
+        };
+        for (n, cut) in cuts(k).into_iter().enumerate() {
+            check("", cut, OUTSIDES[(n + k as usize) % OUTSIDES.len()], &told);
+        }
+        if !disk.is_off() {
+            done.unwrap();
+            return (k, lost);
+        }
+        // Only the process died. Another one goes on with what it sees, and then the power
+        // is cut.
+        disk.mend();
+        match open_and(&disk, wrap, &mut told, run) {
+            Ok(()) => {
+                let everything = Cut::All(Names::Lost, Bytes::Lost);
+                check(", another process", everything, Outside::Same, &told);
+                check(", another process", everything, Outside::Missing, &told);
+                check(", another process", Cut::Mixed(k), Outside::Older, &told);
+            }
+            Err(e) => lost.push(format!("operation {k}, another process: {e}")),
+        }
+    }
+    unreachable!("there are not so many operations")
+}
+
+fn bare(disk: SimulatedDisk) -> Arc<dyn Storage> {
+    Arc::new(disk)
+}
+
+/// Nothing is lost wherever the power goes. There must be so many places at least.
+fn survives(before: &Before, least: u64, run: Run<'_>) {
+    let (operations, lost) = losses(before, &bare, run);
+    assert!(lost.is_empty(), "{}", lost.join("\n"));
+    assert!(operations >= least, "{operations} operations only");
+}
+
+/// Wherever the disk fails, the process says so, the old state is whole, and the operation
+/// works when it is run again, by the same process and, after a power cut, by another.
+fn recovers(before: &Before, fault: Fault, run: Run<'_>) {
+    let mut failed = 0;
+    for k in 0.. {
+        let dir = before.copied();
+        let disk = SimulatedDisk::new(dir.path()).fail_at(k, fault);
+        let mut told = before.told.clone();
+        let at = |e: String| -> String { format!("{fault:?} at operation {k}: {e}") };
+        let opened = Store::open_on(&disk.store(), bare(disk.clone()));
+        let store = match opened {
+            Ok(store) => store,
+            Err(_) => {
+                disk.mend();
+                Store::open_on(&disk.store(), bare(disk.clone()))
+                    .map_err(|e| at(e.to_string()))
+                    .unwrap()
+            }
+        };
+        match run(&store, &mut told) {
+            Ok(()) if disk.operations() <= k => {
+                assert!(failed > 0 || fault == Fault::Short, "{fault:?} made nothing fail");
+                return;
+            }
+            Ok(()) => {}
+            Err(e) => {
+                failed += 1;
+                let is_told = fault != Fault::Full || matches!(e, StoreError::NoSpace { .. });
+                assert!(is_told, "{}", at(e.to_string()));
+                told.check(&store, &disk.store()).map_err(at).unwrap();
+                disk.mend();
+                run(&store, &mut told).map_err(|e| at(format!("again: {e}"))).unwrap();
+            }
+        }
+        disk.mend();
+        told.check(&store, &disk.store()).map_err(at).unwrap();
+        for cut in [Cut::All(Names::Lost, Bytes::Lost), Cut::Mixed(k)] {
+            check_found(&disk, cut, Outside::Same, &told, run).map_err(at).unwrap();
+        }
+    }
+}
+
+/// Every fault in turn.
+fn recovers_from_all(before: &Before, run: Run<'_>) {
+    let broken = Fault::Fails(io::ErrorKind::Other);
+    for fault in [Fault::Full, broken, Fault::Short] {
+        recovers(before, fault, run);
+    }
+}
+
+/// A small tree of its own.
+fn input(seed: u64) -> TempDir {
+    let dir = memory();
+    fs::create_dir_all(dir.path().join("a/b")).unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    fs::write(dir.path().join("same everywhere"), noise(1, 50_000)).unwrap();
+    fs::write(dir.path().join("a/text"), text(seed, 3_000)).unwrap();
+    fs::write(dir.path().join("a/b/large"), noise(seed, 100_000)).unwrap();
+    fs::hard_link(dir.path().join("a/text"), dir.path().join("a/link")).unwrap();
+    std::os::unix::fs::symlink("a/text", dir.path().join("symlink")).unwrap();
+    dir
+}
+
+/// A store with a tree that the ref `first` names.
+fn with_first() -> Before {
+    let first = input(1);
+    Before::with(&|store, told| {
+        let tree = told.capture(store, first.path())?;
+        told.set_ref(store, "first", tree)
+    })
+}
+
+/// A storage that does not do what it is asked for.
+struct Careless {
+    disk: SimulatedDisk,
+    how: Carelessness,
+    late: Mutex<Vec<PathBuf>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carelessness {
+    /// Files are not synced.
+    Files,
+    /// Directories are not.
+    Directories,
+    /// A pack's directory is, but only after a ref.
+    Late,
+}
+
+struct Unsynced(Box<dyn Output>);
+
+impl Write for Unsynced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Output for Unsynced {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Storage for Careless {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        let output = self.disk.create(path)?;
+        Ok(if self.how == Carelessness::Files { Box::new(Unsynced(output)) } else { output })
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn Input>> {
+        self.disk.open(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        self.disk.list(path)
+    }
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_directory(path)
+    }
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        let mut late = self.late.lock().unwrap();
+        match self.how {
+            Carelessness::Directories => Ok(()),
+            Carelessness::Late if path.ends_with("packs") => {
+                late.push(path.to_owned());
+                Ok(())
+            }
+            Carelessness::Late if path.ends_with("refs") => {
+                self.disk.sync_directory(path)?;
+                late.drain(..).try_for_each(|path| self.disk.sync_directory(&path))
+            }
+            _ => self.disk.sync_directory(path),
+        }
+    }
+}
+
+#[test]
+fn what_does_not_sync_is_found_out() {
+    let input = input(2);
+    let run: Run<'_> = &|store, told| {
+        let tree = told.capture(store, input.path())?;
+        told.set_ref(store, "second", tree)
+    };
+    let before = with_first();
+    for (how, found) in [
+        (Carelessness::Files, "is damaged"),
+        (Carelessness::Directories, "means None"),
+        (Carelessness::Late, "is not in the store"),
+    ] {
+        let careless =
+            |disk| -> Arc<dyn Storage> { Arc::new(Careless { disk, how, late: Mutex::default() }) };
+        let (_, lost) = losses(&before, &careless, run);
+        assert!(lost.iter().any(|loss| loss.contains(found)), "{how:?}: {lost:?}");
+    }
+}
+
+#[test]
+fn a_new_store() {
+    let input = input(1);
+    let run: Run<'_> = &|store, told| {
+        let tree = told.capture(store, input.path())?;
+        told.set_ref(store, "first", tree)
+    };
+    survives(&Before::nothing(), 20, run);
+    recovers_from_all(&Before::nothing(), run);
+}
+
+#[test]
+fn a_tree_of_which_half_is_there() {
+    let input = input(2);
+    let run: Run<'_> = &|store, told| {
+        let tree = told.capture(store, input.path())?;
+        told.set_ref(store, "second", tree)
+    };
+    survives(&with_first(), 15, run);
+    recovers_from_all(&with_first(), run);
+}
+
+#[test]
+fn refs_and_composed_trees() {
+    let run: Run<'_> = &|store, told| {
+        let first = store.get_ref("first")?.expect("it was set before");
+        let composed = |name: &str| -> Result<TreeId, StoreError> {
+            let entry = Entry { name: name.as_bytes().into(), kind: Kind::Directory(first) };
+            store.put_tree(vec![entry])
+        };
+        let (one, two) = (composed("one")?, composed("two")?);
+        told.set_ref(store, "other", one)?;
+        told.set_ref(store, "other", two)?;
+        told.remove_ref(store, "other")?;
+        told.set_ref(store, "one", one)
+    };
+    survives(&with_first(), 30, run);
+    recovers_from_all(&with_first(), run);
+}
+
+#[test]
+fn leases_in_a_store_older_than_leases() {
+    let before = with_first();
+    fs::remove_dir(before.disk.path().join("store/leases")).unwrap();
+    let run: Run<'_> = &|store, told| {
+        let first = store.get_ref("first")?.expect("it was set before");
+        told.set_lease(store, "a", first, 10)?;
+        told.set_lease(store, "a", first, 20)?;
+        told.set_lease(store, "b", first, 30)?;
+        told.remove_lease(store, "b")
+    };
+    survives(&before, 15, run);
+    recovers_from_all(&before, run);
+}
