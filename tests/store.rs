@@ -3,6 +3,7 @@
 mod collect;
 mod crash;
 mod damage;
+mod delta;
 mod together;
 mod verify;
 

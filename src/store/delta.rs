@@ -139,6 +139,25 @@ pub fn base_for(objects: &Objects, previous: &FileId) -> Result<Option<FileId>, 
     Ok(is_plain(objects, &base)?.then_some(base))
 }
 
+/// Whether the index knows the delta of the content `id` and all of the base.
+pub fn is_whole(objects: &Objects, id: &FileId) -> Result<bool, StoreError> {
+    // Asked first, as a record that is missed when it is read makes the index doubted.
+    if !objects.contains(&RecordId::delta(id))? {
+        return Ok(false);
+    }
+    let Ok(Delta { base, .. }) = read(objects, id) else { return Ok(false) };
+    if objects.contains(&RecordId::data(&base))? {
+        return Ok(true);
+    }
+    let list = RecordId::recipe(&base);
+    if !objects.contains(&list)? {
+        return Ok(false);
+    }
+    let Ok(recipe) = objects.read(&list, Recipe::decode) else { return Ok(false) };
+    let chunks: Vec<RecordId> = recipe.chunks.iter().map(|(_, id)| RecordId::data(id)).collect();
+    Ok(objects.locate_all(&chunks)?.iter().all(Option::is_some))
+}
+
 fn is_plain(objects: &Objects, id: &FileId) -> Result<bool, StoreError> {
     let ids = [RecordId::data(id), RecordId::recipe(id)];
     Ok(objects.locate_all(&ids)?.iter().any(Option::is_some))

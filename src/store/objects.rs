@@ -337,7 +337,12 @@ pub enum Claim {
     Seen,
 }
 
-impl Writer<'_> {
+impl<'o> Writer<'o> {
+    /// What is in the store.
+    pub fn objects(&self) -> &'o Objects {
+        self.objects
+    }
+
     /// Whether the record is new to the store and to this writer. Says so once; the caller
     /// must then add it.
     pub fn claim(&self, id: RecordId) -> Result<bool, StoreError> {

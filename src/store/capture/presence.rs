@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::super::delta;
 use super::super::error::StoreError;
 use super::super::format::content::Recipe;
 use super::super::format::{FileId, RecordId};
@@ -36,7 +37,8 @@ pub fn doubt(objects: &Objects, walk: &Walk<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Those of `ids` that are neither in one piece in the store nor with all of their chunks.
+/// Those of `ids` that are neither in one piece in the store nor with all of their chunks,
+/// nor with all of what they are told by.
 fn missing(objects: &Objects, ids: Vec<FileId>) -> Result<HashSet<FileId>, StoreError> {
     let absent = |ids: Vec<FileId>| -> Result<Vec<FileId>, StoreError> {
         let records: Vec<RecordId> = ids.iter().map(RecordId::data).collect();
@@ -53,7 +55,7 @@ fn missing(objects: &Objects, ids: Vec<FileId>) -> Result<HashSet<FileId>, Store
                 // It cannot be read, so it is stored again.
                 Err(_) => false,
             };
-        if !whole {
+        if !whole && !delta::is_whole(objects, &id)? {
             missing.insert(id);
         }
     }

@@ -3,6 +3,8 @@
 //! A thread gathers what it reads in one buffer: many small files, or a part of a large one.
 //! When the buffer is full, the index is asked for all of its records at once.
 
+mod difference;
+
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -160,7 +162,7 @@ impl<'w> Worker<'w> {
     fn file(&mut self, place: Place) -> Result<Outcome, StoreError> {
         let directory = &self.walk.directories[place.0 as usize];
         let entry = directory.entries()[place.1 as usize];
-        let Node::File { stamp: seen, .. } = entry.node else { return Ok(Outcome::Gone) };
+        let Node::File { stamp: seen, content, .. } = entry.node else { return Ok(Outcome::Gone) };
         let failed =
             |e: io::Error| StoreError::capture(&self.walk.path(&self.walk.below_entry(place)))(e);
         let mut before = seen;
@@ -180,10 +182,16 @@ impl<'w> Worker<'w> {
             }
             self.make_room(before.size)?;
             let mark = (self.end, self.pieces.len(), self.flushed);
-            let found = match self.content(&file, before.size, &failed)? {
-                Some(found) => found,
-                None => return Ok(Outcome::Gone),
+            let mut found = match content {
+                Content::Unread(Some(former)) => {
+                    self.difference(&file, before.size, &former, &failed)?
+                }
+                _ => None,
             };
+            if found.is_none() {
+                found = self.content(&file, before.size, &failed)?;
+            }
+            let Some(found) = found else { return Ok(Outcome::Gone) };
             let stat = stat()?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Ok(Outcome::Gone);
