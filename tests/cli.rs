@@ -53,6 +53,8 @@ fn help_of_everything() {
         &["diff"],
         &["store"],
         &["store", "path"],
+        &["store", "stats"],
+        &["store", "gc"],
         &["doctor"],
         &["daemon"],
         &["daemon", "status"],

@@ -33,6 +33,10 @@ impl From<StoreError> for CommandError {
                 let ids: Vec<String> = trees.iter().map(ToString::to_string).collect();
                 error.hint(format!("give more digits: {}", ids.join(", ")))
             }
+            StoreError::InUse { .. } => error.hint("run it again when they are done"),
+            StoreError::Root { .. } | StoreError::DamagedPack { .. } => {
+                error.hint("`zagi store verify` says what is damaged, `zagi store repair` mends it")
+            }
             StoreError::Newer { .. } => error.hint("use the newer zagi, or another ZAGI_HOME"),
             _ => error,
         }

@@ -41,7 +41,7 @@ use std::path::PathBuf;
 pub use confine::Tools;
 pub use install::{Provided, lookup, provide};
 pub use plan::{Ids, Plan, plan};
-pub use record::{Need, RecordError};
+pub use record::{Need, REFS, RecordError, name as ref_name};
 pub use relocate::Relocations;
 
 use crate::store::StoreError;

@@ -36,6 +36,8 @@ use crate::store::{FileId, Kind, Store, StoreError, TreeId};
 
 /// The version of the format above.
 pub const VERSION: u32 = 1;
+/// How the names of the refs begin.
+pub const REFS: &str = "dependencies/";
 /// The entry with the record.
 pub(super) const RECORD: &str = "record.json";
 /// The entry with what is attached.
@@ -170,8 +172,8 @@ impl Record {
 }
 
 /// The name of the ref.
-pub(super) fn name(key: &str) -> String {
-    format!("dependencies/{key}")
+pub fn name(key: &str) -> String {
+    format!("{REFS}{key}")
 }
 
 /// Reads the record behind the tree that the ref names, and the tree that it describes.

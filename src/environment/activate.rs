@@ -175,6 +175,15 @@ impl Record {
     }
 }
 
+/// The trees that the environment of a file is made of, whatever version wrote it.
+pub fn trees(file: &[u8]) -> Option<Vec<PathBuf>> {
+    #[derive(Deserialize)]
+    struct Trees {
+        trees: Vec<PathBuf>,
+    }
+    serde_json::from_slice::<Trees>(file).ok().map(|record| record.trees)
+}
+
 /// Whether a tool may set a variable of this name; see [`FORBIDDEN`].
 pub fn may_set(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';

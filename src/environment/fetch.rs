@@ -12,6 +12,9 @@ use crate::registry::archive::{self, ArchiveError};
 use crate::registry::http::{Client, HttpError};
 use crate::store::{Store, StoreError, TreeId};
 
+/// How the names begin under which parts are kept.
+pub const PACKAGES: &str = "packages/";
+
 /// How many parts are fetched and unpacked at once.
 const PARALLEL: usize = 4;
 
@@ -66,8 +69,8 @@ impl Packages {
 }
 
 /// Under which name a part is kept.
-fn reference(part: &Part) -> String {
-    format!("packages/{}/{}/{}", part.hash, part.unpack, part.strip)
+pub(super) fn reference(part: &Part) -> String {
+    format!("{PACKAGES}{}/{}/{}", part.hash, part.unpack, part.strip)
 }
 
 /// Brings all parts into the store, a few at a time.

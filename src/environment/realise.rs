@@ -11,7 +11,9 @@
 //! modules) do, in the `install` sandbox: a lock may come with a stranger's repository.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use zagi_sandbox::{Exit, Plan, Profile, SandboxError};
 
@@ -22,13 +24,13 @@ use super::fetch::{self, Packages};
 use super::lock::{Lock, Part, Tool};
 use super::place::Place;
 use super::tree::{self, TreeError};
-use crate::context::Context;
+use crate::context::{Context, Platform};
 use crate::event::Event;
 use crate::registry::digest::Digest;
 use crate::registry::http::Client;
 use crate::store::{Store, StoreError};
 
-pub use super::fetch::FetchError;
+pub use super::fetch::{FetchError, PACKAGES};
 
 /// Where tools of the workspace itself are.
 const WORKSPACE_PATH: [&str; 3] =
@@ -134,6 +136,7 @@ pub fn realise(
 ) -> Result<Realised, RealiseError> {
     let key = lock.key();
     if let Some(found) = look_up(ctx, &key) {
+        touch(ctx, &found);
         return Ok(found);
     }
     let home = ctx.home.root();
@@ -194,6 +197,19 @@ pub fn look_up(ctx: &Context, key: &str) -> Option<Realised> {
         trees: record.trees,
         cached: true,
     })
+}
+
+/// The refs under which the store has what the tools of `lock` are made of.
+pub fn packages(lock: &Lock, platform: &Platform) -> Vec<String> {
+    let tools = lock.platform(platform).into_iter();
+    tools.flat_map(|tool| &tool.parts).map(fetch::reference).collect()
+}
+
+/// Dates an environment now: it is in use.
+fn touch(ctx: &Context, found: &Realised) {
+    let now = UNIX_EPOCH + Duration::from_secs(ctx.now.unsigned_abs());
+    // At the worst it is made again one day.
+    let _ = File::open(found.dir.join(activate::FILE)).and_then(|file| file.set_modified(now));
 }
 
 fn check_adopted(tool: &Tool) -> Result<(), RealiseError> {

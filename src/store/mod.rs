@@ -20,7 +20,7 @@
 //! | `names.rs` | what people call trees |
 //! | `refs.rs`, `leases.rs` | names for trees that must stay, for ever or until a time |
 //! | `hold.rs` | what keeps the collector away |
-//! | `collect.rs`, `collect/` | removes what no root needs |
+//! | `collect.rs`, `collect/`, `stats.rs` | removes what no root needs; counts what is there |
 //! | `farm.rs` | files and trees as such, for links |
 //! | `snapshot.rs`, `known.rs` | directories captured again, and what is known of them |
 //! | `capture.rs`, `restore.rs` | directories in and out |
@@ -64,6 +64,7 @@ mod refs;
 mod restore;
 mod scratch;
 mod snapshot;
+mod stats;
 mod storage;
 mod tree;
 mod verify;
@@ -85,6 +86,7 @@ pub use hold::Hold;
 pub use leases::Lease;
 pub use objects::Rebuilt;
 pub use restore::{Linked, Restored, Strategy};
+pub use stats::{Amount, Records, Stats};
 pub use storage::{Disk, Input, Output, Storage};
 pub use tree::Tree;
 pub use verify::Verified;
@@ -241,6 +243,12 @@ impl Store {
     /// Forgets `name`. Says whether it was there.
     pub fn remove_ref(&self, name: &str) -> Result<bool, StoreError> {
         self.roots_of(Sort::Ref).remove(name)
+    }
+
+    /// Closes the packs that are open, as a process should that is at rest: one that the
+    /// collector has removed takes up its space until then.
+    pub fn rest(&self) {
+        self.inner.objects.close_packs();
     }
 
     /// Makes the index anew from the packs. Happens by itself when it is missing or corrupt.

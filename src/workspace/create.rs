@@ -52,6 +52,8 @@ pub fn mount(ctx: &Context, request: &Request) -> Result<Description, WorkspaceE
     }
     let presented = presentation(ctx, request)?;
     let store = Store::open(&ctx.home.store())?;
+    // Until the description says what must stay.
+    let _hold = store.hold()?;
     let prepared = prepare::prepare(ctx, &store, &address, request.dependencies)?;
     let description = describe(ctx, &prepared, &dir, presented)?;
     present(ctx, &store, &description, &prepared)?;

@@ -11,6 +11,7 @@
 //! | `materialise` | the same directory of real files |
 //! | `differ` | what was changed: `status`, and what `discard` would lose |
 //! | `manage` | list, find, unmount, discard, init |
+//! | `roots` | what workspaces stand on, for the store's collector |
 //! | `daemon` | who holds the mounts |
 //! | `doctor` | what this machine offers |
 //! | `mounts` | what the kernel says is mounted |
@@ -29,6 +30,7 @@ mod manage;
 mod materialise;
 mod mounts;
 mod prepare;
+mod roots;
 mod store_layer;
 
 pub use create::{Request, mount};
@@ -37,3 +39,4 @@ pub use differ::{Loss, Status, loss, status};
 pub use error::WorkspaceError;
 pub use manage::{Listed, around, discard, init, list, unmount};
 pub use prepare::detected;
+pub use roots::{RootsError, collect, roots};

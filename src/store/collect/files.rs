@@ -57,15 +57,22 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
     }
 }
 
-fn removed_name(path: &Path) -> PathBuf {
+/// Gives a directory a name that nobody looks for, and says whether it has one now.
+fn hide(path: &mut PathBuf) -> bool {
+    let is_hidden = path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."));
+    if is_hidden || !path.is_dir() {
+        return true;
+    }
     let mut name = OsStr::new(".").to_owned();
     name.push(path.file_name().unwrap_or_default());
     name.push(".removed");
-    path.with_file_name(name)
-}
-
-fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."))
+    let hidden = path.with_file_name(name);
+    // Left by one who was killed.
+    let renamed = remove_tree(&hidden).and_then(|()| fs::rename(&*path, &hidden));
+    if renamed.is_ok() {
+        *path = hidden;
+    }
+    renamed.is_ok()
 }
 
 impl Sweep {
@@ -92,30 +99,19 @@ impl Sweep {
         Ok(Sweep { farm_trees: trees, kept_trees, unused: unused.to_vec() })
     }
 
-    /// Takes what is to go out of sight, while nobody can be about to use it.
-    pub fn hide(&mut self) {
-        let unused = self.unused.iter_mut().map(|unused| &mut unused.path);
-        for path in self.farm_trees.iter_mut().chain(unused) {
-            if is_hidden(path) || !path.is_dir() {
-                continue;
+    /// Takes what is to go out of sight, while nobody can be about to use it. What cannot be
+    /// taken out of sight stays.
+    pub fn hide(&mut self, store: &Path) {
+        self.farm_trees.retain_mut(|path| {
+            let lock = path.file_name().map(|key| store.join("farm/locks").join(key));
+            let hidden = hide(path);
+            if let (true, Some(lock)) = (hidden, lock) {
+                // Nobody waits for it: those who do have a hold.
+                let _ = fs::remove_file(lock);
             }
-            let hidden = removed_name(path);
-            // Left by one who was killed.
-            let renamed = remove_tree(&hidden).and_then(|()| fs::rename(&*path, &hidden));
-            match renamed {
-                Ok(()) => {
-                    if let (Some(trees), Some(key)) = (path.parent(), path.file_name()) {
-                        // Where it is no farm's tree there is none.
-                        let _ = fs::remove_file(trees.with_file_name("locks").join(key));
-                    }
-                    *path = hidden;
-                }
-                // It stays, whole.
-                Err(_) => *path = PathBuf::new(),
-            }
-        }
-        self.farm_trees.retain(|path| !path.as_os_str().is_empty());
-        self.unused.retain(|unused| !unused.path.as_os_str().is_empty());
+            hidden
+        });
+        self.unused.retain_mut(|unused| hide(&mut unused.path));
     }
 
     /// Removes it, and those files of the farm that nobody needs; or, if `dry`, only counts.

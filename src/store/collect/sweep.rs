@@ -52,7 +52,7 @@ impl Store {
         plan.copier.keep();
         let Plan { roots, needed, .. } = &plan;
         let mut files = Sweep::find(root, &roots.farm_trees, &roots.unused)?;
-        files.hide();
+        files.hide(root);
         drop(exclusive);
         objects.close_packs();
         // Of those who died since the store was opened; as harmless as before if it fails.

@@ -77,7 +77,11 @@ pub fn run(ctx: &Context, stdin: &impl AsFd) -> io::Result<()> {
         let idle = PollTimeout::try_from(IDLE).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, idle) {
             Ok(0) if worker.mounts().is_empty() => return worker.end(),
-            Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
+            Ok(0) => {
+                worker.rest();
+                continue;
+            }
+            Err(nix::errno::Errno::EINTR) => continue,
             Ok(_) => {}
             Err(e) => return Err(e.into()),
         }
@@ -116,6 +120,13 @@ impl Worker {
                 let _ = description.set_mounted(&self.ctx.home, false);
                 let _ = send(&self.supervisor, &Message::Dropped(description.id.clone()), &[]);
             }
+        }
+    }
+
+    /// Nobody has asked anything for a while.
+    fn rest(&self) {
+        if let Some(store) = &*self.store.lock().unwrap_or_else(PoisonError::into_inner) {
+            store.rest();
         }
     }
 
