@@ -172,3 +172,322 @@ fn whatever_comes_and_goes_everything_with_a_root_stays() {
         }
     }
 }
+
+/// Names and contents of all that must survive.
+fn state(f: &Fixture) -> Vec<String> {
+    let parts = ["packs", "refs", "leases"].map(|part| describe(&f.path(&format!("store/{part}"))));
+    parts.concat()
+}
+
+/// A store with a ref `kept`, and two trees of which no root speaks.
+fn with_garbage() -> (Fixture, TreeId) {
+    let f = Fixture::new();
+    let kept = capture(&f, &f.store, "kept", 1, 30);
+    f.store.set_ref("kept", &kept).unwrap();
+    capture(&f, &f.store, "gone1", 2, 30);
+    capture(&f, &f.store, "gone2", 3, 30);
+    (f, kept)
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_nothing_is_removed() {
+    let (f, kept) = with_garbage();
+    f.store.set_lease("lease", &kept, NOW + 1).unwrap();
+    let refused = |roots: &FindRoots<'_>| {
+        let before = state(&f);
+        let error = f.reopen().collect(&asked(roots)).unwrap_err();
+        assert_eq!(state(&f), before, "{error}");
+        error.to_string()
+    };
+    for (file, says) in [("refs/kept", "the ref `"), ("leases/lease", "the lease `")] {
+        let path = f.path("store").join(file);
+        let sound = fs::read(&path).unwrap();
+        fs::write(&path, &sound[..sound.len() - 1]).unwrap();
+        assert!(refused(&|| Ok(no_roots())).starts_with(says), "{file}");
+        fs::write(&path, &sound).unwrap();
+    }
+    assert_eq!(refused(&|| Err("no list".into())), "nothing is removed: no list");
+    let missing = TreeId::from_bytes([7; 32]);
+    let workspace = || {
+        let trees = vec![("the workspace `/w`".to_owned(), missing)];
+        Ok(Roots { trees, ..Roots::default() })
+    };
+    let says = format!(
+        "nothing is removed: the workspace `/w` needs what cannot be read: tree {missing} is not \
+         in the store"
+    );
+    assert_eq!(refused(&workspace), says);
+    // Trees that are damaged, then packs of which nobody can say what they hold.
+    let packs = f.packs();
+    let sound: Vec<_> = packs.iter().map(|pack| fs::read(pack).unwrap()).collect();
+    for damage in ["a tree", "a footer"] {
+        for (pack, sound) in packs.iter().zip(&sound) {
+            let mut bytes = sound.clone();
+            let trailer = bytes.len() - 56;
+            let footer = u64::from_le_bytes(bytes[trailer..trailer + 8].try_into().unwrap());
+            // The last frame holds trees.
+            let at = if damage == "a tree" { footer as usize - 1 } else { trailer - 1 };
+            bytes[at] ^= 1;
+            fs::write(pack, bytes).unwrap();
+            let _ = fs::remove_file(pack.with_extension("index"));
+        }
+        let _ = fs::remove_file(f.path("store/index.db"));
+        let says = refused(&|| Ok(no_roots()));
+        assert!(says.contains("damaged"), "{damage}: {says}");
+        packs.iter().zip(&sound).for_each(|(pack, sound)| fs::write(pack, sound).unwrap());
+    }
+    assert!(removed(&collect(&f.reopen()), "packs") > 0);
+    assert_restores(&f, &f.reopen(), &kept, &describe(&f.input("kept")), "out");
+}
+
+#[test]
+fn a_hold_keeps_the_collector_away_and_it_says_whose() {
+    let (f, kept) = with_garbage();
+    let before = state(&f);
+    let captured = f.store.capture(&f.input("gone1")).unwrap();
+    let roots = || Ok(no_roots());
+    let other = f.reopen();
+    let hasty = || Collect { patience: Duration::from_millis(50), ..asked(&roots) };
+    let refused = other.collect(&hasty()).unwrap_err();
+    let StoreError::InUse { ref by, .. } = refused else { panic!("{refused}") };
+    assert!(by.contains(&format!("({})", std::process::id())), "{by}");
+    // What was copied in vain is gone as well.
+    assert_eq!(state(&f), before);
+    f.store.set_ref("captured", &captured.tree).unwrap();
+    drop(captured);
+    other.collect(&hasty()).unwrap();
+    for (name, dir) in [("kept", "kept"), ("captured", "gone1")] {
+        let tree = other.get_ref(name).unwrap().unwrap();
+        assert_restores(&f, &other, &tree, &describe(&f.input(dir)), "out");
+    }
+    assert!(f.store.tree(&kept).is_ok());
+}
+
+/// Tells when somebody is waited for.
+#[derive(Default)]
+struct Waiting(AtomicBool);
+
+impl zagi::event::Events for Waiting {
+    fn emit(&self, event: zagi::event::Event) {
+        if matches!(event, zagi::event::Event::Warning(text) if text.starts_with("waiting for ")) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+#[test]
+fn what_becomes_needed_while_packs_are_rewritten_stays() {
+    for (seed, as_lease) in [(1, false), (2, true)] {
+        let (f, kept) = with_garbage();
+        let gone = f.store.capture(&f.input("gone1")).unwrap().tree;
+        let waiting = std::sync::Arc::new(Waiting::default());
+        let hold = f.store.hold().unwrap();
+        std::thread::scope(|scope| {
+            let collector = f.reopen().with_events(waiting.clone());
+            let collecting = scope.spawn(move || {
+                let roots = || Ok(no_roots());
+                collector.collect(&asked(&roots)).unwrap()
+            });
+            let begun = Instant::now();
+            while !waiting.0.load(Ordering::SeqCst) {
+                assert!(begun.elapsed() < Duration::from_secs(20), "it does not wait");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            // It has marked, and rewritten. Now all of this is known to be in the store.
+            let again = f.store.capture(&f.input("gone1")).unwrap();
+            assert_eq!((again.tree, again.new_bytes), (gone, 0), "seed {seed}");
+            match as_lease {
+                true => f.store.set_lease("again", &gone, NOW).unwrap(),
+                false => f.store.set_ref("again", &gone).unwrap(),
+            }
+            drop((again, hold));
+            collecting.join().unwrap();
+        });
+        for store in [&f.store, &f.reopen()] {
+            for (tree, dir) in [(kept, "kept"), (gone, "gone1")] {
+                assert_restores(&f, store, &tree, &describe(&f.input(dir)), "out");
+            }
+        }
+        // Whatever was copied in vain goes the next time, and nothing else is lost.
+        let other = f.reopen();
+        collect(&other);
+        fs::remove_file(f.path("store/index.db")).unwrap();
+        for (tree, dir) in [(kept, "kept"), (gone, "gone1")] {
+            assert_restores(&f, &f.reopen(), &tree, &describe(&f.input(dir)), "out");
+        }
+    }
+}
+
+#[test]
+fn collectors_captures_and_readers_at_once() {
+    let f = Fixture::new();
+    let kept = capture(&f, &f.store, "kept", 1, 60);
+    f.store.set_ref("kept", &kept).unwrap();
+    let expected = describe(&f.input("kept"));
+    let dirs: Vec<_> = (0..3).map(|n| format!("own{n}")).collect();
+    for (n, dir) in (0..).zip(&dirs) {
+        // Much of each is in the others too.
+        capture(&f, &f.store, dir, 5 + n % 2, 40);
+    }
+    let stop = AtomicBool::new(false);
+    let stopped = || stop.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let (f, expected, stopped) = (&f, &expected, &stopped);
+        for dir in &dirs {
+            scope.spawn(move || {
+                let store = f.reopen();
+                let own = describe(&f.input(dir));
+                for round in 0..30 {
+                    let tree = {
+                        let captured = store.capture(&f.input(dir)).unwrap();
+                        store.set_ref(dir, &captured.tree).unwrap();
+                        captured.tree
+                    };
+                    let store = if round % 3 == 0 { &f.reopen() } else { &store };
+                    assert_restores(f, store, &tree, &own, &format!("out {dir}"));
+                    store.remove_ref(dir).unwrap();
+                }
+            });
+        }
+        let readers = (0..2).map(|n| {
+            scope.spawn(move || {
+                let store = f.reopen();
+                while !stopped() {
+                    assert_restores(f, &store, &kept, expected, &format!("reader {n}"));
+                }
+            })
+        });
+        let collectors = (0..2).map(|_| {
+            scope.spawn(move || {
+                let store = f.reopen();
+                let roots = || Ok(no_roots());
+                let mut removed = 0;
+                while !stopped() {
+                    match store.collect(&asked(&roots)) {
+                        Ok(collected) => removed += self::removed(&collected, "packs"),
+                        Err(StoreError::InUse { .. }) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                removed
+            })
+        });
+        let (readers, collectors): (Vec<_>, Vec<_>) = (readers.collect(), collectors.collect());
+        std::thread::sleep(Duration::from_secs(6));
+        stop.store(true, Ordering::Relaxed);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        let removed: u64 = collectors.into_iter().map(|collector| collector.join().unwrap()).sum();
+        assert!(removed > 3, "{removed} packs were removed: nothing was tried");
+    });
+    assert_restores(&f, &f.reopen(), &kept, &expected, "out");
+    collect(&f.reopen());
+    assert_restores(&f, &f.reopen(), &kept, &expected, "out");
+}
+
+#[test]
+fn caches_go_when_nobody_needs_them_and_they_are_old() {
+    let f = Fixture::new();
+    let (used, old) = (capture(&f, &f.store, "used", 1, 9), capture(&f, &f.store, "old", 2, 9));
+    for (name, tree) in [("c/used", &used), ("c/old", &old), ("c/needed", &old), ("own", &used)] {
+        f.store.set_ref(name, tree).unwrap();
+    }
+    let make = |dir: &Path| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        f.store.link_tree(&used, &dir.join("linked"))?;
+        Ok(fs::write(dir.join("own"), noise(1, 50_000))?)
+    };
+    for key in ["needed", "unneeded"] {
+        f.store.farm_tree(key, &mut |dir| make(dir)).unwrap();
+    }
+    f.store.link_tree(&old, &f.path("place")).unwrap();
+    for dead in [".dead.building", ".another.removed"] {
+        fs::create_dir_all(f.path(&format!("store/farm/trees/{dead}/x"))).unwrap();
+    }
+    fs::create_dir(f.path("tools")).unwrap();
+    for name in ["file", "dir/below"] {
+        let path = f.path("tools").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, noise(2, 20_000)).unwrap();
+    }
+    let unused = ["file", "dir", "not there"]
+        .map(|name| Unused { kind: "tools", path: f.path("tools").join(name) });
+    let roots = || {
+        Ok(Roots {
+            caches: vec!["c/".into()],
+            refs: ["c/needed".to_owned()].into(),
+            farm_trees: ["needed".to_owned()].into(),
+            unused: unused[..2].to_vec(),
+            ..Roots::default()
+        })
+    };
+    // In thirty days and a bit from now all that was not touched since is old.
+    let now = fs::metadata(f.path("store/refs/c%2fold")).unwrap().mtime();
+    let later = Cell::new(now + UNUSED - 1000);
+    let ask = |dry_run| Collect { now: later.get(), dry_run, ..asked(&roots) };
+    let first = f.store.collect(&ask(true)).unwrap();
+    assert_eq!(removed(&first, "refs"), 0);
+    let said = f.store.collect(&ask(true)).unwrap();
+    assert_eq!(f.store.collect(&ask(false)).unwrap(), said);
+    assert_eq!(said, first);
+    assert_eq!(removed(&said, "farm trees"), 3, "{said:?}");
+    assert_eq!(removed(&said, "tools"), 2);
+    assert_eq!(fs::read_dir(f.path("tools")).unwrap().count(), 0);
+    let trees = fs::read_dir(f.path("store/farm/trees")).unwrap();
+    assert_eq!(trees.map(|tree| tree.unwrap().file_name()).collect::<Vec<_>>(), ["needed"]);
+
+    later.set(now + UNUSED + 1000);
+    // Looked up, it is in use; the clock of the test cannot be turned, the file's time can.
+    let touched = fs::File::open(f.path("store/refs/c%2fused")).unwrap();
+    touched.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(later.get() as u64)).unwrap();
+    let said = f.store.collect(&ask(true)).unwrap();
+    assert_eq!(f.store.collect(&ask(false)).unwrap(), said);
+    let left: Vec<_> = f.store.refs("").unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(left, ["c/needed", "c/used", "own"]);
+    // The farm's files that are nowhere else went, those of the tree and the place stay.
+    for (dir, root) in [("place", "old"), ("store/farm/trees/needed/linked", "used")] {
+        assert_eq!(describe(&f.path(dir)), describe(&f.input(root)));
+    }
+    f.store.remove_ref("c/needed").unwrap();
+    let said = collect_with(&f.store, &|| Ok(no_roots()));
+    assert_eq!(removed(&said, "farm trees"), 1);
+    assert!(removed(&said, "farm files") >= 9, "{said:?}");
+    assert_restores(&f, &f.reopen(), &used, &describe(&f.input("used")), "out");
+    f.store.link_tree(&used, &f.path("linked")).unwrap();
+    assert_eq!(describe(&f.path("linked")), describe(&f.input("used")));
+    let id = FileId::of(&fs::read(f.input("used/1")).unwrap());
+    assert!(f.store.open_file(&id, false).is_ok());
+}
+
+#[test]
+fn a_look_up_dates_a_ref() {
+    let (f, kept) = with_garbage();
+    let path = f.path("store/refs/kept");
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::open(&path).unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(f.store.refs("kept").unwrap(), [("kept".into(), kept)]);
+    assert_eq!(fs::metadata(&path).unwrap().mtime(), 1_000_000_000);
+    assert_eq!(f.store.get_ref("kept").unwrap(), Some(kept));
+    assert!(fs::metadata(&path).unwrap().mtime() > 1_000_000_000);
+}
+
+#[test]
+fn many_small_packs_become_few_and_nothing_is_compressed_again() {
+    let f = Fixture::new();
+    let mut trees = Vec::new();
+    for n in 0..40 {
+        let dir = f.input(format!("d{n}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("file"), noise(n, 30_000)).unwrap();
+        let tree = f.store.capture(&dir).unwrap().tree;
+        f.store.set_ref(&format!("r{n}"), &tree).unwrap();
+        trees.push((tree, describe(&dir)));
+    }
+    let before = f.packs().len();
+    let collected = collect(&f.store);
+    assert_eq!((before, f.packs().len()), (40, 1), "{collected:?}");
+    for (n, (tree, expected)) in trees.iter().enumerate() {
+        assert_restores(&f, &f.store, tree, expected, &format!("out{n}"));
+    }
+    assert_eq!(collect(&f.store).removed, []);
+    let entry = f.store.tree(&trees[0].0).unwrap().entries[0].kind.clone();
+    assert!(matches!(entry, Kind::File { size: 30_000, .. }));
+}

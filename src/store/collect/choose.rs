@@ -46,26 +46,16 @@ struct Use {
     unneeded: u64,
 }
 
-/// Makes the index know the packs that are on the disk and no others. It knows them unless a
-/// writer or a collector was killed, or somebody was at the directory.
+/// Makes the index know the packs that are on the disk and no others. A pack of which that
+/// cannot be known is an error.
 pub fn know_all(objects: &Objects) -> Result<(), StoreError> {
     let (storage, root, index) = (objects.storage(), objects.root(), objects.index());
     // It may have been deleted under the connections that there are.
     index.forget_connections();
     objects.mend_index()?;
     let known: HashSet<PackId> = index.packs()?.into_iter().map(|known| known.pack).collect();
-    let there: HashSet<PackId> = pack::list(storage, root)?.into_iter().collect();
-    if known.iter().any(|pack| !there.contains(pack)) {
-        return match objects.rebuild_index()?.damaged.into_iter().next() {
-            Some((_, error)) => Err(error),
-            None => Ok(()),
-        };
-    }
-    let mut found: Vec<PackId> = there.difference(&known).copied().collect();
-    found.sort_unstable();
-    for pack in found {
-        let packed = pack::read_footer(storage, root, &pack)?;
-        index.add(&index.writing()?, &packed)?;
+    for pack in pack::list(storage, root)?.iter().filter(|pack| !known.contains(pack)) {
+        pack::read_footer(storage, root, pack)?;
     }
     Ok(())
 }
