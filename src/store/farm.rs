@@ -268,6 +268,14 @@ impl Farm {
         }
     }
 
+    /// The same for a file that was found damaged otherwise.
+    pub fn set_aside_now(&self, path: &Path) -> Result<(), StoreError> {
+        match beneath::stat(rustix::fs::CWD, path).map_err(StoreError::read(path))? {
+            Some(found) => self.set_aside(path, &found),
+            None => Ok(()),
+        }
+    }
+
     /// The files that were found changed and moved out of the way.
     pub fn aside(&self) -> Result<Vec<PathBuf>, StoreError> {
         let path = self.root.join("aside");

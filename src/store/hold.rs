@@ -58,6 +58,18 @@ impl Exclusive {
         }
     }
 
+    /// Makes the generation `number`, durably, where nobody can tell what it was. It must be
+    /// one that it never was.
+    pub fn set_generation(
+        &self,
+        root: &Path,
+        storage: &dyn Storage,
+        scratch: &Scratch,
+        number: u64,
+    ) -> Result<(), StoreError> {
+        set_generation(root, storage, scratch, number)
+    }
+
     /// Makes the generation another one, durably. To be called before anything is removed.
     pub fn raise_generation(
         &self,
@@ -76,11 +88,20 @@ pub fn raise_generation(
     scratch: &Scratch,
 ) -> Result<u64, StoreError> {
     let next = generation(root, storage)? + 1;
-    let path = root.join("generation");
-    storage::write(storage, &scratch.fresh(), &path, format!("{next}\n").as_bytes())
-        .and_then(|()| storage.sync_directory(root))
-        .map_err(StoreError::write(&path))?;
+    set_generation(root, storage, scratch, next)?;
     Ok(next)
+}
+
+fn set_generation(
+    root: &Path,
+    storage: &dyn Storage,
+    scratch: &Scratch,
+    number: u64,
+) -> Result<(), StoreError> {
+    let path = root.join("generation");
+    storage::write(storage, &scratch.fresh(), &path, format!("{number}\n").as_bytes())
+        .and_then(|()| storage.sync_directory(root))
+        .map_err(StoreError::write(&path))
 }
 
 /// The generation. It stays what it is as long as the caller holds a [`Hold`].

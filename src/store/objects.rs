@@ -108,6 +108,12 @@ impl Objects {
         &*self.storage
     }
 
+    /// Forgets what was read of packs, which may be others by now.
+    pub fn forget_frames(&self) {
+        self.packs.lock().expect(UNPOISONED).clear();
+        *self.frames.lock().expect(UNPOISONED) = FrameCache::default();
+    }
+
     /// The same, to be kept.
     pub fn shared_storage(&self) -> Arc<dyn Storage> {
         Arc::clone(&self.storage)

@@ -143,22 +143,68 @@ impl PackWriter {
 
     /// Writes the footer, makes all of it survive a crash, and gives the pack its name.
     /// `tmp` is for the copy of the tail.
-    pub fn finish(mut self, root: &Path, tmp: &Path) -> Result<Packed, StoreError> {
-        let storage = Arc::clone(&self.storage);
+    pub fn finish(self, root: &Path, tmp: &Path) -> Result<Packed, StoreError> {
+        self.seal()?.name(root, tmp)
+    }
+
+    /// Writes the footer and syncs the file, which keeps its present name.
+    pub fn seal(mut self) -> Result<SealedPack, StoreError> {
         let tail = self.footer.encode(self.offset);
         self.write(&tail)?;
         self.output.sync().map_err(StoreError::write(&self.path))?;
         let pack = PackId::from_bytes(*self.hasher.finalize().as_bytes());
-        // First the copy, which is nothing without the pack.
-        let beside = tail_path(root, &pack);
-        storage::write(&*storage, tmp, &beside, &tail).map_err(StoreError::write(&beside))?;
-        let to = pack_path(root, &pack);
-        storage.rename(&self.path, &to).map_err(StoreError::write(&to))?;
-        self.named = true;
-        let directory = directory(root);
-        storage.sync_directory(&directory).map_err(StoreError::write(&directory))?;
-        Ok(Packed { pack, footer: std::mem::take(&mut self.footer), size: self.offset })
+        Ok(SealedPack { pack, tail, writer: self })
     }
+}
+
+/// A whole pack that is not among the others yet. Dropped before that, it is removed.
+pub struct SealedPack {
+    /// What it will be called.
+    pub pack: PackId,
+    tail: Vec<u8>,
+    writer: PackWriter,
+}
+
+impl SealedPack {
+    /// Gives the pack its name, durably. `tmp` is for the copy of the tail.
+    pub fn name(mut self, root: &Path, tmp: &Path) -> Result<Packed, StoreError> {
+        let PackWriter { storage, path, .. } = &self.writer;
+        // First the copy, which is nothing without the pack.
+        let beside = tail_path(root, &self.pack);
+        storage::write(&**storage, tmp, &beside, &self.tail).map_err(StoreError::write(&beside))?;
+        let to = pack_path(root, &self.pack);
+        storage.rename(path, &to).map_err(StoreError::write(&to))?;
+        let directory = directory(root);
+        let synced = storage.sync_directory(&directory).map_err(StoreError::write(&directory));
+        self.writer.named = true;
+        synced?;
+        let footer = std::mem::take(&mut self.writer.footer);
+        Ok(Packed { pack: self.pack, footer, size: self.writer.offset })
+    }
+}
+
+/// Makes the copy of a pack's tail anew, durably, through `tmp`.
+pub fn write_tail(
+    storage: &dyn Storage,
+    root: &Path,
+    tmp: &Path,
+    pack: &PackId,
+) -> Result<(), StoreError> {
+    let damaged = |source| StoreError::DamagedPack { pack: *pack, source };
+    let (path, beside) = (pack_path(root, pack), tail_path(root, pack));
+    let input = storage.open(&path).map_err(StoreError::read(&path))?;
+    let size = input.size().map_err(StoreError::read(&path))?;
+    let mut trailer = [0; TRAILER];
+    let at = size.saturating_sub(TRAILER as u64);
+    input.read_exact_at(&mut trailer, at).map_err(StoreError::read(&path))?;
+    let offset = Footer::tail_offset(&trailer, size).map_err(damaged)?;
+    let mut tail = vec![0; (size - offset) as usize];
+    input.read_exact_at(&mut tail, offset).map_err(StoreError::read(&path))?;
+    Footer::decode(&tail).map_err(damaged)?;
+    let directory = directory(root);
+    storage::write(storage, tmp, &beside, &tail)
+        .and_then(|()| storage.sync_directory(&directory))
+        .map_err(StoreError::write(&beside))
 }
 
 /// Reads a pack's footer: from the copy beside it or, where that is missing or damaged or

@@ -25,6 +25,9 @@ pub use super::format::root::{Root, Sort};
 /// A file's name is at most 255 bytes.
 const MAX_FILE_NAME: usize = 255;
 
+/// Files over this length are not mended; none is this long.
+const MAX_MENDED: usize = 4096;
+
 /// The refs, or the leases, of one store.
 pub struct RootFiles<'s> {
     sort: Sort,
@@ -142,6 +145,41 @@ impl RootFiles<'_> {
         }
         roots.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(roots)
+    }
+
+    /// What a damaged file said before it was damaged, if that can be told for sure: if one
+    /// bit of it was changed, which its hash shows, or only its name.
+    pub fn as_it_was(&self, path: &Path) -> Option<Root> {
+        let mut bytes = storage::read(self.storage, path).ok()?;
+        if bytes.len() > MAX_MENDED {
+            return None;
+        }
+        if let Ok(root) = self.sort.decode(&bytes) {
+            let right = self.path(&root.name).ok()?;
+            let is_free = right != path && self.storage.open(&right).is_err();
+            return is_free.then_some(root);
+        }
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(root) = self.sort.decode(&bytes)
+                && self.path(&root.name).is_ok_and(|right| right == path)
+            {
+                return Some(root);
+            }
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        None
+    }
+
+    /// Makes a damaged file what it was, durably. Says whether that could be told.
+    pub fn mend(&self, path: &Path) -> Result<bool, StoreError> {
+        let Some(root) = self.as_it_was(path) else { return Ok(false) };
+        self.set(&root)?;
+        if self.path(&root.name)? != path {
+            self.storage.remove(path).map_err(StoreError::write(path))?;
+            self.sync()?;
+        }
+        Ok(true)
     }
 
     fn files(&self) -> Result<Vec<OsString>, StoreError> {

@@ -86,6 +86,10 @@ pub(super) struct Examination {
     /// Whether the index is not what the packs say.
     pub is_index_damaged: bool,
     pub is_generation_damaged: bool,
+    /// Files among the packs that are called as no pack is.
+    pub strays: Vec<PathBuf>,
+    /// The records, by an index that is right.
+    pub objects: Objects,
 }
 
 impl Store {
@@ -97,9 +101,11 @@ impl Store {
 
     /// The same, and all that a repair needs to know. The caller has a hold.
     pub(super) fn examine(&self) -> Result<Examination, StoreError> {
-        let objects = &self.inner.objects.believing()?;
+        let believed = self.inner.objects.believing()?;
+        let objects = &believed;
         let findings = Findings::default();
-        let mut bad = Bad { packs: self.examine_packs(objects, &findings)?, ..Bad::default() };
+        let (packs, strays) = self.examine_packs(objects, &findings)?;
+        let mut bad = Bad { packs, ..Bad::default() };
         let is_generation_damaged = match hold::generation(objects.root(), objects.storage()) {
             Err(e @ StoreError::DamagedGeneration { .. }) => {
                 findings.add(Damage::Generation, e);
@@ -119,11 +125,11 @@ impl Store {
         }
         let by = truth.as_ref().unwrap_or(objects);
         let (mut lack, mut paths) = self.follow(by, &mut bad, &roots, &findings)?;
-        if !lack.is_empty() && unknown > 0 && truth.is_none() {
+        if truth.is_none() && lack.has_unknown(objects)? {
             let by = truth.insert(objects.with_own_index()?);
             let (real, named) = self.follow(by, &mut bad, &roots, &findings)?;
-            if real.records.len() < lack.records.len() {
-                findings.add(Damage::Index, "it does not know packs that are needed");
+            if real.records != lack.records {
+                findings.add(Damage::Index, "it does not know all that is needed");
                 is_index_damaged = true;
             }
             (lack, paths) = (real, named);
@@ -150,6 +156,8 @@ impl Store {
             bad_roots,
             is_index_damaged,
             is_generation_damaged,
+            strays,
+            objects: truth.unwrap_or(believed),
         })
     }
 
@@ -157,7 +165,7 @@ impl Store {
         &self,
         objects: &Objects,
         findings: &Findings,
-    ) -> Result<HashMap<PackId, PackState>, StoreError> {
+    ) -> Result<(HashMap<PackId, PackState>, Vec<PathBuf>), StoreError> {
         let (known, names) = objects.index().frozen(|| {
             // A database that cannot be read is found by the comparison.
             Ok((
@@ -166,8 +174,8 @@ impl Store {
             ))
         })?;
         let (there, strays) = names;
-        for path in strays {
-            findings.add(Damage::StrayPack { path }, "no pack is called so");
+        for path in &strays {
+            findings.add(Damage::StrayPack { path: path.clone() }, "no pack is called so");
         }
         let mut packs = HashMap::new();
         let bytes = Progress::new(&self.events, "verify: packs", None);
@@ -178,11 +186,11 @@ impl Store {
             let state = packs.entry(pack).or_insert_with(|| {
                 findings.add(Damage::PackMissing { pack }, "its file is gone");
                 let path = pack::pack_path(objects.root(), &pack);
-                PackState { path, is_lost: true, ..PackState::default() }
+                PackState { path, is_lost: true, is_damaged: true, ..PackState::default() }
             });
             state.is_indexed = true;
         }
-        Ok(packs)
+        Ok((packs, strays))
     }
 
     /// The refs and leases, and the files of those that are damaged.

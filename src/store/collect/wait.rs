@@ -17,8 +17,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 const SILENT: Duration = Duration::from_millis(500);
 
 impl Store {
-    /// Waits until no other process collects.
-    pub(super) fn wait_to_be_alone(&self, patience: Duration) -> Result<File, StoreError> {
+    /// Waits until no other process collects or repairs.
+    pub(in crate::store) fn wait_to_be_alone(
+        &self,
+        patience: Duration,
+    ) -> Result<File, StoreError> {
         let path = self.inner.root.join("gc.lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(StoreError::write(&path))?;
@@ -31,7 +34,10 @@ impl Store {
     }
 
     /// Waits until nobody has a hold, and keeps everybody from getting one.
-    pub(super) fn wait_for_all(&self, patience: Duration) -> Result<Exclusive, StoreError> {
+    pub(in crate::store) fn wait_for_all(
+        &self,
+        patience: Duration,
+    ) -> Result<Exclusive, StoreError> {
         let root = &self.inner.root;
         self.wait(&root.join("collect.lock"), patience, || Exclusive::try_take(root))
     }

@@ -13,6 +13,7 @@ use crate::store::format::content::Recipe;
 use crate::store::format::delta::Delta;
 use crate::store::format::tree::{self, Entry, Kind};
 use crate::store::format::{FileId, FormatError, RecordId, RecordKind, TreeId};
+use crate::store::objects::Objects;
 use crate::store::progress::Progress;
 
 /// Chunks that are looked up at once.
@@ -271,9 +272,15 @@ impl<'a> Closure<'a> {
 }
 
 impl Lack {
-    /// Whether anything is.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.files.is_empty()
+    /// Whether the index of `objects` does not know a record of it.
+    pub fn has_unknown(&self, objects: &Objects) -> Result<bool, StoreError> {
+        let records: Vec<_> = self.records.iter().copied().collect();
+        for records in records.chunks(BATCH) {
+            if objects.index().find_all(records)?.iter().any(Option::is_none) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Notes that the hard links of a root cannot be had.

@@ -175,7 +175,7 @@ fn is_stamped(found: &Metadata) -> bool {
 }
 
 /// What a file of the farm is called after.
-fn parse(path: &Path) -> Option<(FileId, bool)> {
+pub fn parse(path: &Path) -> Option<(FileId, bool)> {
     let name = path.file_name()?.to_str()?;
     let (id, exec) = match name.strip_suffix('x') {
         Some(id) => (id, true),

@@ -23,7 +23,7 @@ use crate::store::objects::Objects;
 use crate::store::pack;
 use crate::store::parallel;
 use crate::store::progress::Progress;
-use crate::store::storage::{self, Input};
+use crate::store::storage::{self, Input, Storage};
 
 /// A thread takes frames of about so many bytes at once.
 const SHARE: u64 = 4 << 20;
@@ -190,6 +190,33 @@ pub fn contents(objects: &Objects, pack: PackId) -> Result<Contents, StoreError>
     examined.contents(&mut PackState::default())
 }
 
+/// What a file that is called as no pack is holds, by its own footer or the copy beside it.
+pub fn contents_of_file(storage: &dyn Storage, path: &Path) -> Contents {
+    let own = storage.open(path).ok().and_then(|input| {
+        let size = input.size().ok()?;
+        own_tail(&*input, size).ok()
+    });
+    let beside = || {
+        let copy = storage::read(storage, &path.with_extension("index")).ok()?;
+        Footer::decode(&copy).ok().map(|(footer, _)| footer)
+    };
+    let footer = own.map(|(_, footer)| footer).or_else(beside);
+    footer.map_or_else(Contents::default, Contents::of_footer)
+}
+
+/// The bytes of a pack's own tail, and what they say.
+fn own_tail(input: &dyn Input, size: u64) -> Result<(Vec<u8>, Footer), String> {
+    let truncated = || FormatError::Truncated { what: "a pack" }.to_string();
+    let mut trailer = [0; TRAILER];
+    let at = size.checked_sub(TRAILER as u64).ok_or_else(truncated)?;
+    input.read_exact_at(&mut trailer, at).map_err(|e| e.to_string())?;
+    let offset = Footer::tail_offset(&trailer, size).map_err(|e| e.to_string())?;
+    let mut tail = vec![0; (size - offset) as usize];
+    input.read_exact_at(&mut tail, offset).map_err(|e| e.to_string())?;
+    let (footer, _) = Footer::decode(&tail).map_err(|e| e.to_string())?;
+    Ok((tail, footer))
+}
+
 /// What the index says of a pack: nothing, if it cannot be read.
 fn known_rows(objects: &Objects, pack: &PackId) -> Result<Contents, StoreError> {
     match objects.index().rows_of(pack) {
@@ -210,23 +237,10 @@ impl Examined<'_> {
         }
     }
 
-    /// The bytes of the pack's own tail, and what they say.
-    fn own_tail(&self) -> Result<(Vec<u8>, Footer), String> {
-        let truncated = || FormatError::Truncated { what: "a pack" }.to_string();
-        let mut trailer = [0; TRAILER];
-        let at = self.size.checked_sub(TRAILER as u64).ok_or_else(truncated)?;
-        self.input.read_exact_at(&mut trailer, at).map_err(|e| e.to_string())?;
-        let offset = Footer::tail_offset(&trailer, self.size).map_err(|e| e.to_string())?;
-        let mut tail = vec![0; (self.size - offset) as usize];
-        self.input.read_exact_at(&mut tail, offset).map_err(|e| e.to_string())?;
-        let (footer, _) = Footer::decode(&tail).map_err(|e| e.to_string())?;
-        Ok((tail, footer))
-    }
-
     fn contents(&self, state: &mut PackState) -> Result<Contents, StoreError> {
         let Examined { objects, pack, findings, .. } = self;
         let beside = storage::read(objects.storage(), &pack::tail_path(objects.root(), pack));
-        let own = match self.own_tail() {
+        let own = match own_tail(self.input, self.size) {
             Ok(own) => Some(own),
             Err(why) => {
                 findings.add(Damage::PackFooter { pack: *pack }, why);

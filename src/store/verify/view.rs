@@ -10,7 +10,7 @@ use crate::store::index::Location;
 use crate::store::objects::{Objects, slice};
 
 /// What of a store's records is there and sound.
-pub trait View: Sync {
+pub trait View {
     /// The lengths of those of `ids` that can be had.
     fn lengths(&self, ids: &[RecordId]) -> Result<Vec<Option<u32>>, StoreError>;
     /// Whether a record was there once, even if it cannot be had.
