@@ -4,6 +4,7 @@ mod collect;
 mod crash;
 mod damage;
 mod delta;
+mod repair;
 mod together;
 mod verify;
 
