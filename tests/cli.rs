@@ -55,6 +55,8 @@ fn help_of_everything() {
         &["store", "path"],
         &["store", "stats"],
         &["store", "gc"],
+        &["store", "verify"],
+        &["store", "repair"],
         &["doctor"],
         &["daemon"],
         &["daemon", "status"],

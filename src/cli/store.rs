@@ -1,5 +1,9 @@
 //! `zagi store`: the store of this home, looked at and looked after.
 
+mod damage;
+mod repair;
+mod verify;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -43,6 +47,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    Verify(verify::Verify),
+    Repair(repair::Repair),
 }
 
 impl Store {
@@ -54,6 +60,8 @@ impl Store {
             }
             Command::Stats { json } => stats(settings, json)?,
             Command::Gc { dry_run, json } => gc(settings, dry_run, json)?,
+            Command::Verify(c) => return c.run(settings),
+            Command::Repair(c) => return c.run(settings),
         }
         Ok(ExitCode::SUCCESS)
     }
