@@ -43,7 +43,11 @@ impl Objects {
             let sound: Vec<_> = packs.iter().map(|packed| packed.pack).collect();
             let lost = self.index.compare(&sound).map(|difference| difference.gone);
             if !lost.is_ok_and(|lost| lost.is_empty()) {
-                hold::raise_generation(&self.root, &*self.storage, &self.scratch)?;
+                match hold::raise_generation(&self.root, &*self.storage, &self.scratch) {
+                    // One that cannot be read is not equal to any that was remembered.
+                    Err(StoreError::DamagedGeneration { .. }) => {}
+                    raised => raised.map(drop)?,
+                }
             }
             Ok((packs, rebuilt))
         })
