@@ -50,6 +50,8 @@ fn help_of_everything() {
         &["init"],
         &["hook"],
         &["hook-env"],
+        &["snapshot"],
+        &["chunk"],
         &["diff"],
         &["store"],
         &["store", "path"],

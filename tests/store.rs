@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod delta;
 mod repair;
+mod snapshot;
 mod together;
 mod verify;
 

@@ -7,6 +7,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod chunk;
 mod daemon;
 mod detect;
 mod diff;
@@ -63,6 +64,7 @@ enum Command {
     List(list::List),
     Status(status::Status),
     Snapshot(snapshot::Snapshot),
+    Chunk(chunk::Chunk),
     Exec(exec::Exec),
     Shell(shell::Shell),
     Detect(detect::Detect),
@@ -114,6 +116,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::List(c) => c.run(&settings),
         Command::Status(c) => c.run(&settings),
         Command::Snapshot(c) => c.run(&settings),
+        Command::Chunk(c) => c.run(&settings),
         Command::Exec(c) => c.run(&settings),
         Command::Shell(c) => c.run(&settings),
         Command::Detect(c) => c.run(&settings),

@@ -17,7 +17,9 @@ mod walk;
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -62,7 +64,7 @@ pub fn capture(
     events: &Arc<dyn Events>,
 ) -> Result<Captured, StoreError> {
     let generation = objects.generation()?;
-    let capture = Capture { objects, events, dir, hold, generation };
+    let capture = Capture { objects, events, dir, hold, generation, dry: false };
     capture.run(None, |_, _, _| ())
 }
 
@@ -76,13 +78,34 @@ pub fn snapshot(
 ) -> Result<Captured, StoreError> {
     let generation = objects.generation()?;
     let known = Known::load(objects.root(), dir);
-    let capture = Capture { objects, events, dir, hold, generation };
+    let capture = Capture { objects, events, dir, hold, generation, dry: false };
     capture.run(known, |walk, ids, same| {
         if !same {
             // It is a cache: the next capture reads more if it cannot be written.
             let _ = save(objects, walk, ids, dir, generation);
         }
     })
+}
+
+/// Reads the directories `dirs`, one after the other, and says how much of each neither the
+/// store has nor those before it.
+pub fn analyse(
+    objects: &Objects,
+    dirs: &[PathBuf],
+    hold: &Hold,
+    events: &Arc<dyn Events>,
+) -> Result<Vec<Figures>, StoreError> {
+    let generation = objects.generation()?;
+    let writer = objects.writer();
+    let analyse = |dir: &PathBuf| {
+        let hold = hold.clone();
+        let capture = Capture { objects, events, dir, hold, generation, dry: true };
+        let (root, clock) = capture.open()?;
+        let mut figures = Figures::default();
+        capture.settle(&writer, &root, clock, None, &mut figures)?;
+        Ok(figures)
+    };
+    dirs.iter().map(analyse).collect()
 }
 
 /// Remembers that the directory `dir`, a canonical path, is the tree that `ids` tells of.
@@ -92,7 +115,7 @@ fn save(
     ids: &[TreeId],
     dir: &Path,
     generation: u64,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let count = walk.directories.len() as u32;
     known::record(objects.root(), objects.scratch(), dir, (generation, count), |recorder| {
         record(recorder, walk, ids)
@@ -100,11 +123,11 @@ fn save(
 }
 
 /// Adds all that is known of a walk.
-fn record<W: std::io::Write>(
+fn record<W: io::Write>(
     recorder: &mut Recorder<W>,
     walk: &Walk<'_>,
     ids: &[TreeId],
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     for (directory, id) in walk.directories.iter().zip(ids) {
         let entries = directory.entries();
         let rows: Vec<Row<'_>> = entries
@@ -139,6 +162,8 @@ struct Capture<'c> {
     dir: &'c Path,
     hold: Hold,
     generation: u64,
+    /// Nothing is stored, only counted.
+    dry: bool,
 }
 
 impl Capture<'_> {
@@ -148,15 +173,7 @@ impl Capture<'_> {
         known: Option<Known>,
         done: impl FnOnce(&Walk<'_>, &[TreeId], bool),
     ) -> Result<Captured, StoreError> {
-        let failed = |e| StoreError::capture(self.dir)(e);
-        let root = File::open(self.dir).map_err(failed)?;
-        let found = root.metadata().map_err(failed)?;
-        if !found.is_dir() {
-            return Err(failed(std::io::ErrorKind::NotADirectory.into()));
-        }
-        let now = known::now(self.objects.scratch()).map_err(StoreError::write(self.dir))?;
-        let device = std::os::unix::fs::MetadataExt::dev(&found);
-        let clock = Clock { now, margin: known::margin(&root), device };
+        let (root, clock) = self.open()?;
         let mut figures = Figures::default();
         let write = |writer: &Writer<'_>| {
             let walk = self.settle(writer, &root, clock, known, &mut figures)?;
@@ -180,13 +197,27 @@ impl Capture<'_> {
         })
     }
 
+    /// Opens the directory, and looks at the clock before anything else.
+    fn open(&self) -> Result<(File, Clock<'_>), StoreError> {
+        let failed = |e| StoreError::capture(self.dir)(e);
+        let root = File::open(self.dir).map_err(failed)?;
+        let found = root.metadata().map_err(failed)?;
+        if !found.is_dir() {
+            return Err(failed(io::ErrorKind::NotADirectory.into()));
+        }
+        let scratch = self.objects.scratch();
+        let now = known::now(scratch).map_err(StoreError::write(self.objects.root()))?;
+        let clock = Clock { now, margin: known::margin(&root), device: found.dev(), scratch };
+        Ok((root, clock))
+    }
+
     /// Looks at the directory and reads what must be read until both agree. Gives the other
     /// names of inodes too.
     fn settle<'r>(
         &'r self,
         writer: &Writer<'_>,
         root: &'r File,
-        clock: Clock,
+        clock: Clock<'r>,
         mut known: Option<Known>,
         figures: &mut Figures,
     ) -> Result<(Walk<'r>, Vec<(Place, Place)>), StoreError> {
@@ -214,7 +245,7 @@ impl Capture<'_> {
             let (unread, others) = plan(&walk);
             let total = Some(unread.len() as u64);
             let progress = Progress::new(self.events, "files", total);
-            let (read, gone) = read_all(writer, &walk, unread, &progress, false)?;
+            let (read, gone) = read_all(writer, &walk, unread, &progress, self.dry)?;
             *figures = *figures + read;
             let Some(gone) = gone.first() else {
                 copy_to_others(&walk, &others);

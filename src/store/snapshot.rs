@@ -1,11 +1,12 @@
 //! Snapshots: directories that are captured again and again.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::Store;
 use super::capture::{self, Captured};
 use super::error::StoreError;
-use super::{Hold, Store};
+use super::figures::Figures;
 
 impl Store {
     /// Puts the directory `dir` into the store as [`Store::capture`] does, and remembers what
@@ -13,8 +14,13 @@ impl Store {
     /// times and inode, are not read again.
     pub fn snapshot(&self, dir: &Path) -> Result<Captured, StoreError> {
         let dir = dir.canonicalize().map_err(StoreError::capture(dir))?;
-        let hold = Hold::take(&self.inner.root)?;
-        capture::snapshot(&self.inner.objects, &dir, hold, &self.events)
+        capture::snapshot(&self.inner.objects, &dir, self.hold()?, &self.events)
+    }
+
+    /// Reads the directories `dirs` and stores nothing. Says of each how much of it the store
+    /// does not have, nor the directories before it.
+    pub fn analyse(&self, dirs: &[PathBuf]) -> Result<Vec<Figures>, StoreError> {
+        capture::analyse(&self.inner.objects, dirs, &self.hold()?, &self.events)
     }
 
     /// Keeps a snapshot of `dir`: as the directory's last one under a ref, whose name is

@@ -88,6 +88,8 @@ pub struct Worker<'w> {
     /// How often the buffer was emptied.
     flushed: u64,
     directory: Option<(u32, OwnedFd)>,
+    /// The last time that was asked for.
+    now: i64,
 }
 
 /// What came of reading a file.
@@ -129,6 +131,7 @@ impl<'w> Worker<'w> {
             pieces: Vec::new(),
             flushed: 0,
             directory: None,
+            now: walk.clock.now,
         }
     }
 
@@ -175,11 +178,14 @@ impl<'w> Worker<'w> {
                 Err(e) if is_no_file(&e) => return Ok(Outcome::Gone),
                 Err(e) => return Err(failed(e)),
             };
-            let stat = || rustix::fs::fstat(&file).map_err(|e| failed(e.into()));
+            let look = || Ok(Stamp::of(&rustix::fs::fstat(&file)?));
             if attempt > 0 {
                 // The first time it is compared with what the walk saw, which saves a call.
-                before = Stamp::of(&stat()?);
+                before = look().map_err(failed)?;
             }
+            let clock = &self.walk.clock;
+            let (before, settled) =
+                clock.settle(before, directory.device, &mut self.now, look).map_err(failed)?;
             self.make_room(before.size)?;
             let mark = (self.end, self.pieces.len(), self.flushed);
             let mut found = match content {
@@ -192,7 +198,7 @@ impl<'w> Worker<'w> {
                 found = self.content(&file, before.size, &failed)?;
             }
             let Some(found) = found else { return Ok(Outcome::Gone) };
-            let stat = stat()?;
+            let stat = rustix::fs::fstat(&file).map_err(|e| failed(e.into()))?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Ok(Outcome::Gone);
             }
@@ -201,8 +207,7 @@ impl<'w> Worker<'w> {
                 let counts = self.figures.of(found.class);
                 counts.files += 1;
                 counts.bytes += found.size;
-                let settled = stat.st_dev == directory.device
-                    && self.walk.clock.is_settled(&after, stat.st_dev);
+                let settled = settled && stat.st_dev == directory.device;
                 let exec = stat.st_mode & 0o100 != 0;
                 return Ok(Outcome::Read { stamp: after, exec, id: found.id, settled });
             }

@@ -20,8 +20,9 @@ use rustix::io::Errno;
 
 use super::super::error::StoreError;
 use super::super::format::{FileId, TreeId};
-use super::super::known::{Item, Known, KnownDirectory, Row, Stamp};
+use super::super::known::{self, Item, Known, KnownDirectory, Row, Stamp};
 use super::super::parallel;
+use super::super::scratch::Scratch;
 use super::below;
 
 /// How often a directory that changes while it is read is read again.
@@ -30,6 +31,9 @@ pub const ATTEMPTS: u32 = 4;
 const DIRENTS: usize = 16 << 10;
 /// What is on another file system than the root may be dated by another clock.
 const OTHER_MARGIN: i64 = 3_000_000_000;
+
+/// A capture waits no longer than this for a clock to move on, in nanoseconds.
+const LONGEST_WAIT: i64 = 100_000_000;
 
 const UNPOISONED: &str = "nothing panics with it held";
 
@@ -132,22 +136,53 @@ pub enum Trouble {
     Disturbed(PathBuf),
 }
 
-/// The clock of the files' stamps when the capture began.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    /// By the store's file system.
+/// The clock that files are dated by.
+#[derive(Clone, Copy)]
+pub struct Clock<'r> {
+    /// When the capture began.
     pub now: i64,
-    /// What a change may be late by on the root's file system.
+    /// What changes that carry one time may be apart, on the root's file system.
     pub margin: i64,
     /// The root's file system.
     pub device: u64,
+    /// On the store's file system.
+    pub scratch: &'r Scratch,
 }
 
-impl Clock {
-    /// Whether a stamp taken now or later on `device` will do to know the file again.
-    pub fn is_settled(&self, stamp: &Stamp, device: u64) -> bool {
-        let margin = if device == self.device { self.margin } else { OTHER_MARGIN };
-        stamp.is_settled(self.now, margin)
+impl Clock<'_> {
+    fn margin(&self, device: u64) -> i64 {
+        if device == self.device { self.margin } else { OTHER_MARGIN }
+    }
+
+    /// Whether a stamp of `device` that is taken at `now` or later changes with the file.
+    pub fn is_settled(&self, stamp: &Stamp, device: u64, now: i64) -> bool {
+        stamp.is_settled(now, self.margin(device))
+    }
+
+    /// Waits until the stamp of something that was changed just now changes with it, where
+    /// that is soon. Takes the stamp again by `look`. Says whether it is settled.
+    pub fn settle(
+        &self,
+        mut stamp: Stamp,
+        device: u64,
+        now: &mut i64,
+        look: impl Fn() -> io::Result<Stamp>,
+    ) -> io::Result<(Stamp, bool)> {
+        let margin = self.margin(device);
+        for _ in 0..ATTEMPTS {
+            if self.is_settled(&stamp, device, *now) || margin > LONGEST_WAIT {
+                break;
+            }
+            *now = known::now(self.scratch)?;
+            let age = now.saturating_sub(stamp.ctime);
+            // Something from the future was changed before the clock was set back.
+            if age > margin || age < -margin {
+                break;
+            }
+            thread::sleep(Duration::from_nanos((margin - age + 1_000_000) as u64));
+            stamp = look()?;
+        }
+        Ok((stamp, self.is_settled(&stamp, device, *now)))
     }
 }
 
@@ -156,7 +191,7 @@ pub struct Walk<'r> {
     root: BorrowedFd<'r>,
     path: &'r Path,
     /// When the capture began.
-    pub clock: Clock,
+    pub clock: Clock<'r>,
     /// The directories, each before those in it.
     pub directories: Vec<Directory>,
 }
@@ -174,7 +209,7 @@ impl<'r> Walk<'r> {
     pub fn new(
         root: BorrowedFd<'r>,
         path: &'r Path,
-        clock: Clock,
+        clock: Clock<'r>,
         known: Option<&Known>,
     ) -> Result<Walk<'r>, Trouble> {
         let numbers = AtomicU32::new(1);
@@ -274,7 +309,7 @@ fn in_depth_first_order(mut found: Vec<Option<Directory>>) -> Vec<Directory> {
 struct Walker<'w> {
     root: BorrowedFd<'w>,
     path: &'w Path,
-    clock: Clock,
+    clock: Clock<'w>,
     known: Option<&'w Known>,
     /// The next number that no directory has.
     numbers: AtomicU32,
@@ -290,7 +325,7 @@ struct Name {
 
 /// A directory that is being read.
 struct Open<'w> {
-    fd: OwnedFd,
+    fd: &'w OwnedFd,
     device: u64,
     path: &'w [u8],
 }
@@ -305,12 +340,14 @@ impl Walker<'_> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             let fd = below::open(self.root, &pending.path, flags).map_err(failed)?;
             let stat = rustix::fs::fstat(&fd).map_err(|e| failed(e.into()))?;
-            let open = Open { fd, device: stat.st_dev, path: &pending.path };
+            let look = || Ok(Stamp::of(&rustix::fs::fstat(&fd)?));
+            let (device, mut now) = (stat.st_dev, self.clock.now);
+            let (before, _) =
+                self.clock.settle(Stamp::of(&stat), device, &mut now, look).map_err(failed)?;
+            let open = Open { fd: &fd, device, path: &pending.path };
             let known = self.known.zip(pending.known).and_then(|(k, number)| k.directory(number));
-            let read = self.read(&open, &pending, known)?;
-            let after = rustix::fs::fstat(&open.fd).map_err(|e| failed(e.into()))?;
-            if let Some((directory, children)) = read
-                && Stamp::of(&stat) == Stamp::of(&after)
+            if let Some((directory, children)) = self.read(&open, &pending, known)?
+                && look().map_err(failed)? == before
             {
                 more.extend(children.into_iter().rev());
                 self.found.lock().expect(UNPOISONED).push((pending.number, directory));
@@ -404,7 +441,7 @@ impl Walker<'_> {
     fn names(&self, open: &Open<'_>) -> Result<(Vec<u8>, Vec<Name>), Trouble> {
         let mut dirents = [MaybeUninit::uninit(); DIRENTS];
         let (mut names, mut list) = (Vec::new(), Vec::new());
-        let mut entries = RawDir::new(&open.fd, &mut dirents);
+        let mut entries = RawDir::new(open.fd, &mut dirents);
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(|e| self.failed(open.path, e.into()))?;
             let name = entry.file_name().to_bytes();
@@ -440,7 +477,7 @@ impl Walker<'_> {
             self.full(&path)
         };
         let failed = |e: Errno| Trouble::Failed(StoreError::capture(&path())(e.into()));
-        let stat = match rustix::fs::statat(&open.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match rustix::fs::statat(open.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(Look::Gone),
             stat => stat.map_err(failed)?,
         };
@@ -475,8 +512,9 @@ impl Walker<'_> {
                     let node = Node::Symlink { stamp, settled };
                     return Ok(Look::Symlink(node, target.to_vec(), true));
                 }
-                let settled = here && self.clock.is_settled(&stamp, open.device);
-                match rustix::fs::readlinkat(&open.fd, name, Vec::new()) {
+                let clock = &self.clock;
+                let settled = here && clock.is_settled(&stamp, open.device, clock.now);
+                match rustix::fs::readlinkat(open.fd, name, Vec::new()) {
                     Err(Errno::NOENT | Errno::INVAL) => Ok(Look::Gone),
                     target => {
                         let target = target.map_err(failed)?.into_bytes();
