@@ -7,6 +7,7 @@ mod environment;
 mod http;
 mod local;
 mod package;
+mod roots;
 mod source;
 mod store;
 mod support;
