@@ -28,6 +28,9 @@ const MAX_FILE_NAME: usize = 255;
 /// Files over this length are not mended; none is this long.
 const MAX_MENDED: usize = 4096;
 
+/// A root's file, and what it says.
+pub type Found = (PathBuf, Result<Root, StoreError>);
+
 /// The refs, or the leases, of one store.
 pub struct RootFiles<'s> {
     sort: Sort,
@@ -124,7 +127,7 @@ impl RootFiles<'_> {
     }
 
     /// Every file that should be one, and what it says.
-    pub fn each(&self) -> Result<Vec<(PathBuf, Result<Root, StoreError>)>, StoreError> {
+    pub fn each(&self) -> Result<Vec<Found>, StoreError> {
         let mut roots = Vec::new();
         for file in self.files()? {
             let path = self.directory.join(&file);
