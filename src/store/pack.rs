@@ -169,13 +169,15 @@ impl SealedPack {
     /// Gives the pack its name, durably. `tmp` is for the copy of the tail.
     pub fn name(mut self, root: &Path, tmp: &Path) -> Result<Packed, StoreError> {
         let PackWriter { storage, path, .. } = &self.writer;
-        // First the copy, which is nothing without the pack.
+        let directory = directory(root);
+        let sync = || storage.sync_directory(&directory).map_err(StoreError::write(&directory));
+        // First the copy, which is nothing without the pack; so no pack is without it.
         let beside = tail_path(root, &self.pack);
         storage::write(&**storage, tmp, &beside, &self.tail).map_err(StoreError::write(&beside))?;
+        sync()?;
         let to = pack_path(root, &self.pack);
         storage.rename(path, &to).map_err(StoreError::write(&to))?;
-        let directory = directory(root);
-        let synced = storage.sync_directory(&directory).map_err(StoreError::write(&directory));
+        let synced = sync();
         self.writer.named = true;
         synced?;
         let footer = std::mem::take(&mut self.writer.footer);

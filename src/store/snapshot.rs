@@ -35,9 +35,8 @@ impl Store {
         let tree = &captured.tree;
         self.set_lease(&format!("snapshot/{tree}"), tree, until)?;
         let name = ref_name(&dir);
-        if self.get_ref(&name)? != Some(*tree) {
-            self.set_ref(&name, tree)?;
-        }
+        // Also where it says so already: whoever set it may have died before it was durable.
+        self.set_ref(&name, tree)?;
         Ok(name)
     }
 }

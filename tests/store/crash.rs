@@ -6,124 +6,23 @@
 //! anybody was told must be there, all that is there must be sound, and the operation must
 //! work when it is run again.
 
-use std::collections::BTreeMap;
+mod operations;
+mod told;
+
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
-use zagi::store::{Entry, FileId, Input, Kind, Output, Storage, Store, StoreError, TreeId};
+use zagi::store::{Damage, Input, Output, Storage, Store, StoreError};
 
-use super::{describe, noise, text};
+use operations::{input, with_first};
+use told::Told;
+
 use crate::support::disk::{
     Bytes, Cut, Fault, Names, OUTSIDES, Outside, SimulatedDisk, copy, cuts, memory,
 };
-
-/// What the store has said to whoever used it.
-#[derive(Clone, Default)]
-struct Told {
-    /// Trees that it has, and what is in them.
-    trees: BTreeMap<TreeId, Vec<String>>,
-    /// What each ref may mean: two things while it is being changed.
-    refs: BTreeMap<String, Vec<Option<TreeId>>>,
-    /// Until when each lease may last.
-    leases: BTreeMap<String, Vec<Option<i64>>>,
-}
-
-impl Told {
-    fn capture(&mut self, store: &Store, dir: &Path) -> Result<TreeId, StoreError> {
-        let tree = store.capture(dir)?.tree;
-        self.trees.insert(tree, describe(dir));
-        Ok(tree)
-    }
-
-    fn set_ref(&mut self, store: &Store, name: &str, tree: TreeId) -> Result<(), StoreError> {
-        self.refs.entry(name.to_owned()).or_insert_with(|| vec![None]).push(Some(tree));
-        store.set_ref(name, &tree)?;
-        self.refs.insert(name.to_owned(), vec![Some(tree)]);
-        Ok(())
-    }
-
-    fn remove_ref(&mut self, store: &Store, name: &str) -> Result<(), StoreError> {
-        self.refs.entry(name.to_owned()).or_default().push(None);
-        store.remove_ref(name)?;
-        self.refs.insert(name.to_owned(), vec![None]);
-        Ok(())
-    }
-
-    fn set_lease(
-        &mut self,
-        store: &Store,
-        name: &str,
-        tree: TreeId,
-        until: i64,
-    ) -> Result<(), StoreError> {
-        self.leases.entry(name.to_owned()).or_insert_with(|| vec![None]).push(Some(until));
-        store.set_lease(name, &tree, until)?;
-        self.leases.insert(name.to_owned(), vec![Some(until)]);
-        Ok(())
-    }
-
-    fn remove_lease(&mut self, store: &Store, name: &str) -> Result<(), StoreError> {
-        self.leases.entry(name.to_owned()).or_default().push(None);
-        store.remove_lease(name)?;
-        self.leases.insert(name.to_owned(), vec![None]);
-        Ok(())
-    }
-
-    /// Whether the store keeps its word.
-    fn check(&self, store: &Store, root: &Path) -> Result<(), String> {
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |e: StoreError| format!("{what}: {e}")
-        };
-        let out = memory();
-        let mut found = Vec::new();
-        for (name, may) in &self.refs {
-            let tree = store.get_ref(name).map_err(failed(name))?;
-            if !may.contains(&tree) {
-                return Err(format!("{name} means {tree:?}, not one of {may:?}"));
-            }
-            found.extend(tree);
-        }
-        store.refs("").map_err(failed("refs"))?;
-        let leases = store.leases().map_err(failed("leases"))?;
-        for (name, may) in &self.leases {
-            let lease = leases.iter().find(|lease| lease.name == *name);
-            let until = lease.map(|lease| lease.until);
-            if !may.contains(&until) {
-                return Err(format!("{name} lasts until {until:?}, not one of {may:?}"));
-            }
-            found.extend(lease.map(|lease| lease.tree));
-        }
-        for (n, tree) in self.trees.keys().chain(&found).enumerate() {
-            let [files, linked] = ["files", "linked"].map(|of| out.path().join(format!("{of}{n}")));
-            store.restore(tree, &files).map_err(failed("restore"))?;
-            store.link_tree(tree, &linked).map_err(failed("link_tree"))?;
-            let expected = self.trees.get(tree).cloned().unwrap_or_else(|| describe(&files));
-            for way in [files, linked] {
-                if describe(&way) != expected {
-                    return Err(format!("{tree} comes out otherwise: {:#?}", describe(&way)));
-                }
-            }
-        }
-        packs_are_sound(root)
-    }
-}
-
-/// Every pack is what its name says.
-fn packs_are_sound(root: &Path) -> Result<(), String> {
-    for pack in fs::read_dir(root.join("packs")).unwrap().map(|entry| entry.unwrap().path()) {
-        let stem = pack.file_stem().unwrap().to_str().unwrap();
-        let is_pack = pack.extension().is_some_and(|extension| extension == "pack");
-        if is_pack && FileId::of(&fs::read(&pack).unwrap()).to_string() != stem {
-            return Err(format!("{} is torn", pack.display()));
-        }
-    }
-    Ok(())
-}
 
 /// An operation, or a few.
 type Run<'r> = &'r dyn Fn(&Store, &mut Told) -> Result<(), StoreError>;
@@ -179,13 +78,31 @@ fn check_found(
     let root = to.path().join("store");
     let check = || {
         let store = Store::open(&root).map_err(|e| format!("open: {e}"))?;
-        told.check(&store, &root)?;
+        told.check(&store)?;
+        is_sound(&store, outside)?;
         let mut told = told.clone();
         run(&store, &mut told).map_err(|e| format!("again: {e}"))?;
-        told.check(&store, &root).map_err(|e| format!("after it was run again: {e}"))?;
+        told.check(&store).map_err(|e| format!("after it was run again: {e}"))?;
         Ok::<_, String>(())
     };
     check().map_err(|e| format!("{cut:?}, caches {outside:?}: {e}"))
+}
+
+/// Whether a look at every byte finds nothing.
+fn is_sound(store: &Store, outside: Outside) -> Result<(), String> {
+    let found = store.verify().map_err(|e| format!("verify: {e}"))?;
+    let is_spoiled = matches!(outside, Outside::Halved | Outside::Garbage);
+    for finding in &found.findings.first {
+        let is_farm = matches!(finding.damage, Damage::FarmFile { .. } | Damage::FarmTree { .. });
+        // Files of the farm that nobody has used yet.
+        if !(is_spoiled && is_farm) {
+            return Err(format!("verify: {finding:?}"));
+        }
+    }
+    match found.paths.first.first() {
+        Some(path) => Err(format!("verify: {path:?}")),
+        None => Ok(()),
+    }
 }
 
 /// Cuts the power at each operation. Gives how many there are, and what was lost; or, as
@@ -269,13 +186,13 @@ fn recovers(before: &Before, fault: Fault, run: Run<'_>) {
                 failed += 1;
                 let is_told = fault != Fault::Full || matches!(e, StoreError::NoSpace { .. });
                 assert!(is_told, "{}", at(e.to_string()));
-                told.check(&store, &disk.store()).map_err(at).unwrap();
+                told.check(&store).map_err(at).unwrap();
                 disk.mend();
                 run(&store, &mut told).map_err(|e| at(format!("again: {e}"))).unwrap();
             }
         }
         disk.mend();
-        told.check(&store, &disk.store()).map_err(at).unwrap();
+        told.check(&store).map_err(at).unwrap();
         for cut in [Cut::All(Names::Lost, Bytes::Lost), Cut::Mixed(k)] {
             check_found(&disk, cut, Outside::Same, &told, run).map_err(at).unwrap();
         }
@@ -288,28 +205,6 @@ fn recovers_from_all(before: &Before, run: Run<'_>) {
     for fault in [Fault::Full, broken, Fault::Short] {
         recovers(before, fault, run);
     }
-}
-
-/// A small tree of its own.
-fn input(seed: u64) -> TempDir {
-    let dir = memory();
-    fs::create_dir_all(dir.path().join("a/b")).unwrap();
-    fs::create_dir(dir.path().join("empty")).unwrap();
-    fs::write(dir.path().join("same everywhere"), noise(1, 50_000)).unwrap();
-    fs::write(dir.path().join("a/text"), text(seed, 3_000)).unwrap();
-    fs::write(dir.path().join("a/b/large"), noise(seed, 100_000)).unwrap();
-    fs::hard_link(dir.path().join("a/text"), dir.path().join("a/link")).unwrap();
-    std::os::unix::fs::symlink("a/text", dir.path().join("symlink")).unwrap();
-    dir
-}
-
-/// A store with a tree that the ref `first` names.
-fn with_first() -> Before {
-    let first = input(1);
-    Before::with(&|store, told| {
-        let tree = told.capture(store, first.path())?;
-        told.set_ref(store, "first", tree)
-    })
 }
 
 /// A storage that does not do what it is asked for.
@@ -401,59 +296,4 @@ fn what_does_not_sync_is_found_out() {
         let (_, lost) = losses(&before, &careless, run);
         assert!(lost.iter().any(|loss| loss.contains(found)), "{how:?}: {lost:?}");
     }
-}
-
-#[test]
-fn a_new_store() {
-    let input = input(1);
-    let run: Run<'_> = &|store, told| {
-        let tree = told.capture(store, input.path())?;
-        told.set_ref(store, "first", tree)
-    };
-    survives(&Before::nothing(), 20, run);
-    recovers_from_all(&Before::nothing(), run);
-}
-
-#[test]
-fn a_tree_of_which_half_is_there() {
-    let input = input(2);
-    let run: Run<'_> = &|store, told| {
-        let tree = told.capture(store, input.path())?;
-        told.set_ref(store, "second", tree)
-    };
-    survives(&with_first(), 15, run);
-    recovers_from_all(&with_first(), run);
-}
-
-#[test]
-fn refs_and_composed_trees() {
-    let run: Run<'_> = &|store, told| {
-        let first = store.get_ref("first")?.expect("it was set before");
-        let composed = |name: &str| -> Result<TreeId, StoreError> {
-            let entry = Entry { name: name.as_bytes().into(), kind: Kind::Directory(first) };
-            store.put_tree(vec![entry])
-        };
-        let (one, two) = (composed("one")?, composed("two")?);
-        told.set_ref(store, "other", one)?;
-        told.set_ref(store, "other", two)?;
-        told.remove_ref(store, "other")?;
-        told.set_ref(store, "one", one)
-    };
-    survives(&with_first(), 30, run);
-    recovers_from_all(&with_first(), run);
-}
-
-#[test]
-fn leases_in_a_store_older_than_leases() {
-    let before = with_first();
-    fs::remove_dir(before.disk.path().join("store/leases")).unwrap();
-    let run: Run<'_> = &|store, told| {
-        let first = store.get_ref("first")?.expect("it was set before");
-        told.set_lease(store, "a", first, 10)?;
-        told.set_lease(store, "a", first, 20)?;
-        told.set_lease(store, "b", first, 30)?;
-        told.remove_lease(store, "b")
-    };
-    survives(&before, 15, run);
-    recovers_from_all(&before, run);
 }

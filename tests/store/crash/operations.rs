@@ -1,0 +1,155 @@
+//! Everything that the store does to its disk.
+
+use std::fs;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use zagi::store::{Collect, Entry, Kind, Roots, Store, StoreError, TreeId};
+
+use super::{Before, Run, recovers_from_all, survives};
+use crate::store::{noise, text};
+use crate::support::disk::memory;
+
+/// A small tree of its own.
+pub fn input(seed: u64) -> TempDir {
+    let dir = memory();
+    fs::create_dir_all(dir.path().join("a/b")).unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    fs::write(dir.path().join("same everywhere"), noise(1, 50_000)).unwrap();
+    fs::write(dir.path().join("a/text"), text(seed, 3_000)).unwrap();
+    fs::write(dir.path().join("a/b/large"), noise(seed, 100_000)).unwrap();
+    fs::hard_link(dir.path().join("a/text"), dir.path().join("a/link")).unwrap();
+    std::os::unix::fs::symlink("a/text", dir.path().join("symlink")).unwrap();
+    dir
+}
+
+/// A store with a tree that the ref `first` names.
+pub fn with_first() -> Before {
+    let first = input(1);
+    Before::with(&|store, told| {
+        let tree = told.capture(store, first.path())?;
+        told.set_ref(store, "first", tree)
+    })
+}
+
+#[test]
+fn a_new_store() {
+    let input = input(1);
+    let run: Run<'_> = &|store, told| {
+        let tree = told.capture(store, input.path())?;
+        told.set_ref(store, "first", tree)
+    };
+    survives(&Before::nothing(), 20, run);
+    recovers_from_all(&Before::nothing(), run);
+}
+
+#[test]
+fn a_tree_of_which_half_is_there() {
+    let input = input(2);
+    let run: Run<'_> = &|store, told| {
+        let tree = told.capture(store, input.path())?;
+        told.set_ref(store, "second", tree)
+    };
+    survives(&with_first(), 15, run);
+    recovers_from_all(&with_first(), run);
+}
+
+#[test]
+fn refs_and_composed_trees() {
+    let run: Run<'_> = &|store, told| {
+        let first = store.get_ref("first")?.expect("it was set before");
+        let composed = |name: &str| -> Result<TreeId, StoreError> {
+            let entry = Entry { name: name.as_bytes().into(), kind: Kind::Directory(first) };
+            store.put_tree(vec![entry])
+        };
+        let (one, two) = (composed("one")?, composed("two")?);
+        told.set_ref(store, "other", one)?;
+        told.set_ref(store, "other", two)?;
+        told.remove_ref(store, "other")?;
+        told.set_ref(store, "one", one)
+    };
+    survives(&with_first(), 30, run);
+    recovers_from_all(&with_first(), run);
+}
+
+#[test]
+fn leases_in_a_store_older_than_leases() {
+    let before = with_first();
+    fs::remove_dir(before.disk.path().join("store/leases")).unwrap();
+    let run: Run<'_> = &|store, told| {
+        let first = store.get_ref("first")?.expect("it was set before");
+        told.set_lease(store, "a", first, 10)?;
+        told.set_lease(store, "a", first, 20)?;
+        told.set_lease(store, "b", first, 30)?;
+        told.remove_lease(store, "b")
+    };
+    survives(&before, 15, run);
+    recovers_from_all(&before, run);
+}
+
+/// Trees of which one has lost its ref: parts of it are parts of others.
+fn with_garbage() -> Before {
+    let inputs = [1, 2, 3].map(input);
+    Before::with(&|store, told| {
+        for (n, input) in inputs.iter().enumerate() {
+            let tree = told.capture(store, input.path())?;
+            told.set_ref(store, &format!("tree {n}"), tree)?;
+        }
+        told.set_lease(store, "lease", told.refs["tree 2"][0].expect("it was set"), NOW + 1)?;
+        told.remove_ref(store, "tree 1")?;
+        told.forget(store)
+    })
+}
+
+/// Some time in the future: what is made now is old by then.
+const NOW: i64 = 4_000_000_000;
+
+fn collect(store: &Store) -> Result<(), StoreError> {
+    let roots = || Ok(Roots::default());
+    let patience = Duration::from_secs(20);
+    store.collect(&Collect { now: NOW, dry_run: false, patience, roots: &roots }).map(drop)
+}
+
+#[test]
+fn a_collection() {
+    let before = with_garbage();
+    let run: Run<'_> = &|store, _| collect(store);
+    survives(&before, 15, run);
+    recovers_from_all(&before, run);
+}
+
+#[test]
+fn a_capture_of_what_was_just_collected() {
+    let before = with_garbage();
+    let (collected, other) = (input(2), input(4));
+    let run: Run<'_> = &|store, told| {
+        collect(store)?;
+        let tree = told.capture(store, collected.path())?;
+        told.set_ref(store, "tree 1", tree)?;
+        let tree = told.capture(store, other.path())?;
+        told.set_ref(store, "tree 2", tree)?;
+        collect(store)
+    };
+    survives(&before, 40, run);
+}
+
+#[test]
+fn snapshots_of_a_directory_that_changes() {
+    let dir = input(1);
+    let before = Before::with(&|store, told| {
+        let first = store.snapshot(dir.path())?;
+        told.snapshot(store, dir.path(), &first, NOW)
+    });
+    fs::write(dir.path().join("a/text"), text(9, 3_000)).unwrap();
+    let mut changed = fs::read(dir.path().join("a/b/large")).unwrap();
+    changed.splice(50_000..50_010, *b"in between");
+    fs::write(dir.path().join("a/b/large"), changed).unwrap();
+    let run: Run<'_> = &|store, told| {
+        let second = store.snapshot(dir.path())?;
+        told.snapshot(store, dir.path(), &second, NOW)?;
+        let third = store.snapshot(dir.path())?;
+        told.snapshot(store, dir.path(), &third, NOW + 1)
+    };
+    survives(&before, 30, run);
+    recovers_from_all(&before, run);
+}
