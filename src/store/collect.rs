@@ -183,7 +183,7 @@ impl Store {
         let roots = self.gather(ask)?;
         let mut needed = Needed::default();
         self.mark(&roots, &mut needed, None)?;
-        let choice = choose::choose(objects, &needed)?;
+        let mut choice = choose::choose(objects, &needed)?;
         let total: u64 = choice.condemned.iter().map(|pack| pack.needed).sum();
         let progress = Progress::new(&self.events, "records rewritten", Some(total));
         let mut copier = Copier::new(objects, ask.dry_run);
@@ -191,6 +191,9 @@ impl Store {
             copier.copy(&candidate.pack, &needed, &progress)?;
         }
         copier.finish()?;
+        // A collection that was killed may have made the same copy before, which nobody
+        // needed until now.
+        choice.condemned.retain(|candidate| !copier.packs.contains(&candidate.pack));
         Ok(Plan { generation, roots, needed, choice, copier })
     }
 

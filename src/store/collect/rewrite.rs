@@ -177,14 +177,17 @@ impl<'o> Copier<'o> {
         let (index, root) = (self.objects.index(), self.objects.root());
         let _writing = index.writing()?;
         let known = index.packs()?;
-        for pack in &self.packs {
-            if known.iter().all(|known| known.pack != *pack) {
-                for path in [pack::pack_path(root, pack), pack::tail_path(root, pack)] {
-                    self.storage.remove(&path).map_err(StoreError::write(&path))?;
-                }
-            }
-        }
-        Ok(())
+        let copies: Vec<&PackId> = self
+            .packs
+            .iter()
+            .filter(|pack| known.iter().all(|known| known.pack != **pack))
+            .collect();
+        let remove = |path: PathBuf| self.storage.remove(&path).map_err(StoreError::write(&path));
+        copies.iter().try_for_each(|pack| remove(pack::pack_path(root, pack)))?;
+        // A pack without its tail is damaged; the other way round is nothing.
+        let directory = pack::directory(root);
+        self.storage.sync_directory(&directory).map_err(StoreError::write(&directory))?;
+        copies.iter().try_for_each(|pack| remove(pack::tail_path(root, pack)))
     }
 
     /// Ends the last pack. What was copied is then on the disk, durably.

@@ -96,21 +96,21 @@ fn replace_packs(objects: &Objects, plan: &Plan<'_>) -> Result<(), StoreError> {
             copier.packs.iter().try_for_each(|pack| change.add(&footer(pack)?))
         })?;
     }
+    let directory = pack::directory(root);
+    let sync = || storage.sync_directory(&directory).map_err(StoreError::write(&directory));
     for candidate in &choice.condemned {
-        // A tail without its pack is nothing; a pack without its tail is whole.
-        for path in [pack::pack_path(root, &candidate.pack), pack::tail_path(root, &candidate.pack)]
-        {
-            match storage.remove(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::write(&path)(e));
-                }
-                _ => {}
+        let path = pack::pack_path(root, &candidate.pack);
+        match storage.remove(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::write(&path)(e));
             }
+            _ => {}
         }
     }
+    // A tail without its pack is nothing, but a pack without its tail is damaged.
+    sync()?;
     remove_lone_tails(objects)?;
-    let directory = pack::directory(root);
-    storage.sync_directory(&directory).map_err(StoreError::write(&directory))
+    sync()
 }
 
 /// Tails whose packs are gone: somebody was killed between the two.

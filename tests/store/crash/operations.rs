@@ -7,8 +7,8 @@ use tempfile::TempDir;
 use zagi::store::{Collect, Entry, Kind, Roots, Store, StoreError, TreeId};
 
 use super::{Before, Run, recovers_from_all, survives};
-use crate::store::{noise, text};
-use crate::support::disk::memory;
+use crate::store::{describe, noise, text};
+use crate::support::disk::{copy, memory};
 
 /// A small tree of its own.
 pub fn input(seed: u64) -> TempDir {
@@ -87,10 +87,22 @@ fn leases_in_a_store_older_than_leases() {
     recovers_from_all(&before, run);
 }
 
-/// Trees of which one has lost its ref: parts of it are parts of others.
+/// Trees of which one has lost its ref, and one has kept a part: its pack must be rewritten.
 fn with_garbage() -> Before {
     let inputs = [1, 2, 3].map(input);
+    let both = memory();
+    for (name, seed) in [("kept", 5), ("lost", 6)] {
+        copy(input(seed).path(), &both.path().join(name));
+    }
     Before::with(&|store, told| {
+        let tree = store.capture(both.path())?;
+        let Some(Kind::Directory(kept)) =
+            store.tree(&tree.tree)?.get(b"kept").map(|e| e.kind.clone())
+        else {
+            panic!("it was captured")
+        };
+        told.trees.insert(kept, describe(&both.path().join("kept")));
+        told.set_ref(store, "kept", kept)?;
         for (n, input) in inputs.iter().enumerate() {
             let tree = told.capture(store, input.path())?;
             told.set_ref(store, &format!("tree {n}"), tree)?;
