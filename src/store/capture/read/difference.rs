@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::super::super::delta;
-use super::super::super::error::StoreError;
-use super::super::super::figures::Class;
-use super::super::super::format::content::Parameters;
-use super::super::super::format::pack::FRAME;
-use super::super::super::format::{FileId, RecordId};
-use super::super::super::pack::FrameBuilder;
 use super::{Found, Source, Worker, is_no_file};
+use crate::store::delta;
+use crate::store::error::StoreError;
+use crate::store::figures::Class;
+use crate::store::format::content::Parameters;
+use crate::store::format::pack::FRAME;
+use crate::store::format::{FileId, RecordId};
+use crate::store::pack::FrameBuilder;
 
 /// What the chunks would take up must be worth the look-ups and the reading of a base.
 const LEAST: u64 = 16 << 10;
