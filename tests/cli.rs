@@ -52,6 +52,7 @@ fn help_of_everything() {
         &["hook-env"],
         &["snapshot"],
         &["chunk"],
+        &["restore"],
         &["diff"],
         &["store"],
         &["store", "path"],

@@ -37,6 +37,8 @@ impl From<StoreError> for CommandError {
             StoreError::Root { .. } | StoreError::DamagedPack { .. } => {
                 error.hint("`zagi store verify` says what is damaged, `zagi store repair` mends it")
             }
+            StoreError::CannotLink { .. } => error.hint("leave out `--require-link` to copy"),
+            StoreError::OverStore { .. } => error.hint("restore to another directory"),
             StoreError::Newer { .. } => error.hint("use the newer zagi, or another ZAGI_HOME"),
             _ => error,
         }

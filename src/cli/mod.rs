@@ -22,6 +22,7 @@ mod list;
 mod mount;
 mod output;
 mod report;
+mod restore;
 mod settings;
 mod shell;
 mod snapshot;
@@ -72,6 +73,7 @@ enum Command {
     Hook(hook::Hook),
     #[command(hide = true)]
     HookEnv(hook::HookEnv),
+    Restore(restore::Restore),
     Diff(diff::Diff),
     Store(store::Store),
     Doctor(doctor::Doctor),
@@ -123,6 +125,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Init(c) => c.run(&settings),
         Command::Hook(c) => c.run(&settings),
         Command::HookEnv(c) => c.run(&settings),
+        Command::Restore(c) => c.run(&settings),
         Command::Diff(c) => c.run(&settings),
         Command::Store(c) => c.run(&settings),
         Command::Doctor(c) => c.run(&settings),

@@ -86,6 +86,12 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// A path and the directories that it is in, from the top.
+pub fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    ends.chain((!path.is_empty()).then_some(path.len())).map(|end| &path[..end])
+}
+
 /// What stands at a name, links not followed. None if nothing does.
 pub fn stat(directory: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Option<Stat>> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -134,5 +140,28 @@ impl<const N: usize> ShortPath<N> {
     /// The path.
     pub fn as_c_str(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.0).expect("its last byte is never written")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ancestors_come_from_the_top() {
+        let all = |path: &'static [u8]| ancestors(path).collect::<Vec<_>>();
+        assert_eq!(all(b""), [] as [&[u8]; 0]);
+        assert_eq!(all(b"a"), [b"a"]);
+        assert_eq!(all(b"a/bc/d"), [&b"a"[..], b"a/bc", b"a/bc/d"]);
+    }
+
+    #[test]
+    fn no_directory_is_reached_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        assert!(root.directory(b"").is_ok() && root.directory(b"a/b").is_ok());
+        assert!(root.directory(b"link").is_err() && root.directory(b"link/b").is_err());
     }
 }

@@ -123,6 +123,20 @@ pub enum StoreError {
         /// What stands there.
         path: PathBuf,
     },
+    /// A tree can be restored neither around nor into the store.
+    #[error("cannot restore to `{path}`: the store `{store}` would be in it, or it in the store")]
+    OverStore {
+        /// Where it was to be restored.
+        path: PathBuf,
+        /// The store.
+        store: PathBuf,
+    },
+    /// A directory can share nothing with the store, and was to.
+    #[error("cannot restore `{path}` by links: it is not on the store's file system")]
+    CannotLink {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A text that should name a tree names none.
     #[error("there is no tree `{text}` in the store")]
     UnknownTree {
@@ -229,12 +243,12 @@ impl StoreError {
         )
     }
 
-    pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
         move |source| StoreError::Read { path, source }
     }
 
-    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
         move |source| match is_full(&source) {
             true => StoreError::NoSpace { path, source },
@@ -242,12 +256,12 @@ impl StoreError {
         }
     }
 
-    pub(super) fn capture(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    pub(super) fn capture(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
         move |source| StoreError::Capture { path, source }
     }
 
-    pub(super) fn restore(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    pub(super) fn restore(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
         move |source| match source.kind() {
             io::ErrorKind::AlreadyExists => StoreError::Exists { path },

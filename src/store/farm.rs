@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FileType, Stat};
@@ -29,11 +29,14 @@ use super::extract::{Sink, Want, extract, extract_one};
 use super::format::FileId;
 use super::objects::Objects;
 use super::progress::Progress;
+use super::remove::remove_tree;
 
 /// The modification time, in seconds since the epoch, of every file that comes out of the
 /// store: 1980-01-02. The same everywhere; zip files, which know no time before 1980 in any
 /// time zone, can hold it.
 pub const MTIME: i64 = 315_619_200;
+
+const UNPOISONED: &str = "nothing panics with it held";
 
 /// A maker of a tree for the farm.
 pub type Make<'m> = dyn FnMut(&Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'm;
@@ -43,14 +46,32 @@ pub struct Farm {
     root: PathBuf,
     // Whether the file system forgets the nanoseconds of times (ext3, small old ext4).
     coarse: OnceLock<bool>,
+    // What was found changed and nobody was told of yet.
+    edited: Mutex<Vec<Edited>>,
 }
 
-fn mode(exec: bool) -> u32 {
+/// A file of the farm that somebody had changed.
+#[derive(Debug)]
+pub struct Edited {
+    /// What it was.
+    pub id: FileId,
+    /// Whether it was executable.
+    pub exec: bool,
+    /// Its device.
+    pub device: u64,
+    /// Its inode, by which it may have other names.
+    pub inode: u64,
+    /// Where it is now.
+    pub aside: PathBuf,
+}
+
+/// The mode of a file of the farm.
+pub fn mode(exec: bool) -> u32 {
     if exec { 0o555 } else { 0o444 }
 }
 
 /// Nanoseconds that belong to a content of this id, mode and length, and hardly to another.
-fn stamp(id: &FileId, exec: bool, size: u64) -> u32 {
+pub fn stamp(id: &FileId, exec: bool, size: u64) -> u32 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(id.as_bytes()).update(&[exec.into()]).update(&size.to_le_bytes());
     let hash = hasher.finalize();
@@ -66,7 +87,7 @@ fn mtime(nanoseconds: u32) -> SystemTime {
 impl Farm {
     /// The farm in the store `store`, whose directories are there.
     pub fn new(store: &Path) -> Farm {
-        Farm { root: store.join("farm"), coarse: OnceLock::new() }
+        Farm { root: store.join("farm"), coarse: OnceLock::new(), edited: Mutex::default() }
     }
 
     /// Makes the farm's directories.
@@ -79,8 +100,8 @@ impl Farm {
     }
 
     /// A file of the store that never changes, to try on it what its disk can.
-    pub fn probe(&self) -> io::Result<File> {
-        File::open(self.root.with_file_name("format"))
+    pub fn probe(&self) -> PathBuf {
+        self.root.with_file_name("format")
     }
 
     /// Where the file is, if it is there.
@@ -101,7 +122,7 @@ impl Farm {
                     if self.is_sound(objects, id, exec, &found)? {
                         return Ok(file);
                     }
-                    self.set_aside(&path, &found)?;
+                    self.set_aside(id, exec, &found)?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 // Somebody took the read bits off.
@@ -109,7 +130,7 @@ impl Farm {
                     if let Some(found) =
                         beneath::stat(rustix::fs::CWD, &path).map_err(StoreError::read(&path))?
                     {
-                        self.set_aside(&path, &found)?;
+                        self.set_aside(id, exec, &found)?;
                     }
                 }
                 Err(e) => return Err(StoreError::read(&path)(e)),
@@ -200,7 +221,7 @@ impl Farm {
             .map_err(|e| StoreError::read(&self.path(id, exec))(e))?;
         match found {
             Some(found) if self.is_sound(objects, id, exec, &found)? => Ok(true),
-            Some(found) => self.set_aside(&self.path(id, exec), &found).map(|()| false),
+            Some(found) => self.set_aside(id, exec, &found).map(|()| false),
             None => Ok(false),
         }
     }
@@ -258,14 +279,24 @@ impl Farm {
 
     /// Moves a file that is not what was extracted out of the way. It may hold somebody's
     /// work.
-    fn set_aside(&self, path: &Path, found: &Stat) -> Result<(), StoreError> {
+    fn set_aside(&self, id: &FileId, exec: bool, found: &Stat) -> Result<(), StoreError> {
+        let path = self.path(id, exec);
         let name = path.file_name().expect("files of the farm have names").to_string_lossy();
         let aside = self.root.join(format!("aside/{name}.{}", found.st_ino));
-        match fs::rename(path, &aside) {
+        match fs::rename(&path, &aside) {
             // Another process was faster.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            moved => moved.map_err(StoreError::write(&aside)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            moved => moved.map_err(StoreError::write(&aside))?,
         }
+        let (device, inode) = (found.st_dev, found.st_ino);
+        let edited = Edited { id: *id, exec, device, inode, aside };
+        self.edited.lock().expect(UNPOISONED).push(edited);
+        Ok(())
+    }
+
+    /// What was found changed since this was last asked.
+    pub fn take_edited(&self) -> Vec<Edited> {
+        std::mem::take(&mut *self.edited.lock().expect(UNPOISONED))
     }
 
     /// The same for a file that was found damaged otherwise.
@@ -344,30 +375,6 @@ fn seal(path: &Path) -> io::Result<()> {
         fs::set_permissions(path, Permissions::from_mode(found.mode() & 0o7555))?;
     }
     Ok(())
-}
-
-/// Removes a tree whose directories may be read-only, as those of the farm are. That there
-/// is none is no error.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
-    fn open_up(directory: &Path) -> io::Result<()> {
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                open_up(&entry.path())?;
-            }
-        }
-        Ok(())
-    }
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => {
-            open_up(path)?;
-            fs::remove_dir_all(path)
-        }
-        Ok(_) => fs::remove_file(path),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    }
 }
 
 /// `<aa>/<id>[x]`

@@ -23,6 +23,8 @@
 //! | `collect.rs`, `collect/`, `stats.rs` | removes what no root needs; counts what is there |
 //! | `farm.rs` | files and trees as such, for links |
 //! | `snapshot.rs`, `known.rs` | directories captured again, and what is known of them |
+//! | `places.rs` | which directories were made of such links |
+//! | `adopt.rs` | directories that are captured and given away |
 //! | `capture.rs`, `restore.rs` | directories in and out |
 //! | `scratch.rs`, `parallel.rs`, `progress.rs` | half-made things; a few threads; how far |
 //!
@@ -39,6 +41,7 @@
 //! - The index and the farm may be deleted at any time (not under a running mount); they
 //!   are made again. Packs and refs may not.
 
+mod adopt;
 mod beneath;
 mod capture;
 mod collect;
@@ -59,8 +62,10 @@ mod names;
 mod objects;
 mod pack;
 mod parallel;
+mod places;
 mod progress;
 mod refs;
+mod remove;
 mod repair;
 mod restore;
 mod scratch;
@@ -79,15 +84,17 @@ pub use capture::Captured;
 pub use collect::{Collect, Collected, FindRoots, Roots, Tally, UNUSED, Unused};
 pub use diff::{Change, ChangeKind};
 pub use error::StoreError;
-pub use farm::{MTIME, Make, remove_tree};
+pub use farm::{MTIME, Make};
 pub use figures::{Class, Counts, Figures};
 pub use format::tree::{Entry, Kind};
 pub use format::{FileId, PackId, ParseIdError, TreeId};
 pub use hold::Hold;
 pub use leases::Lease;
 pub use objects::Rebuilt;
+pub use places::Place;
+pub use remove::remove_tree;
 pub use repair::Repaired;
-pub use restore::{Linked, Restored, Strategy};
+pub use restore::{Linked, Restoration, RestoreOptions, Restored, Strategy, Touched};
 pub use stats::{Amount, Records, Stats};
 pub use storage::{Disk, Input, Output, Storage};
 pub use tree::Tree;
@@ -184,7 +191,9 @@ impl Store {
 
     /// A file of the farm, open for reading. Extracted and verified on first use.
     pub fn open_file(&self, id: &FileId, exec: bool) -> Result<File, StoreError> {
-        self.inner.farm.open(&self.inner.objects, id, exec)
+        let opened = self.inner.farm.open(&self.inner.objects, id, exec);
+        self.warn_of_edits();
+        opened
     }
 
     /// The content of a file, from the packs.
@@ -200,14 +209,18 @@ impl Store {
     /// its directories are kept; a file or link in the way is an error, and what had been
     /// written before it stays.
     pub fn restore(&self, id: &TreeId, dest: &Path) -> Result<Restored, StoreError> {
-        self.parts().restore(id, dest)
+        let restored = self.parts().restore(id, dest);
+        self.warn_of_edits();
+        restored
     }
 
     /// Makes the tree `id` at `dest`, as [`Store::restore`] does, but of hard links into the
     /// farm: read-only files that must be replaced, never edited. `dest` must be on the
     /// store's file system.
     pub fn link_tree(&self, id: &TreeId, dest: &Path) -> Result<Linked, StoreError> {
-        self.parts().link(id, dest)
+        let linked = self.parts().link(id, dest, |dest| self.add_place(dest, id));
+        self.warn_of_edits();
+        linked
     }
 
     /// The tree `key` of the farm, a read-only directory. If it is not there, `make` fills

@@ -17,9 +17,14 @@ use super::progress::Progress;
 use super::tree::TreeCache;
 
 mod maker;
+mod over;
+mod staging;
+mod to;
 
 pub use maker::Strategy;
-use maker::{Maker, can_reflink};
+use maker::{Groups, Maker, can_reflink};
+pub use over::Touched;
+pub use to::{Restoration, RestoreOptions};
 
 /// What was restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +65,7 @@ impl Parts<'_> {
             let root = open(dest)?;
             let strategy =
                 if can_reflink(self.farm, &root) { Strategy::Reflink } else { Strategy::Copy };
-            let maker = Maker::new(self, root, strategy, Some(id))?;
+            let maker = Maker::new(self, root, strategy, Groups::read(self, id)?)?;
             maker.tree(id)?;
             let (files, bytes) = maker.finish()?;
             // Nothing was shared.
@@ -69,10 +74,18 @@ impl Parts<'_> {
         })
     }
 
-    /// Makes the tree `id` at `dest` of hard links into the farm.
-    pub fn link(&self, id: &TreeId, dest: &Path) -> Result<Linked, StoreError> {
+    /// Makes the tree `id` at `dest` of hard links into the farm. `register` is told its
+    /// canonical path before there is one.
+    pub fn link(
+        &self,
+        id: &TreeId,
+        dest: &Path,
+        register: impl FnOnce(&Path) -> Result<(), StoreError>,
+    ) -> Result<Linked, StoreError> {
         or_nothing(dest, || {
-            let maker = Maker::new(self, open(dest)?, Strategy::Link, None)?;
+            let root = open(dest)?;
+            register(&dest.canonicalize().map_err(StoreError::restore(dest))?)?;
+            let maker = Maker::new(self, root, Strategy::Link, Groups::default())?;
             maker.tree(id)?;
             let (files, bytes) = maker.finish()?;
             Ok(Linked { files, bytes })

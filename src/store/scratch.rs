@@ -1,11 +1,15 @@
 //! Directories for half-made things. Each is locked by the process that made it; what nobody
 //! holds a lock on is garbage of a process that died, and is removed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::remove::remove_tree;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -21,9 +25,16 @@ pub struct Scratch {
 impl Scratch {
     /// Makes one in `parent`.
     pub fn new(parent: &Path) -> io::Result<Scratch> {
+        Scratch::named(parent, OsStr::new(""))
+    }
+
+    /// Makes one in `parent` whose name begins with `prefix`.
+    pub fn named(parent: &Path, prefix: &OsStr) -> io::Result<Scratch> {
         loop {
             let n = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = parent.join(format!("{}-{n}", std::process::id()));
+            let mut name = OsString::from(prefix);
+            name.push(format!("{}-{n}", std::process::id()));
+            let path = parent.join(name);
             match fs::create_dir(&path) {
                 // Of another process with our number: an earlier one, or one in another
                 // process namespace.
@@ -43,6 +54,11 @@ impl Scratch {
         }
     }
 
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A path in it that was not given out before.
     pub fn fresh(&self) -> PathBuf {
         self.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
@@ -50,13 +66,25 @@ impl Scratch {
 
     /// Removes what dead processes left in `parent`.
     pub fn sweep(parent: &Path) -> io::Result<()> {
+        Scratch::sweep_named(parent, OsStr::new(""))
+    }
+
+    /// The same for those whose names begin with `prefix`.
+    pub fn sweep_named(parent: &Path, prefix: &OsStr) -> io::Result<()> {
         for entry in fs::read_dir(parent)? {
-            let path = entry?.path();
+            let entry = entry?;
+            let name = entry.file_name();
+            let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
+            let ours = |rest: &[u8]| rest.iter().all(|b| b.is_ascii_digit() || *b == b'-');
+            if !rest.is_some_and(|rest| prefix.is_empty() || ours(rest)) {
+                continue;
+            }
+            let path = entry.path();
             // Whoever is faster removes it; what cannot be removed now, can be next time.
             if let Ok(lock) = File::open(&path)
                 && lock.try_lock().is_ok()
             {
-                let _ = fs::remove_dir_all(&path);
+                let _ = remove_tree(&path);
             }
         }
         Ok(())
@@ -66,6 +94,6 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // If it fails, the next process to open the store sweeps it.
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = remove_tree(&self.path);
     }
 }

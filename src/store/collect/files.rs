@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use super::mark::Needed;
 use super::{Tally, UNUSED, Unused};
 use crate::store::error::StoreError;
-use crate::store::farm::remove_tree;
 use crate::store::format::FileId;
 use crate::store::known::{self, Known};
+use crate::store::remove::remove_tree;
 
 /// Bytes of a block, as stat(2) counts them.
 const BLOCK: u64 = 512;

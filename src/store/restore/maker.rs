@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 
 use super::Parts;
-use crate::store::beneath::{Root, join, make_directory, split};
+use crate::store::beneath::{Root, ancestors, join, make_directory, split};
 use crate::store::error::StoreError;
 use crate::store::extract::{Sink, Want, extract, extract_one};
 use crate::store::farm::{Farm, MTIME};
@@ -23,6 +23,9 @@ use crate::store::parallel;
 /// Files whose names are in memory at once. So many that hardly a frame is decoded for two
 /// batches.
 const BATCH: usize = 1 << 16;
+
+/// Directories that are added one by one are filled so many at a time.
+const JOBS: usize = 4096;
 
 const UNPOISONED: &str = "nothing panics with it held";
 
@@ -74,33 +77,76 @@ pub struct Maker<'p> {
     farm_files: Option<Root>,
     strategy: Strategy,
     groups: Groups,
+    // Directories that were added and are not yet filled.
+    jobs: Mutex<Vec<Job>>,
     batch: Mutex<Batch>,
     files: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl<'p> Maker<'p> {
-    /// Makes things below `root`, whose hard links are those of the captured tree `links_of`.
+    /// Makes things below `root`, the files of `groups` as hard links of each other.
     pub fn new(
         parts: &'p Parts<'p>,
         root: Root,
         strategy: Strategy,
-        links_of: Option<&TreeId>,
+        groups: Groups,
     ) -> Result<Maker<'p>, StoreError> {
         let farm_files = (strategy == Strategy::Link).then(|| parts.farm.files()).transpose()?;
-        let groups = match links_of {
-            // Links into the farm are shared by content already.
-            Some(id) if strategy != Strategy::Link => Groups::read(parts, id)?,
-            _ => Groups::default(),
-        };
-        let batch = Mutex::default();
+        let (jobs, batch) = Default::default();
         let (files, bytes) = Default::default();
-        Ok(Maker { parts, root, farm_files, strategy, groups, batch, files, bytes })
+        Ok(Maker { parts, root, farm_files, strategy, groups, jobs, batch, files, bytes })
     }
 
     /// Makes everything that is in the tree `id` at the root, which may have other things.
     pub fn tree(&self, id: &TreeId) -> Result<(), StoreError> {
         self.fill(vec![Job { path: Box::default(), tree: *id }])
+    }
+
+    /// Makes the directories of a path, where they are missing.
+    pub fn make_parents(&self, path: &[u8]) -> Result<(), StoreError> {
+        for path in ancestors(path) {
+            make_directory(&self.root, path, || self.root.path(path))?;
+        }
+        Ok(())
+    }
+
+    /// Makes, sooner or later, what is to be at `path`, whose directory is there.
+    pub fn add(&self, path: &[u8], kind: &Kind) -> Result<(), StoreError> {
+        let (directory, name) = split(path);
+        let open = || {
+            let failed = StoreError::restore(&self.root.path(directory));
+            self.root.directory(directory).map_err(failed)
+        };
+        match kind {
+            Kind::Directory(tree) => {
+                make_directory(&self.root, path, || self.root.path(path))?;
+                let mut jobs = self.jobs.lock().expect(UNPOISONED);
+                jobs.push(Job { path: path.into(), tree: *tree });
+                if jobs.len() >= JOBS {
+                    self.fill(std::mem::take(&mut jobs))?;
+                }
+            }
+            Kind::File { exec, id, size } => {
+                self.count(*size);
+                if !self.is_made(directory, name, id, *exec, &open()?)? {
+                    let mut batch = self.batch.lock().expect(UNPOISONED);
+                    if batch.directories.last().is_none_or(|last| **last != *directory) {
+                        batch.directories.push(directory.into());
+                    }
+                    let target = Spot { directory: batch.directories.len() - 1, name: name.into() };
+                    batch.wants.push(Want { id: *id, exec: *exec, target });
+                }
+                if self.is_full() {
+                    self.flush()?;
+                }
+            }
+            Kind::Symlink(target) => {
+                rustix::fs::symlinkat(&**target, open()?, name)
+                    .map_err(|e| StoreError::restore(&self.root.path(path))(e.into()))?;
+            }
+        }
+        Ok(())
     }
 
     fn fill(&self, mut jobs: Vec<Job>) -> Result<(), StoreError> {
@@ -250,6 +296,7 @@ impl<'p> Maker<'p> {
 
     /// Makes what is still to be made. Gives the number of files, and their bytes.
     pub fn finish(self) -> Result<(u64, u64), StoreError> {
+        self.fill(std::mem::take(&mut *self.jobs.lock().expect(UNPOISONED)))?;
         self.flush()?;
         self.groups.link(&self.root)?;
         Ok((self.files.into_inner(), self.bytes.into_inner()))
@@ -261,7 +308,7 @@ pub fn can_reflink(farm: &Farm, root: &Root) -> bool {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let probe = || -> io::Result<()> {
         let file = rustix::fs::openat(root, c".", flags, Mode::from_raw_mode(0o600))?;
-        Ok(rustix::fs::ioctl_ficlone(file, farm.probe()?)?)
+        Ok(rustix::fs::ioctl_ficlone(file, File::open(farm.probe())?)?)
     };
     probe().is_ok()
 }
@@ -330,7 +377,7 @@ impl Sink for TreeSink<'_> {
 /// The inodes of a captured tree that had several names: the first one is made as any file,
 /// the others are linked to it.
 #[derive(Default)]
-struct Groups {
+pub struct Groups {
     record: Option<RecordId>,
     links: Links,
     // Which group each path is in.
@@ -339,17 +386,41 @@ struct Groups {
 }
 
 impl Groups {
-    fn read(parts: &Parts<'_>, id: &TreeId) -> Result<Groups, StoreError> {
+    /// Those of the captured tree `id`.
+    pub fn read(parts: &Parts<'_>, id: &TreeId) -> Result<Groups, StoreError> {
         let record = RecordId::links(id);
         if !parts.objects.contains(&record)? {
             return Ok(Groups::default());
         }
-        let links = parts.objects.read(&record, Links::decode)?;
+        Ok(Groups::new(record, parts.objects.read(&record, Links::decode)?))
+    }
+
+    fn new(record: RecordId, links: Links) -> Groups {
         let groups = links.groups.iter().enumerate();
         let members = groups.flat_map(|(n, group)| group.iter().map(move |path| (path.clone(), n)));
         let members = members.collect();
         let seen = Mutex::new(vec![Vec::new(); links.groups.len()]);
-        Ok(Groups { record: Some(record), links, members, seen })
+        Groups { record: Some(record), links, members, seen }
+    }
+
+    /// Only those of which `keep` says so.
+    pub fn filter(
+        self,
+        mut keep: impl FnMut(&[Box<[u8]>]) -> Result<bool, StoreError>,
+    ) -> Result<Groups, StoreError> {
+        let Some(record) = self.record else { return Ok(self) };
+        let mut groups = Vec::new();
+        for group in self.links.groups {
+            if keep(&group)? {
+                groups.push(group);
+            }
+        }
+        Ok(Groups::new(record, Links { groups }))
+    }
+
+    /// All names of all groups.
+    pub fn paths(&self) -> impl Iterator<Item = &Box<[u8]>> {
+        self.members.keys()
     }
 
     /// Whether a file is one of the other names of an inode.
