@@ -11,6 +11,7 @@
 //! `trees/<key>` is a whole tree that somebody made of such files, read-only. `locks/<key>`
 //! makes two who want the same tree wait for one another.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -299,11 +300,15 @@ impl Farm {
         std::mem::take(&mut *self.edited.lock().expect(UNPOISONED))
     }
 
-    /// The same for a file that was found damaged otherwise.
+    /// Moves a file that was found damaged otherwise out of the way.
     pub fn set_aside_now(&self, path: &Path) -> Result<(), StoreError> {
-        match beneath::stat(rustix::fs::CWD, path).map_err(StoreError::read(path))? {
-            Some(found) => self.set_aside(path, &found),
-            None => Ok(()),
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let (digits, exec) = name.strip_suffix('x').map_or((name, false), |digits| (digits, true));
+        let found = beneath::stat(rustix::fs::CWD, path).map_err(StoreError::read(path))?;
+        match (digits.parse(), found) {
+            (Ok(id), Some(found)) => self.set_aside(&id, exec, &found),
+            // What is called otherwise nobody uses.
+            _ => Ok(()),
         }
     }
 

@@ -14,8 +14,8 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{self, Permissions};
-use std::io;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,6 @@ use super::Store;
 use super::error::StoreError;
 use super::farm::Edited;
 use super::format::{TreeId, VERSION};
-use super::storage;
 use crate::event::Event;
 
 /// A directory of hard links into the farm.
@@ -62,18 +61,18 @@ impl Store {
     /// are still there. A record that is damaged is left out.
     pub fn places(&self) -> Result<Vec<Place>, StoreError> {
         let directory = self.inner.root.join("places");
-        let storage = self.inner.objects.storage();
-        let names = match storage.list(&directory) {
+        let entries = match fs::read_dir(&directory) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            names => names.map_err(StoreError::read(&directory))?,
+            entries => entries.map_err(StoreError::read(&directory))?,
         };
         let mut places = Vec::new();
-        for name in names {
-            let path = directory.join(name);
+        for entry in entries {
+            let path = entry.map_err(StoreError::read(&directory))?.path();
             // One that is gone by now is none.
-            let Ok(bytes) = storage::read(storage, &path) else { continue };
+            let Ok(bytes) = fs::read(&path) else { continue };
             match Place::decode(&bytes) {
-                Some(place) if !place.path.is_dir() => drop(storage.remove(&path)),
+                // If it stays, it is not there next time either.
+                Some(place) if !place.path.is_dir() => drop(fs::remove_file(&path)),
                 place => places.extend(place),
             }
         }
@@ -92,16 +91,16 @@ impl Store {
         let name = blake3::hash(dir.as_os_str().as_bytes()).to_hex();
         let path = directory.join(name.as_str());
         let place = Place { path: dir.to_owned(), tree: *tree };
-        let objects = &self.inner.objects;
-        objects
-            .storage()
-            .create_directory(&directory)
-            .and_then(|()| {
-                let tmp = objects.scratch().fresh();
-                storage::write(objects.storage(), &tmp, &path, &place.encode())
-            })
-            .and_then(|()| objects.storage().sync_directory(&directory))
-            .map_err(StoreError::write(&path))
+        let tmp = self.inner.objects.scratch().fresh();
+        let write = || {
+            fs::create_dir_all(&directory)?;
+            let mut file = File::create_new(&tmp)?;
+            file.write_all(&place.encode())?;
+            file.sync_all()?;
+            fs::rename(&tmp, &path)?;
+            File::open(&directory)?.sync_all()
+        };
+        write().map_err(StoreError::write(&path))
     }
 
     /// If files of the farm were found changed since this was last asked, says where else

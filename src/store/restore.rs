@@ -10,19 +10,15 @@ use std::path::Path;
 
 use super::beneath::Root;
 use super::error::StoreError;
-use super::farm::Farm;
 use super::format::TreeId;
-use super::objects::Objects;
-use super::progress::Progress;
-use super::tree::TreeCache;
 
 mod maker;
 mod over;
 mod staging;
 mod to;
 
-pub use maker::Strategy;
 use maker::{Groups, Maker, can_reflink};
+pub use maker::{Parts, Strategy};
 pub use over::Touched;
 pub use to::{Restoration, RestoreOptions};
 
@@ -44,18 +40,6 @@ pub struct Linked {
     pub files: u64,
     /// Their lengths in all.
     pub bytes: u64,
-}
-
-/// A store, as far as it is needed here.
-pub struct Parts<'s> {
-    /// Its records.
-    pub objects: &'s Objects,
-    /// Its directories.
-    pub trees: &'s TreeCache,
-    /// Its farm.
-    pub farm: &'s Farm,
-    /// Counts files.
-    pub progress: Progress,
 }
 
 impl Parts<'_> {

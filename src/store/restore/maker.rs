@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 
-use super::Parts;
 use crate::store::beneath::{Root, ancestors, join, make_directory, split};
 use crate::store::error::StoreError;
 use crate::store::extract::{Sink, Want, extract, extract_one};
@@ -18,7 +17,10 @@ use crate::store::farm::{Farm, MTIME};
 use crate::store::format::content::Links;
 use crate::store::format::tree::Kind;
 use crate::store::format::{FileId, FormatError, RecordId, TreeId};
+use crate::store::objects::Objects;
 use crate::store::parallel;
+use crate::store::progress::Progress;
+use crate::store::tree::TreeCache;
 
 /// Files whose names are in memory at once. So many that hardly a frame is decoded for two
 /// batches.
@@ -48,6 +50,18 @@ impl fmt::Display for Strategy {
             Strategy::Copy => "copy",
         })
     }
+}
+
+/// A store, as far as it is needed here.
+pub struct Parts<'s> {
+    /// Its records.
+    pub objects: &'s Objects,
+    /// Its directories.
+    pub trees: &'s TreeCache,
+    /// Its farm.
+    pub farm: &'s Farm,
+    /// Counts files.
+    pub progress: Progress,
 }
 
 /// Where a file goes: which of the batch's directories, and the name in it.

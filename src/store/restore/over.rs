@@ -15,9 +15,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, Stat};
 use rustix::io::Errno;
 
-use super::maker::{Groups, Maker};
+use super::maker::{Groups, Maker, Parts, Strategy};
 use super::staging::Staging;
-use super::{Parts, Strategy};
 use crate::store::Store;
 use crate::store::beneath::{self, Root, split};
 use crate::store::diff::{Change, ChangeKind};
