@@ -12,6 +12,7 @@
 mod below;
 mod presence;
 mod read;
+mod remember;
 mod trees;
 mod walk;
 
@@ -35,6 +36,7 @@ use super::parallel;
 use super::progress::Progress;
 use crate::event::Events;
 use read::Worker;
+pub use remember::remember;
 use walk::{ATTEMPTS, Clock, Content, Node, Place, Trouble, Walk};
 
 /// What was captured.
@@ -64,8 +66,8 @@ pub fn capture(
     events: &Arc<dyn Events>,
 ) -> Result<Captured, StoreError> {
     let generation = objects.generation()?;
-    let capture = Capture { objects, events, dir, hold, generation, dry: false };
-    capture.run(None, |_, _, _| ())
+    let capture = Capture { objects, events, dir, generation, dry: false };
+    capture.run(hold, None, |_, _, _| ())
 }
 
 /// Puts the directory `dir`, a canonical path, into the store. Files that are as they were
@@ -78,8 +80,8 @@ pub fn snapshot(
 ) -> Result<Captured, StoreError> {
     let generation = objects.generation()?;
     let known = Known::load(objects.root(), dir);
-    let capture = Capture { objects, events, dir, hold, generation, dry: false };
-    capture.run(known, |walk, ids, same| {
+    let capture = Capture { objects, events, dir, generation, dry: false };
+    capture.run(hold, known, |walk, ids, same| {
         if !same {
             // It is a cache: the next capture reads more if it cannot be written.
             let _ = save(objects, walk, ids, dir, generation);
@@ -92,14 +94,13 @@ pub fn snapshot(
 pub fn analyse(
     objects: &Objects,
     dirs: &[PathBuf],
-    hold: &Hold,
+    _hold: &Hold,
     events: &Arc<dyn Events>,
 ) -> Result<Vec<Figures>, StoreError> {
     let generation = objects.generation()?;
     let writer = objects.writer();
     let analyse = |dir: &PathBuf| {
-        let hold = hold.clone();
-        let capture = Capture { objects, events, dir, hold, generation, dry: true };
+        let capture = Capture { objects, events, dir, generation, dry: true };
         let (root, clock) = capture.open()?;
         let mut figures = Figures::default();
         capture.settle(&writer, &root, clock, None, &mut figures)?;
@@ -160,7 +161,6 @@ struct Capture<'c> {
     objects: &'c Objects,
     events: &'c Arc<dyn Events>,
     dir: &'c Path,
-    hold: Hold,
     generation: u64,
     /// Nothing is stored, only counted.
     dry: bool,
@@ -170,6 +170,7 @@ impl Capture<'_> {
     /// `done` is given what was found, each directory's tree, and whether all of it was known.
     fn run(
         self,
+        hold: Hold,
         known: Option<Known>,
         done: impl FnOnce(&Walk<'_>, &[TreeId], bool),
     ) -> Result<Captured, StoreError> {
@@ -193,7 +194,7 @@ impl Capture<'_> {
             new_bytes: figures.total().new_bytes,
             stored_bytes,
             figures,
-            hold: self.hold,
+            hold,
         })
     }
 

@@ -417,3 +417,78 @@ fn write_stamp(bytes: &mut Vec<u8>, stamp: &Stamp) {
     bytes.extend(stamp.ctime.to_le_bytes());
     bytes.extend(stamp.inode.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(ctime: i64) -> Stamp {
+        Stamp { size: 7, mtime: -5, ctime, inode: 11 }
+    }
+
+    #[test]
+    fn lists_come_back_and_belong_to_one_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir(root.join("tmp")).unwrap();
+        let scratch = Scratch::new(&root.join("tmp")).unwrap();
+        let (here, id) = (Path::new("/somewhere"), FileId::of(b"content"));
+        let trees = [[1; 32], [2; 32]].map(TreeId::from_bytes);
+        let file = Item::File { stamp: stamp(9), settled: true, exec: true, id };
+        let racy = Item::File { stamp: stamp(10), settled: false, exec: false, id };
+        let link = Item::Symlink { stamp: stamp(3), settled: false, target: b"to" };
+        let top = [
+            Row { name: b"d", item: Item::Directory(1) },
+            Row { name: b"file\xff", item: file },
+            Row { name: b"link", item: link },
+        ];
+        record(root, &scratch, here, (6, 2), |recorder| {
+            recorder.directory(40, &trees[0], top.into_iter())?;
+            recorder.directory(41, &trees[1], [Row { name: b"x", item: racy }].into_iter())
+        })
+        .unwrap();
+        let known = Known::load(root, here).unwrap();
+        assert_eq!((known.generation(), known.path()), (6, here));
+        let first = known.directory(0).unwrap();
+        assert_eq!((first.device, first.tree), (40, trees[0]));
+        assert_eq!(first.collect::<Vec<_>>(), top);
+        let second: Vec<_> = known.directory(1).unwrap().collect();
+        assert_eq!(second, [Row { name: b"x", item: racy }]);
+        assert!(known.directory(2).is_none());
+        // Another directory's, under this one's name.
+        let other = path(root, Path::new("/elsewhere"));
+        fs::copy(path(root, here), &other).unwrap();
+        assert!(Known::load(root, Path::new("/elsewhere")).is_none());
+        assert_eq!(list(root).unwrap().len(), 2);
+        fs::write(&other, "x").unwrap();
+        assert!(Known::open(&other).is_none());
+    }
+
+    #[test]
+    fn a_stamp_is_settled_once_the_clock_has_moved_on() {
+        assert!(stamp(79).is_settled(100, 20));
+        assert!(!stamp(80).is_settled(100, 20));
+        assert!(!stamp(100).is_settled(100, 0));
+        // The clock was set back.
+        assert!(!stamp(200).is_settled(100, 20));
+        assert!(!stamp(i64::MAX).is_settled(i64::MAX, 20));
+    }
+
+    #[test]
+    fn random_bytes_are_refused_without_a_panic() {
+        let mut noise = blake3::Hasher::new().finalize_xof();
+        for length in 0..600 {
+            let mut bytes = vec![0; length];
+            noise.fill(&mut bytes);
+            bytes.splice(0..length.min(12), [&MAGIC[..], &[1, 0, 0, 0]].concat());
+            assert!(Known::decode(bytes.clone()).is_err());
+            // Under a hash that is right, the rest may be anything.
+            let end = bytes.len().saturating_sub(HASH);
+            let hash = blake3::hash(&bytes[..end]);
+            bytes.splice(end.., *hash.as_bytes());
+            if let Ok(known) = Known::decode(bytes) {
+                known.directory(0).into_iter().flatten().for_each(drop);
+            }
+        }
+    }
+}

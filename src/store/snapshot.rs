@@ -7,6 +7,7 @@ use super::Store;
 use super::capture::{self, Captured};
 use super::error::StoreError;
 use super::figures::Figures;
+use super::format::TreeId;
 
 impl Store {
     /// Puts the directory `dir` into the store as [`Store::capture`] does, and remembers what
@@ -15,6 +16,17 @@ impl Store {
     pub fn snapshot(&self, dir: &Path) -> Result<Captured, StoreError> {
         let dir = dir.canonicalize().map_err(StoreError::capture(dir))?;
         capture::snapshot(&self.inner.objects, &dir, self.hold()?, &self.events)
+    }
+
+    /// Remembers that `made`, which will be renamed to `dir`, a canonical path, holds `tree`;
+    /// see [`capture::remember`].
+    pub(super) fn remember(
+        &self,
+        made: &Path,
+        dir: &Path,
+        tree: &TreeId,
+    ) -> Result<bool, StoreError> {
+        capture::remember(&self.inner.objects, &self.inner.trees, made, dir, tree)
     }
 
     /// Reads the directories `dirs` and stores nothing. Says of each how much of it the store
