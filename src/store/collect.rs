@@ -193,7 +193,14 @@ impl Store {
         copier.finish()?;
         // A collection that was killed may have made the same copy before, which nobody
         // needed until now.
-        choice.condemned.retain(|candidate| !copier.packs.contains(&candidate.pack));
+        let (condemned, again): (Vec<_>, Vec<_>) = std::mem::take(&mut choice.condemned)
+            .into_iter()
+            .partition(|candidate| !copier.packs.contains(&candidate.pack));
+        choice.condemned = condemned;
+        for candidate in again {
+            choice.packs -= 1;
+            choice.on_disk -= candidate.on_disk;
+        }
         Ok(Plan { generation, roots, needed, choice, copier })
     }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -490,4 +490,19 @@ fn many_small_packs_become_few_and_nothing_is_compressed_again() {
     assert_eq!(collect(&f.store).removed, []);
     let entry = f.store.tree(&trees[0].0).unwrap().entries[0].kind.clone();
     assert!(matches!(entry, Kind::File { size: 30_000, .. }));
+}
+
+#[test]
+fn a_farm_file_that_somebody_has_edited_is_not_removed() {
+    let f = Fixture::new();
+    let tree = capture(&f, &f.store, "in", 1, 12);
+    f.store.link_tree(&tree, &f.path("linked")).unwrap();
+    fs::remove_dir_all(f.path("linked")).unwrap();
+    let id = FileId::of(&fs::read(f.input("in/3")).unwrap());
+    let path = f.farm_file(&id);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, "work of days").unwrap();
+    let collected = collect(&f.store);
+    assert_eq!(removed(&collected, "farm files"), 12, "{collected:?}");
+    assert_eq!(fs::read(&path).unwrap(), b"work of days");
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::mark::Needed;
 use super::{Tally, UNUSED, Unused};
 use crate::store::error::StoreError;
+use crate::store::farm;
 use crate::store::format::FileId;
 use crate::store::known::{self, Known};
 use crate::store::remove::remove_tree;
@@ -199,6 +200,7 @@ fn farm_files(
     for path in entries(&store.join("farm/files"))?.iter().map(|d| entries(d)) {
         for path in path? {
             let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            let exec = name.ends_with('x');
             let Ok(id) = name.strip_suffix('x').unwrap_or(name).parse::<FileId>() else { continue };
             let found = match fs::symlink_metadata(&path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -207,7 +209,8 @@ fn farm_files(
             let bytes = found.blocks() * BLOCK;
             let of = links.get_mut(&found.ino());
             let others = found.nlink() - 1 - of.as_ref().map_or(0, |of| of.gone);
-            if needed.has_content(&id) && (others > 0 || last_use(&found) >= now - UNUSED) {
+            let in_use = others > 0 || last_use(&found) >= now - UNUSED;
+            if (needed.has_content(&id) && in_use) || is_edited(&id, exec, &found) {
                 kept.count += 1;
                 kept.bytes += bytes;
                 continue;
@@ -226,6 +229,15 @@ fn farm_files(
     }
     swept.kept.push(kept);
     Ok(gone)
+}
+
+/// Whether somebody has changed the file, so that it may hold their work. It is set aside when
+/// somebody else wants to use it, or verifies the farm.
+fn is_edited(id: &FileId, exec: bool, found: &Metadata) -> bool {
+    let stamped = [0, i64::from(farm::stamp(id, exec, found.len()))];
+    found.mode() & 0o7777 != farm::mode(exec)
+        || found.mtime() != farm::MTIME
+        || !stamped.contains(&found.mtime_nsec())
 }
 
 /// When a file was read or linked last, as far as the file system tells.

@@ -57,6 +57,8 @@ impl Store {
         objects.close_packs();
         // Of those who died since the store was opened; as harmless as before if it fails.
         let _ = Scratch::sweep(&root.join("tmp"));
+        // Forgets those that are gone.
+        self.places()?;
         let swept = files.finish(root, needed, ask.now, false)?;
         Ok(told(&plan, swept))
     }
