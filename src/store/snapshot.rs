@@ -20,12 +20,7 @@ impl Store {
 
     /// Remembers that `made`, which will be renamed to `dir`, a canonical path, holds `tree`;
     /// see [`capture::remember`].
-    pub(super) fn remember(
-        &self,
-        made: &Path,
-        dir: &Path,
-        tree: &TreeId,
-    ) -> Result<bool, StoreError> {
+    pub(super) fn remember(&self, made: &Path, dir: &Path, tree: &TreeId) -> bool {
         capture::remember(&self.inner.objects, &self.inner.trees, made, dir, tree)
     }
 

@@ -478,3 +478,52 @@ fn figures_tell_what_is_new() {
     assert_eq!((after.new_files, after.new_bytes), (0, 0));
     assert_eq!((after.reused_by_file(), after.reused_by_byte()), (100.0, 100.0));
 }
+
+/// Runs the program on the home of this fixture; gives what it prints.
+fn zagi(f: &Fixture, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_zagi"))
+        .args(arguments)
+        .current_dir(f.path("in"))
+        .env("ZAGI_HOME", f.path("home"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_commands_say_what_there_is() {
+    let f = Fixture::new();
+    odd_tree(&f.path("in"));
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&zagi(&f, arguments)).unwrap()
+    };
+    let before = json(&["chunk", ".", "--json"]);
+    assert_eq!(before[0]["total"]["files"], 18);
+    let text = zagi(&f, &["chunk", "."]);
+    assert!(text.contains("reused by file"), "{text}");
+
+    let text = zagi(&f, &["snapshot", "."]);
+    let tree: TreeId = text.split_whitespace().last().unwrap().parse().unwrap();
+    assert_eq!(tree, f.store.capture(&f.path("in")).unwrap().tree);
+    let said = json(&["snapshot", "--json", "."]);
+    assert_eq!(said["tree"], tree.to_string());
+    assert_eq!((&said["files"], &said["read"]), (&18.into(), &0.into()));
+    let name = said["ref"].as_str().unwrap();
+    assert!(name.starts_with("snapshot/"), "{name}");
+    let store = Store::open(&f.path("home/store")).unwrap();
+    assert_eq!(store.get_ref(name).unwrap(), Some(tree));
+    assert_eq!(store.leases().unwrap()[0].tree, tree);
+    let after = json(&["chunk", ".", "--json"]);
+    assert_eq!(
+        (&after[0]["total"]["new_bytes"], &after[0]["reused_by_byte"]),
+        (&0.into(), &100.0.into())
+    );
+
+    // What was restored is known at once.
+    zagi(&f, &["restore", name, f.path("out").to_str().unwrap()]);
+    let again = json(&["snapshot", "--json", f.path("out").to_str().unwrap()]);
+    assert_eq!(again["tree"], tree.to_string());
+    let read = again["read"].as_u64().unwrap();
+    assert!(read < 18, "{read} files were read");
+}

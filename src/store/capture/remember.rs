@@ -16,8 +16,19 @@ use crate::event::{Events, Silent};
 
 /// Remembers that `made`, which will be `dir`, a canonical path, holds the tree `id`. Nobody
 /// else may have written to it yet: what stands there is taken for what was to be made. The
-/// caller holds the store. Says whether all of it was as the tree has it, and was remembered.
+/// caller holds the store. Says whether all of it was as the tree has it, and was remembered:
+/// it is a cache, and where it is not made the next snapshot reads more.
 pub fn remember(
+    objects: &Objects,
+    trees: &TreeCache,
+    made: &Path,
+    dir: &Path,
+    id: &TreeId,
+) -> bool {
+    matches!(try_to(objects, trees, made, dir, id), Ok(true))
+}
+
+fn try_to(
     objects: &Objects,
     trees: &TreeCache,
     made: &Path,
@@ -63,6 +74,5 @@ pub fn remember(
             }
         }
     }
-    // It is a cache: the next snapshot reads more if it cannot be written.
     Ok(save(objects, &walk, &ids, dir, generation).is_ok())
 }

@@ -105,6 +105,8 @@ impl Store {
         let (files, bytes) = maker.finish()?;
         self.register(&dir, id, strategy)?;
         let new = staging.path("new");
+        // While nobody else can have written to it.
+        self.remember(&new, &dir, id);
         match rustix::fs::renameat_with(CWD, &new, CWD, &dir, RenameFlags::NOREPLACE) {
             // A file system that cannot say so; over an empty directory at most.
             Err(Errno::INVAL) => fs::rename(&new, &dir),
