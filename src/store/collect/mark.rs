@@ -47,8 +47,9 @@ fn prefix(id: &[u8; 32]) -> u64 {
 pub struct Needed {
     trees: HashSet<TreeId>,
     contents: Prefixes,
-    /// Chunk lists and deltas that were looked into.
-    expanded: Prefixes,
+    /// Chunk lists and deltas that were looked into, wholly as well: one taken for another
+    /// would lose its chunks.
+    expanded: HashSet<RecordId>,
 }
 
 impl Needed {
@@ -118,7 +119,7 @@ impl Needed {
             let mut deltas = false;
             objects.index().each(&mut |row| {
                 let of_parts = matches!(row.id.kind, RecordKind::Recipe | RecordKind::Delta);
-                if of_parts && self.has(&row.id) && self.expanded.insert(of_kind(&row.id)) {
+                if of_parts && self.has(&row.id) && self.expanded.insert(row.id) {
                     deltas |= row.id.kind == RecordKind::Delta;
                     lists.push((row.pack, row.frame, row.id));
                 }
@@ -147,10 +148,6 @@ impl Needed {
         self.contents.extend(other.contents);
         self.expanded.extend(other.expanded);
     }
-}
-
-fn of_kind(id: &RecordId) -> u64 {
-    prefix(&id.id).wrapping_add(id.kind as u64)
 }
 
 /// Adds the contents that a chunk list or a delta names.
