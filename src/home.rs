@@ -94,8 +94,21 @@ impl Home {
                 // Last, so that a version file means a whole layout; by rename, so that
                 // two first commands at once both succeed.
                 let mut made = tempfile::NamedTempFile::new_in(root).map_err(io(root))?;
-                writeln!(made, "{VERSION}").map_err(io(made.path()))?;
+                writeln!(made, "{VERSION}")
+                    // After a power cut an empty version would be one that nobody knows.
+                    .and_then(|()| made.as_file().sync_all())
+                    .map_err(io(made.path()))?;
                 made.persist(&version).map_err(|e| io(&version)(e.error))?;
+                // What is durable in the store must not hang on a name that is not.
+                File::open(root).and_then(|root| root.sync_all()).map_err(io(root))?;
+                if let Some(above) = root.parent() {
+                    match File::open(above).and_then(|above| above.sync_all()) {
+                        Err(e) if e.kind() != io::ErrorKind::PermissionDenied => {
+                            return Err(io(above)(e));
+                        }
+                        _ => {}
+                    }
+                }
             }
             Err(source) => return Err(HomeError::Io { path: version, source }),
         }

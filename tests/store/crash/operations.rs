@@ -1,6 +1,7 @@
 //! Everything that the store does to its disk.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -143,6 +144,50 @@ fn a_capture_of_what_was_just_collected() {
         collect(store)
     };
     survives(&before, 40, run);
+}
+
+/// A damaged pack, of whose damaged records another pack has a copy; and a pack that is no
+/// pack.
+fn with_damage(input: &Path) -> Before {
+    let mut before = with_first();
+    let packs = before.disk.path().join("store/packs");
+    let old: Vec<_> = fs::read_dir(&packs).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let store = Store::open(&before.disk.path().join("store")).unwrap();
+    let tree = store.capture(input).unwrap().tree;
+    store.set_ref("damaged", &tree).unwrap();
+    drop(store);
+    for entry in fs::read_dir(&packs).unwrap().map(|entry| entry.unwrap().path()) {
+        if !old.contains(&entry) && entry.extension().unwrap() == "pack" {
+            let mut bytes = fs::read(&entry).unwrap();
+            let (start, end) = (bytes.len() / 4, bytes.len() / 2);
+            bytes[start..end].iter_mut().for_each(|byte| *byte ^= 0x55);
+            fs::write(&entry, bytes).unwrap();
+        }
+    }
+    let other = memory();
+    copy(input, &other.path().join("in/copy"));
+    fs::write(other.path().join("in/more"), "makes another pack").unwrap();
+    Store::open(&other.path().join("store")).unwrap().capture(&other.path().join("in")).unwrap();
+    copy(&other.path().join("store/packs"), &packs);
+    let store = Store::open(&before.disk.path().join("store")).unwrap();
+    assert!(!store.verify().unwrap().is_clean(), "it is damaged");
+    before.is_damaged = true;
+    before
+}
+
+#[test]
+fn a_repair() {
+    let input = input(7);
+    let run: Run<'_> = &|store, told| {
+        let repaired = store.repair(false)?;
+        assert!(!repaired.has_lost(), "{repaired:?}");
+        let tree = store.get_ref("damaged")?.expect("it was set before");
+        told.trees.insert(tree, describe(input.path()));
+        Ok(())
+    };
+    let before = with_damage(input.path());
+    survives(&before, 15, run);
+    recovers_from_all(&before, run);
 }
 
 #[test]
