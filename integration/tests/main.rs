@@ -9,3 +9,4 @@ mod lifecycle;
 mod locks;
 mod materialise;
 mod projects;
+mod store;
