@@ -136,7 +136,8 @@ impl Store {
         }
         report_missing(truth.as_ref().unwrap_or(objects), &lack, &findings)?;
         let progress = Progress::new(&self.events, "verify: farm", None);
-        let farm = farm::examine(&self.inner.farm, objects, &findings, &progress)?;
+        let places = self.places()?;
+        let farm = farm::examine(&self.inner.farm, &places, objects, &findings, &progress)?;
         let verified = Verified {
             packs: bad.packs.values().filter(|pack| !pack.is_lost).count() as u64,
             records: bad.packs.values().map(|pack| pack.records).sum(),

@@ -11,9 +11,7 @@ const PROCESSES: usize = 200;
 
 #[test]
 fn two_hundred_processes_at_once_all_succeed() {
-    let mut machine = Machine::new(Who::Me);
-    // Two cores would spend the time on threads.
-    machine.set("RAYON_NUM_THREADS", "1");
+    let machine = Machine::new(Who::Me);
     let origin = super::super::git::repository(&machine, "letters");
     let dirs: Vec<_> = (0..10).map(|n| machine.work().join(format!("w{n}"))).collect();
     for (n, dir) in dirs.iter().enumerate() {

@@ -20,10 +20,9 @@ fn rounds(mut round: impl FnMut(u64)) -> u64 {
     n
 }
 
-/// Snapshots of a directory that changes, each restored at once and, some, a little later.
+/// Snapshots of a directory that changes, each restored at once.
 fn snapshots(machine: &Machine, dir: &Path, seed: u64) -> u64 {
     fs::create_dir(dir).unwrap();
-    let mut last: Option<(String, Vec<String>)> = None;
     rounds(|n| {
         for file in 0..3 {
             let length = 500 + 40_000 * file as usize;
@@ -31,14 +30,10 @@ fn snapshots(machine: &Machine, dir: &Path, seed: u64) -> u64 {
             fs::write(dir.join(format!("f{file}")), bytes).unwrap();
         }
         let tree = snapshot(machine, dir);
-        let now = (tree, describe(dir));
-        for (tree, expected) in last.iter().chain([&now]) {
-            let to = dir.with_extension("out");
-            machine.zagi(&["restore", tree, str(&to)]).ok();
-            assert_eq!(describe(&to), *expected);
-            fs::remove_dir_all(to).unwrap();
-        }
-        last = Some(now);
+        let to = dir.with_extension("out");
+        machine.zagi(&["restore", &tree, str(&to)]).ok();
+        assert_eq!(describe(&to), describe(dir));
+        fs::remove_dir_all(to).unwrap();
     })
 }
 

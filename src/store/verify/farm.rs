@@ -20,6 +20,7 @@ use crate::store::farm::{Farm, MTIME};
 use crate::store::format::FileId;
 use crate::store::objects::Objects;
 use crate::store::parallel;
+use crate::store::places::Place;
 use crate::store::progress::Progress;
 
 const BUFFER: usize = 256 << 10;
@@ -46,9 +47,11 @@ pub struct FarmState {
     pub bad_in_trees: Vec<PathBuf>,
 }
 
-/// Looks at all of the farm.
+/// Looks at all of the farm; and, for what was changed in it, at `places`, which are made of
+/// links to it.
 pub fn examine(
     farm: &Farm,
+    places: &[Place],
     objects: &Objects,
     findings: &Findings,
     progress: &Progress,
@@ -109,6 +112,7 @@ pub fn examine(
     for path in &state.bad_in_trees {
         findings.add(Damage::FarmTree { path: path.clone() }, "it is not what was extracted");
     }
+    tell_places(places, &state, findings);
     Ok(state)
 }
 
@@ -133,6 +137,28 @@ fn edited_in_trees(farm: &Farm, state: &FarmState) -> Result<Vec<PathBuf>, Store
         }
     }
     Ok(names)
+}
+
+/// Where else than in the farm its changed files show.
+fn tell_places(places: &[Place], state: &FarmState, findings: &Findings) {
+    let changed: HashSet<(u64, u64)> = state
+        .bad
+        .iter()
+        .filter_map(|file| fs::symlink_metadata(&file.path).ok())
+        .filter(|found| found.nlink() > 1)
+        .map(|found| (found.dev(), found.ino()))
+        .collect();
+    if changed.is_empty() {
+        return;
+    }
+    for place in places {
+        walk(&place.path, &mut |path, found| {
+            if changed.contains(&(found.dev(), found.ino())) {
+                let why = "it is one with a file of the farm that somebody has changed";
+                findings.add(Damage::Place { path: path.to_owned() }, why);
+            }
+        });
+    }
 }
 
 /// Why a file is not what was extracted, if so.

@@ -105,6 +105,11 @@ pub enum Damage {
         /// Its path.
         path: PathBuf,
     },
+    /// A file outside of the store that is one with a changed file of the farm.
+    Place {
+        /// Its path.
+        path: PathBuf,
+    },
 }
 
 impl Damage {
@@ -128,6 +133,7 @@ impl Damage {
             Damage::Content { .. } => "content",
             Damage::FarmFile { .. } => "farm-file",
             Damage::FarmTree { .. } => "farm-tree",
+            Damage::Place { .. } => "place",
         }
     }
 }
@@ -158,7 +164,7 @@ impl fmt::Display for Damage {
             Damage::Root { path } => write!(f, "`{}`", path.display()),
             Damage::Missing { record } => write!(f, "{record}"),
             Damage::Content { file } => write!(f, "content {file}"),
-            Damage::FarmFile { path } | Damage::FarmTree { path } => {
+            Damage::FarmFile { path } | Damage::FarmTree { path } | Damage::Place { path } => {
                 write!(f, "`{}`", path.display())
             }
         }
