@@ -6,7 +6,7 @@ mod renew;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -37,7 +37,7 @@ pub struct Objects {
     packs: Mutex<HashMap<PackId, Arc<dyn Input>>>,
     frames: Mutex<FrameCache>,
     // The index is doubted once a process, not once a missing record.
-    doubted: AtomicBool,
+    doubted: Mutex<bool>,
 }
 
 impl Objects {
@@ -53,7 +53,7 @@ impl Objects {
             scratch: Scratch::new(&tmp).map_err(StoreError::write(&tmp))?,
             packs: Mutex::default(),
             frames: Mutex::default(),
-            doubted: AtomicBool::new(false),
+            doubted: Mutex::new(false),
         };
         objects.mend_index()?;
         Ok(objects)
@@ -79,7 +79,7 @@ impl Objects {
             scratch: Scratch::new(&tmp).map_err(StoreError::write(&tmp))?,
             packs: Mutex::default(),
             frames: Mutex::default(),
-            doubted: AtomicBool::new(true),
+            doubted: Mutex::new(true),
         })
     }
 
@@ -189,8 +189,10 @@ impl Objects {
     }
 
     /// Runs `work`; if a record is missing or damaged, which may be the index's fault, makes
-    /// the index anew and runs it again. Only the first time in this process.
+    /// the index anew and runs it again. Only the first time in this process; threads that
+    /// come upon the same fault meanwhile wait, and run theirs again, too.
     pub fn doubting<R>(&self, work: impl Fn() -> Result<R, StoreError>) -> Result<R, StoreError> {
+        let was_doubted = *self.doubted.lock().expect(UNPOISONED);
         let done = work();
         let doubtful = matches!(
             done,
@@ -199,12 +201,17 @@ impl Objects {
                 | StoreError::DamagedRecord { .. }
                 | StoreError::Read { .. })
         );
-        if doubtful && !self.doubted.swap(true, Ordering::Relaxed) {
+        if !doubtful || was_doubted {
+            return done;
+        }
+        let mut doubted = self.doubted.lock().expect(UNPOISONED);
+        if !*doubted {
             self.rebuild_index()?;
             self.packs.lock().expect(UNPOISONED).clear();
-            return work();
+            *doubted = true;
         }
-        done
+        drop(doubted);
+        work()
     }
 
     /// Runs `work`; if SQLite finds its file corrupt, makes the index anew and runs it again.

@@ -39,7 +39,7 @@ use super::verify::{Examination, Verified};
 use rescue::Rescue;
 
 /// How long a repair waits for others to let go of the store.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a repair did, or would do.
 #[derive(Debug, Default)]

@@ -104,7 +104,8 @@ impl Store {
         let believed = self.inner.objects.believing()?;
         let objects = &believed;
         let findings = Findings::default();
-        let (packs, strays) = self.examine_packs(objects, &findings)?;
+        let index_fault = objects.index().fault()?;
+        let (packs, strays) = self.examine_packs(objects, index_fault.is_none(), &findings)?;
         let mut bad = Bad { packs, ..Bad::default() };
         let is_generation_damaged = match hold::generation(objects.root(), objects.storage()) {
             Err(e @ StoreError::DamagedGeneration { .. }) => {
@@ -113,7 +114,13 @@ impl Store {
             }
             other => other.map(|_| false)?,
         };
-        let mut is_index_damaged = index::compare(objects, &bad.packs, &findings)?;
+        let mut is_index_damaged = match index_fault {
+            Some(why) => {
+                findings.add(Damage::Index, why);
+                true
+            }
+            None => index::compare(objects, &bad.packs, &findings)?,
+        };
         let (roots, bad_roots) = self.examine_roots(&findings)?;
 
         let unknown = unknown_packs(&bad);
@@ -125,7 +132,7 @@ impl Store {
         }
         let by = truth.as_ref().unwrap_or(objects);
         let (mut lack, mut paths) = self.follow(by, &mut bad, &roots, &findings)?;
-        if truth.is_none() && lack.has_unknown(objects)? {
+        if truth.is_none() && (unknown > 0 && !lack.is_empty() || lack.has_unknown(objects)?) {
             let by = truth.insert(objects.with_own_index()?);
             let (real, named) = self.follow(by, &mut bad, &roots, &findings)?;
             if real.records != lack.records {
@@ -165,14 +172,13 @@ impl Store {
     fn examine_packs(
         &self,
         objects: &Objects,
+        is_index_sound: bool,
         findings: &Findings,
     ) -> Result<(HashMap<PackId, PackState>, Vec<PathBuf>), StoreError> {
         let (known, names) = objects.index().frozen(|| {
-            // A database that cannot be read is found by the comparison.
-            Ok((
-                objects.index().packs().unwrap_or_default(),
-                pack::list_all(objects.storage(), objects.root())?,
-            ))
+            // What a damaged index says of packs accuses nobody.
+            let known = if is_index_sound { objects.index().packs()? } else { Vec::new() };
+            Ok((known, pack::list_all(objects.storage(), objects.root())?))
         })?;
         let (there, strays) = names;
         for path in &strays {

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zagi::store::{Repaired, Store, TreeId, Verified};
 
 use super::{Fixture, describe, noise, text};
+use crate::support::disk::{Fault, OUTSIDES, Outside, SimulatedDisk, copy, cuts, memory};
 
 /// A store with one pack, a root, and what was captured.
 struct Damaged {
@@ -309,4 +311,82 @@ fn a_changed_bit_in_a_ref_or_a_lease_is_put_back() {
     assert_eq!(d.f.store.repair(false).unwrap().roots_mended, 1);
     assert!(d.f.store.verify().unwrap().is_clean());
     assert_eq!(d.f.store.get_ref("root").unwrap(), Some(d.tree));
+}
+
+/// A repair whose power is cut at each operation, the disk found in each shape, and repaired
+/// again.
+fn repairs_after_a_cut_anywhere(spoil: impl Fn(&Path)) {
+    let input = memory();
+    let whole = memory();
+    fs::create_dir(input.path().join("dir")).unwrap();
+    fs::write(input.path().join("dir/a"), noise(1, 3_000)).unwrap();
+    fs::write(input.path().join("b"), text(2, 900)).unwrap();
+    fs::write(whole.path().join("c"), text(3, 900)).unwrap();
+    let before = memory();
+    let store = Store::open(&before.path().join("store")).unwrap();
+    let [tree, other] = [&input, &whole].map(|dir| store.snapshot(dir.path()).unwrap().tree);
+    store.set_ref("tree", &tree).unwrap();
+    store.set_ref("other", &other).unwrap();
+    let packs = fs::read_dir(before.path().join("store/packs")).unwrap();
+    let packs = packs.map(|file| file.unwrap().path());
+    let is_pack = |path: &PathBuf| path.extension().is_some_and(|of| of == "pack");
+    let largest = packs.filter(is_pack).max_by_key(|path| fs::metadata(path).unwrap().len());
+    spoil(&largest.unwrap());
+    drop(store);
+
+    let mut operations = 0;
+    loop {
+        let dir = memory();
+        copy(before.path(), dir.path());
+        let disk = SimulatedDisk::new(dir.path()).fail_at(operations, Fault::Power);
+        let done = Store::open_on(&disk.store(), Arc::new(disk.clone()))
+            .and_then(|store| store.repair(false));
+        for (n, cut) in cuts(operations).into_iter().enumerate() {
+            let outside = OUTSIDES[(n + operations as usize) % OUTSIDES.len()];
+            let what = format!("operation {operations}, {cut:?}, caches {outside:?}");
+            let found = memory();
+            disk.found(found.path(), cut, outside);
+            let root = found.path().join("store");
+            let store = Store::open(&root).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let repaired = store.repair(false).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let out = found.path().join("out");
+            store.restore(&other, &out).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!(describe(&out), describe(whole.path()), "{what}");
+            // The directory that helps is known by a cache.
+            if repaired.has_lost() {
+                assert!(!matches!(outside, Outside::Same | Outside::Older), "{what}");
+                store.snapshot(input.path()).unwrap();
+            }
+            let verified = store.verify().unwrap();
+            assert!(verified.is_clean(), "{what}: {verified:?}");
+            let out = found.path().join("mended");
+            store.restore(&tree, &out).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!(describe(&out), describe(input.path()), "{what}");
+        }
+        if !disk.is_off() {
+            assert!(!done.unwrap().has_lost());
+            break;
+        }
+        operations += 1;
+    }
+    assert!(operations > 10, "{operations}");
+}
+
+#[test]
+fn a_repair_of_frames_survives_a_power_cut_at_every_operation() {
+    repairs_after_a_cut_anywhere(|pack| {
+        let mut bytes = fs::read(pack).unwrap();
+        bytes[200] ^= 1;
+        fs::write(pack, bytes).unwrap();
+    });
+}
+
+#[test]
+fn a_repair_whose_new_pack_has_the_damaged_ones_name_survives_one_too() {
+    repairs_after_a_cut_anywhere(|pack| {
+        let mut bytes = fs::read(pack).unwrap();
+        let at = bytes.len() - 70;
+        bytes[at] ^= 1;
+        fs::write(pack, bytes).unwrap();
+    });
 }

@@ -46,6 +46,14 @@ pub fn path_rows(paths: &Counted<DamagedPath>) -> Vec<PathRow<'_>> {
     rows.collect()
 }
 
+/// How many findings there are, in words.
+pub fn count(findings: u64) -> String {
+    match findings {
+        1 => "1 finding".to_owned(),
+        n => format!("{n} findings"),
+    }
+}
+
 /// Findings, a line each.
 pub fn findings(findings: &Counted<Finding>) -> String {
     let mut text = String::new();
@@ -56,12 +64,12 @@ pub fn findings(findings: &Counted<Finding>) -> String {
     text
 }
 
-/// Paths, a line each.
-pub fn paths(paths: &Counted<DamagedPath>) -> String {
+/// Paths, a line each, after a word that says what is with them.
+pub fn paths(word: &str, paths: &Counted<DamagedPath>) -> String {
     let mut text = String::new();
     for path in paths.first.iter().take(LINES) {
         let slash = if path.directory { "/" } else { "" };
-        let _ = writeln!(text, "lost:    {}: {}{slash}", path.root, quoted(&path.path).0);
+        let _ = writeln!(text, "{word:<8} {}: {}{slash}", path.root, quoted(&path.path).0);
     }
     more(&mut text, paths.count);
     text

@@ -62,7 +62,7 @@ impl Repair {
         let repaired = store.repair(self.dry_run)?;
         ctx.events.emit(Event::End {
             step: "repair",
-            detail: format!("{} findings", repaired.found.findings.count),
+            detail: damage::count(repaired.found.findings.count),
             note: if self.dry_run { "nothing changed".into() } else { String::new() },
             took: began.elapsed(),
         });
@@ -161,7 +161,7 @@ fn text(repaired: &Repaired, dry_run: bool) -> String {
     if repaired.index_made {
         let _ = writeln!(text, "{verb:<8} the index made anew");
     }
-    text += &damage::paths(&repaired.lost);
+    text += &damage::paths("lost:", &repaired.lost);
     for path in repaired.roots_lost.iter().chain(&repaired.farm_lost) {
         let _ = writeln!(text, "lost:    {}", path.display());
     }

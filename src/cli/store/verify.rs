@@ -65,11 +65,10 @@ impl Verify {
         let (findings, paths) = (verified.findings.count, verified.paths.count);
         let message = match paths {
             0 => "the store is damaged; every path can be restored all the same".to_owned(),
-            1 => "the store is damaged, and 1 path cannot be restored".to_owned(),
-            n => format!("the store is damaged, and {n} paths cannot be restored"),
+            1 => "the store is damaged, and 1 path cannot be restored as it is".to_owned(),
+            n => format!("the store is damaged, and {n} paths cannot be restored as it is"),
         };
-        let count = if findings == 1 { "1 finding" } else { &format!("{findings} findings") };
-        Err(CommandError::failed(format!("{message} ({count})"))
+        Err(CommandError::failed(format!("{message} ({})", damage::count(findings)))
             .hint("`zagi store repair` mends what it can; with `--dry-run` it says what that is"))
     }
 }
@@ -92,7 +91,7 @@ fn report(verified: &Verified) -> Report<'_> {
 
 fn text(verified: &Verified) -> String {
     if !verified.is_clean() {
-        return damage::findings(&verified.findings) + &damage::paths(&verified.paths);
+        return damage::findings(&verified.findings) + &damage::paths("path:", &verified.paths);
     }
     let Verified { packs, records, roots, farm_files, .. } = verified;
     let size = bytes(verified.bytes);

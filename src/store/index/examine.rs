@@ -69,7 +69,10 @@ impl Session {
         if version != crate::store::format::VERSION {
             return Ok(format!("it has version {version}"));
         }
-        let answer = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        // A schema that was changed may be whole in itself.
+        self.connection.prepare("SELECT no, name, size, forgotten FROM packs")?;
+        self.connection.prepare("SELECT id, kind, pack, frame, start, length FROM records")?;
+        let answer = self.connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
         Ok(answer.optional()?.unwrap_or_else(|| "ok".to_owned()))
     }
 }

@@ -272,6 +272,11 @@ impl<'a> Closure<'a> {
 }
 
 impl Lack {
+    /// Whether nothing is damaged.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.files.is_empty()
+    }
+
     /// Whether the index of `objects` does not know a record of it.
     pub fn has_unknown(&self, objects: &Objects) -> Result<bool, StoreError> {
         let records: Vec<_> = self.records.iter().copied().collect();
