@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod delta;
 mod farm;
+mod killed;
 mod repair;
 mod restore;
 mod snapshot;

@@ -17,7 +17,7 @@ use super::{DependenciesError, cargo};
 use crate::context::Context;
 use crate::environment::detect::Ecosystem;
 use crate::event::Event;
-use crate::store::{Store, TreeId, remove_tree};
+use crate::store::{Entry, Kind, Store, TreeId, remove_tree};
 
 /// Dependencies that are in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -277,12 +277,19 @@ fn keep(
     stage: &Path,
     record: Record,
 ) -> Result<Provided, DependenciesError> {
-    let captured = store.capture(&stage.join(record::TREE))?;
+    let captured = store.capture_owned(&stage.join(record::TREE))?;
     let record = Record { files: captured.files, bytes: captured.bytes, ..record };
-    let path = stage.join(record::RECORD);
-    fs::write(&path, record.encode()).map_err(DependenciesError::file(&path))?;
-    // All that is new is the record: the files below `tree` are there.
-    let both = store.capture(stage)?;
-    store.set_ref(&record::name(&plan.key), &both.tree)?;
+    let beside = stage.join(record::RECORD);
+    let path = beside.join(record::RECORD);
+    fs::create_dir(&beside)
+        .and_then(|()| fs::write(&path, record.encode()))
+        .map_err(DependenciesError::file(&path))?;
+    // The tree's files have been moved away: it is composed with its record.
+    let recorded = store.capture(&beside)?;
+    let mut entries = store.tree(&recorded.tree)?.entries.clone();
+    let name = record::TREE.as_bytes().into();
+    entries.push(Entry { name, kind: Kind::Directory(captured.tree) });
+    let both = store.put_tree(entries)?;
+    store.set_ref(&record::name(&plan.key), &both)?;
     Ok(Provided::new(&plan.key, captured.tree, record, false))
 }

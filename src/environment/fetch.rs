@@ -144,7 +144,7 @@ fn fetch_one(
     let dest = dir.path().join("files");
     archive::unpack(&file, kind, part.strip, &dest)
         .map_err(|source| FetchError::Unpack { part: what, source })?;
-    let captured = store.capture(&dest)?;
+    let captured = store.capture_owned(&dest)?;
     store.set_ref(name, &captured.tree)?;
     Ok(captured.tree)
 }

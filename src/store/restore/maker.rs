@@ -257,7 +257,7 @@ impl<'p> Maker<'p> {
         }
         farm.fill(objects, wants.iter().map(|want| (want.id, want.exec)), progress)?;
         parallel::run(wants, |queue| {
-            let mut local = None;
+            let mut local = Open::new();
             while let Some(want) = queue.next() {
                 match &self.farm_files {
                     Some(files) => self.link_now(files, &want, &sink, &mut local)?,
@@ -327,8 +327,11 @@ pub fn can_reflink(farm: &Farm, root: &Root) -> bool {
     probe().is_ok()
 }
 
-/// The directory that a thread had open last.
-type Open = Option<(usize, OwnedFd)>;
+/// A thread has no more directories open than this.
+const OPEN: usize = 64;
+
+/// The directories that a thread had open last. A frame's files are in a few of them.
+type Open = HashMap<usize, OwnedFd>;
 
 /// Files of one's own.
 struct TreeSink<'r> {
@@ -347,11 +350,14 @@ impl TreeSink<'_> {
         want: &Want<Spot>,
     ) -> Result<BorrowedFd<'l>, StoreError> {
         let number = want.target.directory;
-        if local.as_ref().is_none_or(|(open, _)| *open != number) {
+        if !local.contains_key(&number) {
+            if local.len() >= OPEN {
+                local.clear();
+            }
             let directory = self.root.directory(&self.directories[number]);
-            *local = Some((number, directory.map_err(|e| self.failed(want, e))?));
+            local.insert(number, directory.map_err(|e| self.failed(want, e))?);
         }
-        Ok(local.as_ref().map(|(_, fd)| fd.as_fd()).expect("it was just put there"))
+        Ok(local[&number].as_fd())
     }
 }
 
