@@ -125,6 +125,7 @@ impl Store {
         self.mend_tails(&examined)?;
         self.mend_roots(&examined)?;
         farm::mend(self, &examined.farm, &mut repaired)?;
+        self.warn_of_edits();
         Ok(repaired)
     }
 
@@ -148,6 +149,7 @@ impl Store {
         }
         repaired.from_damaged_packs = rescue.count();
 
+        let linked = self.places()?;
         // A tree that is saved names others that may have to be.
         let mut lack = self.still_lost(examined, rescue, None)?;
         lack.records.extend(wanted.iter().copied());
@@ -164,6 +166,7 @@ impl Store {
             repaired.from_farm += rescue.count() - at_farm;
             let at_directories = rescue.count();
             sources::from_directories(rescue, root, &lack)?;
+            sources::from_linked(rescue, &linked, &lack)?;
             repaired.from_directories += rescue.count() - at_directories;
             if rescue.count() == before {
                 break;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use zagi::store::{Repaired, Store, TreeId, Verified};
+use zagi::store::{Repaired, RestoreOptions, Store, TreeId, Verified};
 
 use super::{Fixture, describe, noise, text};
 use crate::support::disk::{Fault, OUTSIDES, Outside, SimulatedDisk, copy, cuts, memory};
@@ -389,4 +389,20 @@ fn a_repair_whose_new_pack_has_the_damaged_ones_name_survives_one_too() {
         bytes[at] ^= 1;
         fs::write(pack, bytes).unwrap();
     });
+}
+
+#[test]
+fn a_directory_of_links_helps() {
+    let d = Damaged::new(false);
+    let options = RestoreOptions { require_link: true, now: 0 };
+    d.f.store.restore_to(&d.tree, &d.f.path("linked"), &options).unwrap();
+    fs::remove_dir_all(d.f.path("store/farm/files")).unwrap();
+    let _ = fs::remove_dir_all(d.f.path("store/known"));
+    let store = d.reset();
+    let mut bytes = fs::read(&d.pack).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&d.pack, bytes).unwrap();
+    let (repaired, _) = d.repair(&store, "a place");
+    assert!(!repaired.has_lost() && repaired.from_directories > 0, "{repaired:?}");
+    d.restores(&d.f.reopen());
 }

@@ -2,8 +2,10 @@
 //! and packs that were set aside. A file is used only if its content has the hash.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +18,9 @@ use crate::store::format::content::{BINARY, Parameters, Recipe, WHOLE_BELOW};
 use crate::store::format::tree::{self, Entry, Kind};
 use crate::store::format::{FileId, RecordId, RecordKind, TreeId};
 use crate::store::known::{self, Item, Known, KnownDirectory};
+use crate::store::places::Place;
 use crate::store::verify::closure::Lack;
+use crate::store::verify::view::View;
 
 /// The buffer through which files are read: several of the longest chunks.
 const BUFFER: usize = 4 * BINARY.max;
@@ -69,6 +73,39 @@ pub fn from_directories(
         helped += from_places(rescue, places)?;
     }
     Ok((helped, told))
+}
+
+/// Saves what directories have that were made of links into the farm. Gives how many files
+/// helped.
+pub fn from_linked(
+    rescue: &mut Rescue<'_>,
+    linked: &[Place],
+    lack: &Lack,
+) -> Result<u64, StoreError> {
+    let wanted = files(lack);
+    let mut helped = 0;
+    for place in linked {
+        let mut places = Places::new();
+        let mut seen = HashSet::new();
+        let mut pending = vec![(place.tree, place.path.clone())];
+        while let Some((id, path)) = pending.pop() {
+            let bytes = rescue.bytes(&RecordId::tree(&id))?;
+            for entry in bytes.and_then(|bytes| tree::decode(&id, &bytes).ok()).unwrap_or_default()
+            {
+                let path = path.join(OsStr::from_bytes(&entry.name));
+                match entry.kind {
+                    // One place of each content will do.
+                    Kind::File { id, .. } if wanted.contains(&id) => {
+                        places.entry(id).or_insert_with(|| vec![path]);
+                    }
+                    Kind::Directory(id) if seen.insert(id) => pending.push((id, path)),
+                    _ => {}
+                }
+            }
+        }
+        helped += from_places(rescue, places)?;
+    }
+    Ok(helped)
 }
 
 /// Makes the wanted trees from the rows of the directories that were such trees. Their ids
