@@ -6,6 +6,7 @@ mod damage;
 mod delta;
 mod farm;
 mod killed;
+mod odd;
 mod repair;
 mod restore;
 mod snapshot;

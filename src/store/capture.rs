@@ -10,6 +10,8 @@
 //! looks again, and what the first found out and still holds is not read twice.
 
 mod below;
+mod clock;
+mod listing;
 mod presence;
 mod read;
 mod remember;
@@ -35,9 +37,11 @@ use super::objects::{Objects, Writer};
 use super::parallel;
 use super::progress::Progress;
 use crate::event::Events;
+use clock::{ATTEMPTS, Clock};
+use listing::{Content, Entry, Node, Place};
 use read::Worker;
 pub use remember::remember;
-use walk::{ATTEMPTS, Clock, Content, Node, Place, Trouble, Walk};
+use walk::{Trouble, Walk};
 
 /// What was captured.
 #[derive(Debug, Clone)]
@@ -185,7 +189,7 @@ impl Capture<'_> {
         let ((walk, ids, bytes), stored_bytes) = self.objects.write(write)?;
         let same = ids.iter().zip(&walk.directories).all(|(id, d)| d.former == Some(*id));
         done(&walk, &ids, same);
-        let is_file = |entry: &&walk::Entry| matches!(entry.node, Node::File { .. });
+        let is_file = |entry: &&Entry| matches!(entry.node, Node::File { .. });
         let files = walk.directories.iter().map(|d| d.entries().iter().filter(is_file).count());
         Ok(Captured {
             tree: ids[0],

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::super::delta;
-use super::super::error::StoreError;
-use super::super::format::content::Recipe;
-use super::super::format::{FileId, RecordId};
-use super::super::objects::Objects;
-use super::walk::{Content, Node, Walk};
+use super::listing::{Content, Node};
+use super::walk::Walk;
+use crate::store::delta;
+use crate::store::error::StoreError;
+use crate::store::format::content::Recipe;
+use crate::store::format::{FileId, RecordId};
+use crate::store::objects::Objects;
 
 /// Makes those files of a walk that the store no longer has whole unread again.
 pub fn doubt(objects: &Objects, walk: &Walk<'_>) -> Result<(), StoreError> {

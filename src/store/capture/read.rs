@@ -14,16 +14,18 @@ use std::time::Duration;
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::super::error::StoreError;
-use super::super::figures::{Class, Figures};
-use super::super::format::content::{BINARY, Parameters, Recipe};
-use super::super::format::pack::FRAME;
-use super::super::format::{FileId, RecordId, RecordKind};
-use super::super::known::Stamp;
-use super::super::objects::{Claim, Writer};
-use super::super::pack::FrameBuilder;
-use super::super::progress::Progress;
-use super::walk::{ATTEMPTS, Content, Node, Place, Walk, is_gone};
+use super::clock::ATTEMPTS;
+use super::listing::{Content, Node, Place};
+use super::walk::{Walk, is_gone};
+use crate::store::error::StoreError;
+use crate::store::figures::{Class, Figures};
+use crate::store::format::content::{BINARY, Parameters, Recipe};
+use crate::store::format::pack::FRAME;
+use crate::store::format::{FileId, RecordId, RecordKind};
+use crate::store::known::Stamp;
+use crate::store::objects::{Claim, Writer};
+use crate::store::pack::FrameBuilder;
+use crate::store::progress::Progress;
 
 /// The buffer: several of the longest chunks.
 const BUFFER: usize = 8 * BINARY.max;

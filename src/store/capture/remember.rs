@@ -4,15 +4,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::error::StoreError;
-use super::super::format::TreeId;
-use super::super::format::tree::Kind;
-use super::super::known;
-use super::super::objects::Objects;
-use super::super::tree::TreeCache;
-use super::walk::{Content, Node, Walk};
+use super::listing::{Content, Node};
+use super::walk::Walk;
 use super::{Capture, save};
 use crate::event::{Events, Silent};
+use crate::store::error::StoreError;
+use crate::store::format::TreeId;
+use crate::store::format::tree::Kind;
+use crate::store::known;
+use crate::store::objects::Objects;
+use crate::store::tree::TreeCache;
 
 /// Remembers that `made`, which will be `dir`, a canonical path, holds the tree `id`. Nobody
 /// else may have written to it yet: what stands there is taken for what was to be made. The

@@ -6,15 +6,16 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use super::super::error::StoreError;
-use super::super::format::content::Links;
-use super::super::format::pack::TREE_FRAME;
-use super::super::format::tree::{self, Entry, Kind};
-use super::super::format::{RecordId, TreeId};
-use super::super::objects::Writer;
-use super::super::pack::FrameBuilder;
-use super::super::parallel;
-use super::walk::{Node, Place, Walk};
+use super::listing::{Node, Place};
+use super::walk::Walk;
+use crate::store::error::StoreError;
+use crate::store::format::content::Links;
+use crate::store::format::pack::TREE_FRAME;
+use crate::store::format::tree::{self, Entry, Kind};
+use crate::store::format::{RecordId, TreeId};
+use crate::store::objects::Writer;
+use crate::store::pack::FrameBuilder;
+use crate::store::parallel;
 
 /// A thread takes subtrees of about this many directories in all.
 const RUN: usize = 256;

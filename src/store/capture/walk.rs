@@ -1,8 +1,5 @@
 //! The names below a directory and what the kernel says of each, read by a few threads and
 //! compared with what was known.
-//!
-//! Half a million files must fit into little memory, so a directory is two allocations: its
-//! names, one after the other, and its entries.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,122 +7,23 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, OFlags, RawDir};
 use rustix::io::Errno;
 
-use super::super::error::StoreError;
-use super::super::format::{FileId, TreeId};
-use super::super::known::{self, Item, Known, KnownDirectory, Row, Stamp};
-use super::super::parallel;
-use super::super::scratch::Scratch;
 use super::below;
+use super::clock::{ATTEMPTS, Clock};
+use super::listing::{Content, Directory, Entry, Node, Place, UNPOISONED, in_depth_first_order};
+use crate::store::error::StoreError;
+use crate::store::known::{Item, Known, KnownDirectory, Row, Stamp};
+use crate::store::parallel;
 
-/// How often a directory that changes while it is read is read again.
-pub const ATTEMPTS: u32 = 4;
 /// For entries as the kernel gives them: a few hundred at once.
 const DIRENTS: usize = 16 << 10;
-/// What is on another file system than the root may be dated by another clock.
-const OTHER_MARGIN: i64 = 3_000_000_000;
-
-/// A capture waits no longer than this for a clock to move on, in nanoseconds.
-const LONGEST_WAIT: i64 = 100_000_000;
-
-const UNPOISONED: &str = "nothing panics with it held";
-
-/// The number of a directory, and which of its entries.
-pub type Place = (u32, u32);
-
-/// What is known of a file's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
-    /// Nothing yet, but perhaps what stood there before.
-    Unread(Option<FileId>),
-    /// It is as it was when it was recorded.
-    Known(FileId),
-    /// It was read. Whether its stamp is settled.
-    Read(FileId, bool),
-}
-
-impl Content {
-    /// The content, once it is known.
-    pub fn id(&self) -> Option<FileId> {
-        match self {
-            Content::Unread(_) => None,
-            Content::Known(id) | Content::Read(id, _) => Some(*id),
-        }
-    }
-}
-
-/// What stands at a name.
-#[derive(Debug, Clone, Copy)]
-pub enum Node {
-    /// A regular file.
-    File {
-        /// What the kernel says of it.
-        stamp: Stamp,
-        /// Its owner may execute it.
-        exec: bool,
-        /// The inode, which is on the directory's file system, has other names too.
-        linked: bool,
-        /// Its content, as far as it is known.
-        content: Content,
-    },
-    /// A directory: its number.
-    Directory(u32),
-    /// A symbolic link. Its target stands behind its name.
-    Symlink {
-        /// What the kernel says of it.
-        stamp: Stamp,
-        /// Whether the stamp is settled.
-        settled: bool,
-    },
-}
-
-/// A name in a directory.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry {
-    at: u32,
-    target: u16,
-    length: u8,
-    /// What stands there.
-    pub node: Node,
-}
-
-/// One directory. Its number is its place in depth-first order.
-pub struct Directory {
-    /// The number of the one that holds it, and which of its entries it is.
-    pub parent: Place,
-    /// The numbers of all below it end before this one.
-    pub end: u32,
-    /// The file system it is on.
-    pub device: u64,
-    /// The tree that it was, if nothing in it but perhaps its directories has changed.
-    pub former: Option<TreeId>,
-    names: Box<[u8]>,
-    entries: Mutex<Box<[Entry]>>,
-}
-
-impl Directory {
-    /// Its entries, in the order of the names' bytes.
-    pub fn entries(&self) -> MutexGuard<'_, Box<[Entry]>> {
-        self.entries.lock().expect(UNPOISONED)
-    }
-
-    /// The name of an entry.
-    pub fn name(&self, entry: &Entry) -> &[u8] {
-        &self.names[entry.at as usize..][..entry.length.into()]
-    }
-
-    /// Where an entry that is a symbolic link leads.
-    pub fn target(&self, entry: &Entry) -> &[u8] {
-        &self.names[entry.at as usize + usize::from(entry.length)..][..entry.target.into()]
-    }
-}
 
 /// Why a walk did not end.
 #[derive(Debug)]
@@ -134,56 +32,6 @@ pub enum Trouble {
     Failed(StoreError),
     /// What stood there has gone or become something else since it was looked at.
     Disturbed(PathBuf),
-}
-
-/// The clock that files are dated by.
-#[derive(Clone, Copy)]
-pub struct Clock<'r> {
-    /// When the capture began.
-    pub now: i64,
-    /// What changes that carry one time may be apart, on the root's file system.
-    pub margin: i64,
-    /// The root's file system.
-    pub device: u64,
-    /// On the store's file system.
-    pub scratch: &'r Scratch,
-}
-
-impl Clock<'_> {
-    fn margin(&self, device: u64) -> i64 {
-        if device == self.device { self.margin } else { OTHER_MARGIN }
-    }
-
-    /// Whether a stamp of `device` that is taken at `now` or later changes with the file.
-    pub fn is_settled(&self, stamp: &Stamp, device: u64, now: i64) -> bool {
-        stamp.is_settled(now, self.margin(device))
-    }
-
-    /// Waits until the stamp of something that was changed just now changes with it, where
-    /// that is soon. Takes the stamp again by `look`. Says whether it is settled.
-    pub fn settle(
-        &self,
-        mut stamp: Stamp,
-        device: u64,
-        now: &mut i64,
-        look: impl Fn() -> io::Result<Stamp>,
-    ) -> io::Result<(Stamp, bool)> {
-        let margin = self.margin(device);
-        for _ in 0..ATTEMPTS {
-            if self.is_settled(&stamp, device, *now) || margin > LONGEST_WAIT {
-                break;
-            }
-            *now = known::now(self.scratch)?;
-            let age = now.saturating_sub(stamp.ctime);
-            // Something from the future was changed before the clock was set back.
-            if age > margin || age < -margin {
-                break;
-            }
-            thread::sleep(Duration::from_nanos((margin - age + 1_000_000) as u64));
-            stamp = look()?;
-        }
-        Ok((stamp, self.is_settled(&stamp, device, *now)))
-    }
 }
 
 /// Everything below a directory.
@@ -267,42 +115,6 @@ fn push(path: &mut Vec<u8>, name: &[u8]) {
         path.push(b'/');
     }
     path.extend(name);
-}
-
-/// Gives the directories the numbers of a walk through them from the top, children in the
-/// order of their names.
-fn in_depth_first_order(mut found: Vec<Option<Directory>>) -> Vec<Directory> {
-    let mut numbers = vec![0u32; found.len()];
-    let mut directories: Vec<Directory> = Vec::with_capacity(found.len());
-    let mut pending = vec![0u32];
-    let mut open: Vec<u32> = Vec::new();
-    while let Some(at) = pending.pop() {
-        let Some(mut directory) = found[at as usize].take() else { continue };
-        let number = directories.len() as u32;
-        numbers[at as usize] = number;
-        directory.parent.0 = numbers[directory.parent.0 as usize];
-        while open.last().is_some_and(|last| *last != directory.parent.0) {
-            let closed = open.pop().expect("there was a last one");
-            directories[closed as usize].end = number;
-        }
-        open.push(number);
-        let entries = directory.entries.get_mut().expect(UNPOISONED);
-        pending.extend(entries.iter().rev().filter_map(|entry| match entry.node {
-            Node::Directory(child) => Some(child),
-            _ => None,
-        }));
-        directories.push(directory);
-    }
-    let end = directories.len() as u32;
-    open.into_iter().for_each(|number| directories[number as usize].end = end);
-    for directory in &mut directories {
-        for entry in directory.entries.get_mut().expect(UNPOISONED).iter_mut() {
-            if let Node::Directory(child) = &mut entry.node {
-                *child = numbers[*child as usize];
-            }
-        }
-    }
-    directories
 }
 
 /// What the threads of a walk share.
@@ -432,7 +244,7 @@ impl Walker<'_> {
             device: open.device,
             former: tree.filter(|_| same),
             names: names.into_boxed_slice(),
-            entries: Mutex::new(entries.into_boxed_slice()),
+            list: Mutex::new(entries.into_boxed_slice()),
         };
         Ok(Some((directory, children)))
     }
@@ -492,12 +304,12 @@ impl Walker<'_> {
             FileType::RegularFile => {
                 let exec = stat.st_mode & 0o100 != 0;
                 let content = match item {
-                    Some(Item::File { stamp, settled, exec: was, id }) => {
-                        match believed(stamp, settled) && exec == was {
-                            true => Content::Known(id),
-                            false => Content::Unread(Some(id)),
-                        }
+                    Some(Item::File { stamp, settled, exec: was, id })
+                        if believed(stamp, settled) && exec == was =>
+                    {
+                        Content::Known(id)
                     }
+                    Some(Item::File { id, .. }) => Content::Unread(Some(id)),
                     _ => Content::Unread(None),
                 };
                 let linked = here && stat.st_nlink > 1;
@@ -514,13 +326,11 @@ impl Walker<'_> {
                 }
                 let clock = &self.clock;
                 let settled = here && clock.is_settled(&stamp, open.device, clock.now);
-                match rustix::fs::readlinkat(open.fd, name, Vec::new()) {
-                    Err(Errno::NOENT | Errno::INVAL) => Ok(Look::Gone),
-                    target => {
-                        let target = target.map_err(failed)?.into_bytes();
-                        Ok(Look::Symlink(Node::Symlink { stamp, settled }, target, false))
-                    }
-                }
+                let target = match rustix::fs::readlinkat(open.fd, name, Vec::new()) {
+                    Err(Errno::NOENT | Errno::INVAL) => return Ok(Look::Gone),
+                    target => target.map_err(failed)?.into_bytes(),
+                };
+                Ok(Look::Symlink(Node::Symlink { stamp, settled }, target, false))
             }
             other => {
                 let kind = match other {
