@@ -11,6 +11,7 @@
 
 mod data;
 mod limits;
+mod pipeline;
 mod tools;
 
 use std::path::Path;

@@ -21,6 +21,11 @@
 //! [`FRAME`] bytes, which compresses far better than each alone, and end a pack at about
 //! [`PACK`] bytes. Footer and trailer together, the pack's *tail*, are also stored beside it.
 
+use std::cell::RefCell;
+use std::io;
+
+use zstd::bulk::Decompressor;
+
 use super::{FormatError, MAX_RECORD, PackId, Reader, RecordId, RecordKind, VERSION};
 
 /// Bytes of records a writer puts into one frame, before compression.
@@ -156,6 +161,21 @@ pub fn encode_frame(
     Ok(bytes)
 }
 
+/// Decodes one zstd frame into at most `capacity` bytes, with the context that the thread
+/// used last: to make one takes longer than to decode 4 KB, and half as long as 64 KB.
+fn decompress(stored: &[u8], capacity: usize) -> io::Result<Vec<u8>> {
+    thread_local! {
+        static ZSTD: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    ZSTD.with_borrow_mut(|kept| {
+        let zstd = match kept {
+            Some(zstd) => zstd,
+            none => none.insert(Decompressor::new()?),
+        };
+        zstd.decompress(stored, capacity)
+    })
+}
+
 impl FrameHeader {
     /// Reads a frame's header from exactly [`FRAME_HEADER`] bytes.
     pub fn decode(bytes: &[u8]) -> Result<FrameHeader, FormatError> {
@@ -201,7 +221,7 @@ impl FrameHeader {
         let raw = match self.codec {
             Codec::Raw => stored,
             // The capacity bounds what a hostile stream can make of itself.
-            Codec::Zstd => zstd::bulk::decompress(&stored, self.raw as usize)
+            Codec::Zstd => decompress(&stored, self.raw as usize)
                 .map_err(|_| FormatError::Invalid { what, why: "it is not what zstd wrote" })?,
         };
         if raw.len() != self.raw as usize {

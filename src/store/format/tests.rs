@@ -372,6 +372,10 @@ fn a_frame_that_lies_about_its_length_is_not_decoded() {
     frame[16..48].copy_from_slice(hash.as_bytes());
     let header = FrameHeader::decode(&frame[..FRAME_HEADER]).unwrap();
     assert!(matches!(header.decode_body(stored), Err(FormatError::Invalid { .. })));
+    // The next one is decoded by the same context.
+    let sound = frame_of(&b"abc".repeat(200));
+    let header = FrameHeader::decode(&sound[..FRAME_HEADER]).unwrap();
+    assert_eq!(header.decode_body(sound[FRAME_HEADER..].to_vec()), Ok(b"abc".repeat(200)));
 
     let over = (MAX_RECORD as u32 + 1).to_le_bytes();
     frame[12..16].copy_from_slice(&over);
