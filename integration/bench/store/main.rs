@@ -55,6 +55,12 @@ fn main() {
         print(&data, &figures);
     }
     limits::print(&dir, &program);
+    for set in ["node_modules", "binaries"] {
+        println!("\n### {set}, one core, in memory: MB/s\n\n| | |\n|---|---|");
+        for (name, value) in pipeline::run(&dir.join(set).join("tree")) {
+            println!("| {name} | {value:.0} |");
+        }
+    }
 }
 
 fn measure(tool: &Tool, data: &Data, dir: &Path, program: &Path, figures: &mut Figures) {

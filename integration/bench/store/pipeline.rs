@@ -39,7 +39,8 @@ pub fn run(tree: &Path) -> Vec<(String, f64)> {
     ];
     let capture = time(|| {
         let store = shm.path().join("store");
-        let captured = Store::open(&store).and_then(|store| store.capture(&shm.path().join("tree")));
+        let captured =
+            Store::open(&store).and_then(|store| store.capture(&shm.path().join("tree")));
         let stored = captured.expect("there is room").stored_bytes;
         std::fs::remove_dir_all(&store).expect("it was just made");
         stored as usize
