@@ -22,6 +22,8 @@
 //! that is on the disk. A reader who has looked up a record in a pack that then goes asks
 //! the index again.
 //!
+//! On a full disk packs are not rewritten; those of which nothing is needed go, and caches.
+//!
 //! What fails to be read (a root, a tree, a pack's footer) ends the collection before
 //! anything is removed: what it needs cannot be known.
 //!
@@ -57,6 +59,7 @@ use super::format::TreeId;
 use super::objects::Objects;
 use super::progress::Progress;
 use super::refs::Sort;
+use crate::event::Event;
 
 /// A cache that was of no use for so many seconds is not kept: thirty days.
 pub const UNUSED: i64 = 30 * 24 * 3600;
@@ -160,6 +163,7 @@ impl Store {
     /// at a time; others may use the store meanwhile, but for a moment at the end.
     pub fn collect(&self, ask: &Collect<'_>) -> Result<Collected, StoreError> {
         let _alone = self.wait_to_be_alone(ask.patience)?;
+        let mut is_full = false;
         for _ in 0..ATTEMPTS {
             let hold = self.hold()?;
             let plan = self.plan(ask)?;
@@ -169,7 +173,11 @@ impl Store {
             drop(hold);
             let exclusive = self.wait_for_all(ask.patience)?;
             if plan.generation == self.inner.objects.generation()? {
-                return self.sweep(ask, plan, exclusive);
+                match self.sweep(ask, plan, exclusive) {
+                    // The caches that went may have made the room that was lacking.
+                    Err(StoreError::NoSpace { .. }) if !is_full => is_full = true,
+                    swept => return swept,
+                }
             }
         }
         Err(StoreError::Repairing { path: self.inner.root.clone() })
@@ -184,13 +192,18 @@ impl Store {
         let mut needed = Needed::default();
         self.mark(&roots, &mut needed, None)?;
         let mut choice = choose::choose(objects, &needed)?;
-        let total: u64 = choice.condemned.iter().map(|pack| pack.needed).sum();
-        let progress = Progress::new(&self.events, "records rewritten", Some(total));
         let mut copier = Copier::new(objects, ask.dry_run);
-        for candidate in choice.condemned.iter().filter(|candidate| candidate.needed > 0) {
-            copier.copy(&candidate.pack, &needed, &progress)?;
+        match self.rewrite(&mut copier, &choice, &needed) {
+            // Who collects because the disk is full is to get the room that costs none.
+            Err(StoreError::NoSpace { .. }) => {
+                copier = Copier::new(objects, ask.dry_run);
+                choice.rewrite_nothing();
+                let what = "the disk is too full to rewrite packs: those stay of which a part is \
+                            needed; collect again when there is room";
+                self.events.emit(Event::Warning(what.into()));
+            }
+            rewritten => rewritten?,
         }
-        copier.finish()?;
         // A collection that was killed may have made the same copy before, which nobody
         // needed until now.
         let (condemned, again): (Vec<_>, Vec<_>) = std::mem::take(&mut choice.condemned)
@@ -202,6 +215,21 @@ impl Store {
             choice.on_disk -= candidate.on_disk;
         }
         Ok(Plan { generation, roots, needed, choice, copier })
+    }
+
+    /// Copies what is needed of packs that are to go.
+    fn rewrite(
+        &self,
+        copier: &mut Copier<'_>,
+        choice: &Choice,
+        needed: &Needed,
+    ) -> Result<(), StoreError> {
+        let total: u64 = choice.condemned.iter().map(|candidate| candidate.needed).sum();
+        let progress = Progress::new(&self.events, "records rewritten", Some(total));
+        for candidate in choice.condemned.iter().filter(|candidate| candidate.needed > 0) {
+            copier.copy(&candidate.pack, needed, &progress)?;
+        }
+        copier.finish()
     }
 
     /// Marks what the roots need and `before` has not.

@@ -4,13 +4,17 @@ mod races;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zagi::store::{
-    Collect, Collected, FileId, FindRoots, Kind, Roots, Store, StoreError, TreeId, UNUSED, Unused,
+    Collect, Collected, Disk, FileId, FindRoots, Input, Kind, Output, Roots, Storage, Store,
+    StoreError, TreeId, UNUSED, Unused,
 };
 
 use super::{Fixture, describe, noise, text};
@@ -365,6 +369,77 @@ fn a_farm_file_that_somebody_has_edited_is_not_removed() {
     let collected = collect(&f.store);
     assert_eq!(removed(&collected, "farm files"), 12, "{collected:?}");
     assert_eq!(fs::read(&path).unwrap(), b"work of days");
+}
+
+/// A disk with room for small files only.
+struct Crowded;
+
+struct Little(Box<dyn Output>);
+
+impl Write for Little {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match bytes.len() {
+            0..1_000 => self.0.write(bytes),
+            _ => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Output for Little {
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+impl Storage for Crowded {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        Ok(Box::new(Little(Disk.create(path)?)))
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn Input>> {
+        Disk.open(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        Disk.list(path)
+    }
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        Disk.create_directory(path)
+    }
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_directory(path)
+    }
+}
+
+#[test]
+fn on_a_full_disk_what_needs_no_room_to_go_goes() {
+    let f = Fixture::new();
+    let part = capture(&f, &f.store, "part", 1, 40);
+    fs::remove_dir_all(f.input("part/sub")).unwrap();
+    let part_of_it = f.store.put_tree(f.store.tree(&part).unwrap().entries[..9].to_vec()).unwrap();
+    f.store.set_ref("part", &part_of_it).unwrap();
+    fs::write(f.input("part/other"), noise(77, 3_000_000)).unwrap();
+    f.store.capture(&f.input("part")).unwrap();
+    let before = f.packs().len();
+    let crowded = Store::open_on(&f.path("store"), Arc::new(Crowded)).unwrap();
+    let roots = || Ok(no_roots());
+    let collected = crowded.collect(&asked(&roots)).unwrap();
+    assert_eq!((removed(&collected, "packs"), collected.written.len()), (1, 0), "{collected:?}");
+    assert!(collected.freed() > 3_000_000);
+    assert_eq!(f.packs().len(), before - 1);
+    assert!(f.reopen().verify().unwrap().is_clean());
+    // With room the rest goes too.
+    assert_eq!(collect(&f.store).written.len(), 1);
+    assert!(f.reopen().verify().unwrap().is_clean());
+    f.reopen().restore(&part_of_it, &f.path("out")).unwrap();
+    assert_eq!(describe(&f.path("out")).len(), 9);
 }
 
 #[test]

@@ -46,6 +46,17 @@ struct Use {
     unneeded: u64,
 }
 
+impl Choice {
+    /// Lets the packs stay of which something is needed.
+    pub fn rewrite_nothing(&mut self) {
+        let condemned = std::mem::take(&mut self.condemned);
+        let (rewritten, gone) = condemned.into_iter().partition(|candidate| candidate.needed > 0);
+        self.condemned = gone;
+        let rewritten: Vec<Candidate> = rewritten;
+        self.thinned.extend(rewritten.into_iter().map(|candidate| candidate.pack));
+    }
+}
+
 /// Makes the index know the packs that are on the disk and no others. A pack of which that
 /// cannot be known is an error.
 pub fn know_all(objects: &Objects) -> Result<(), StoreError> {

@@ -38,18 +38,7 @@ impl Store {
             keep_for(objects, &mut plan, &late)?;
             plan.needed.join(late);
         }
-        let Plan { roots, choice, .. } = &plan;
-        if !choice.condemned.is_empty() || !choice.thinned.is_empty() {
-            exclusive.raise_generation(root, objects.storage(), objects.scratch())?;
-        }
-        for name in &roots.stale_refs {
-            self.remove_ref(name)?;
-        }
-        for name in &roots.expired_leases {
-            self.remove_lease(name)?;
-        }
-        replace_packs(objects, &plan)?;
-        plan.copier.keep();
+        let done = self.sweep_records(&mut plan, &exclusive);
         let Plan { roots, needed, .. } = &plan;
         let mut files = Sweep::find(root, &roots.farm_trees, &roots.unused)?;
         files.hide(root);
@@ -60,7 +49,26 @@ impl Store {
         // Forgets those that are gone.
         self.places()?;
         let swept = files.finish(root, needed, ask.now, false)?;
-        Ok(told(&plan, swept))
+        // The caches went in any case: on a full disk that makes the room for another try.
+        done.map(|()| told(&plan, swept))
+    }
+
+    /// Removes the roots that have run out, then the packs.
+    fn sweep_records(&self, plan: &mut Plan<'_>, exclusive: &Exclusive) -> Result<(), StoreError> {
+        let (root, objects) = (&self.inner.root, &self.inner.objects);
+        let Plan { roots, choice, .. } = &*plan;
+        if !choice.condemned.is_empty() || !choice.thinned.is_empty() {
+            exclusive.raise_generation(root, objects.storage(), objects.scratch())?;
+        }
+        for name in &roots.stale_refs {
+            self.remove_ref(name)?;
+        }
+        for name in &roots.expired_leases {
+            self.remove_lease(name)?;
+        }
+        replace_packs(objects, plan)?;
+        plan.copier.keep();
+        Ok(())
     }
 }
 
