@@ -18,7 +18,7 @@ use super::format::pack::Record;
 use super::format::{FormatError, PackId, RecordId};
 use super::frames::FrameCache;
 use super::hold;
-use super::index::{Index, Location};
+use super::index::{Index, Location, Packed};
 use super::pack::{self, EncodedFrame, FrameBuilder, PackWriter};
 use super::scratch::Scratch;
 use super::storage::{Input, Storage};
@@ -83,13 +83,13 @@ impl Objects {
         })
     }
 
-    /// The same records by an index of their own, made from the packs.
-    pub fn with_own_index(&self) -> Result<Objects, StoreError> {
+    /// The same records by an index of their own, which knows `packs`.
+    pub fn with_own_index(&self, packs: Vec<Packed>) -> Result<Objects, StoreError> {
         let mut objects = self.believing()?;
         let directory = objects.scratch.fresh();
         std::fs::create_dir(&directory).map_err(StoreError::write(&directory))?;
         objects.index = Index::new(&directory);
-        objects.index.rebuild(|_| Ok(true), || objects.scan())?;
+        objects.index.rebuild(|_| Ok(true), || Ok((packs, ())))?;
         Ok(objects)
     }
 

@@ -30,7 +30,7 @@ use std::sync::Mutex;
 use super::contents;
 use super::error::StoreError;
 use super::format::{FileId, PackId, RecordId};
-use super::index::Known;
+use super::index::{Known, Packed};
 use super::objects::Objects;
 use super::pack;
 use super::parallel;
@@ -124,16 +124,15 @@ impl Store {
         let (roots, bad_roots) = self.examine_roots(&findings)?;
 
         let unknown = unknown_packs(&bad);
-        // What can be had is what the packs say, and that is what the next reader who misses
-        // something will make of the index.
+        // What can be had is what the packs hold, whatever the index says.
         let mut truth = None;
         if is_index_damaged {
-            truth = Some(objects.with_own_index()?);
+            truth = Some(objects.with_own_index(packed(objects, &bad.packs)?)?);
         }
         let by = truth.as_ref().unwrap_or(objects);
         let (mut lack, mut paths) = self.follow(by, &mut bad, &roots, &findings)?;
         if truth.is_none() && (unknown > 0 && !lack.is_empty() || lack.has_unknown(objects)?) {
-            let by = truth.insert(objects.with_own_index()?);
+            let by = truth.insert(objects.with_own_index(packed(objects, &bad.packs)?)?);
             let (real, named) = self.follow(by, &mut bad, &roots, &findings)?;
             if real.records != lack.records {
                 findings.add(Damage::Index, "it does not know all that is needed");
@@ -275,6 +274,20 @@ impl Store {
         })?;
         Ok(bad.into_inner().expect("nothing panics with it held"))
     }
+}
+
+/// What each pack holds, as far as anything tells.
+fn packed(
+    objects: &Objects,
+    packs: &HashMap<PackId, PackState>,
+) -> Result<Vec<Packed>, StoreError> {
+    let mut readable: Vec<_> = packs.iter().filter(|(_, state)| !state.is_lost).collect();
+    readable.sort_unstable_by_key(|(pack, _)| **pack);
+    let holds = |(pack, state): (&PackId, &PackState)| {
+        let footer = packs::contents(objects, *pack)?.into_footer();
+        Ok(Packed { pack: *pack, footer, size: state.size })
+    };
+    readable.into_iter().map(holds).collect()
 }
 
 /// Packs that the index does not know and that can be read.

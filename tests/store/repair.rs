@@ -406,3 +406,19 @@ fn a_directory_of_links_helps() {
     assert!(!repaired.has_lost() && repaired.from_directories > 0, "{repaired:?}");
     d.restores(&d.f.reopen());
 }
+
+#[test]
+fn a_pack_both_of_whose_footers_are_damaged_is_saved_by_the_index() {
+    let d = Damaged::new(false);
+    let store = d.reset();
+    for path in [d.pack.clone(), d.pack.with_extension("index")] {
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.len() - 100;
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    assert_eq!(store.verify().unwrap().paths.count, 0);
+    let (repaired, _) = d.repair(&store, "both footers");
+    assert!(!repaired.has_lost() && repaired.lost_records == 0, "{repaired:?}");
+    d.restores(&d.f.reopen());
+}

@@ -114,7 +114,7 @@ fn a_changed_bit_in_the_index_is_harmless_and_mostly_found() {
         let used: Vec<usize> = (0..sound.len()).filter(|at| sound[*at] != 0).collect();
         assert!(used.len() > 300, "{file}: {}", used.len());
         let mut found = 0;
-        for at in used.into_iter().step_by(5) {
+        for at in used.into_iter().step_by(13) {
             let dir = copied(&f, "copy");
             let mut changed = sound.clone();
             changed[at] ^= 1 << (at % 8);
@@ -124,7 +124,7 @@ fn a_changed_bit_in_the_index_is_harmless_and_mostly_found() {
             fs::remove_dir_all(&dir).unwrap();
         }
         // What is wrong with the log, SQLite and the opening of the store see to.
-        assert!(found > 20 || file.ends_with("wal"), "{file}: {found}");
+        assert!(found > 10 || file.ends_with("wal"), "{file}: {found}");
     }
 }
 

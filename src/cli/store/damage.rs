@@ -69,7 +69,8 @@ pub fn paths(word: &str, paths: &Counted<DamagedPath>) -> String {
     let mut text = String::new();
     for path in paths.first.iter().take(LINES) {
         let slash = if path.directory { "/" } else { "" };
-        let _ = writeln!(text, "{word:<8} {}: {}{slash}", path.root, quoted(&path.path).0);
+        let shown = if path.path.is_empty() { ".".into() } else { quoted(&path.path).0 };
+        let _ = writeln!(text, "{word:<8} {}: {shown}{slash}", path.root);
     }
     more(&mut text, paths.count);
     text

@@ -54,7 +54,7 @@ impl Objects {
     }
 
     /// What the packs hold.
-    pub(super) fn scan(&self) -> Result<(Vec<Packed>, Rebuilt), StoreError> {
+    fn scan(&self) -> Result<(Vec<Packed>, Rebuilt), StoreError> {
         self.sync_packs()?;
         let mut rebuilt = Rebuilt::default();
         let mut packs = Vec::new();

@@ -80,7 +80,7 @@ fn disagreements(
             // What no root needs need not be known.
             counts.missing = 0;
         }
-        if packs.get(&pack).is_some_and(|state| !state.is_lost && state.size != size) {
+        if packs.get(&pack).is_some_and(|state| !state.is_damaged && state.size != size) {
             found.push((
                 Damage::Index,
                 "it has another size for a pack than the pack has".to_owned(),

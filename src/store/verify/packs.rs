@@ -91,6 +91,14 @@ impl Contents {
         contents
     }
 
+    /// As a footer; of a frame of which no more is known, only the place is right.
+    pub fn into_footer(self) -> Footer {
+        let frame = |(offset, frame): (u64, Option<Frame>)| {
+            frame.unwrap_or(Frame { offset, stored: 0, raw: 0 })
+        };
+        Footer { frames: self.frames.into_iter().map(frame).collect(), records: self.records }
+    }
+
     /// The records of the frame with this number.
     pub fn records_of(&self, frame: usize) -> &[Record] {
         let frame = frame as u32;
