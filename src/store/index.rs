@@ -346,6 +346,8 @@ impl Session {
         connection.pragma_update(None, "synchronous", "FULL")?;
         // In KiB: names are random, so all of a small index is looked at.
         connection.pragma_update(None, "cache_size", -16_384)?;
+        // A look-up must not be planned anew because another id is bound.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         let file = file().map_err(|_| rusqlite::Error::InvalidPath(path.into()))?;
         Ok(Session { connection, file })
     }
