@@ -28,8 +28,11 @@ use zstd::bulk::Decompressor;
 
 use super::{FormatError, MAX_RECORD, PackId, Reader, RecordId, RecordKind, VERSION};
 
-/// Bytes of records a writer puts into one frame, before compression.
-pub const FRAME: usize = 256 << 10;
+/// Bytes of records a writer puts into one frame, before compression. On a `node_modules` of
+/// 640 MB, zstd at level 3 on one core: 4.57× at 242 MB/s with 256 KiB, 4.93× at 272 MB/s with
+/// 1 MiB, 5.19× at 294 MB/s with 4 MiB; but who wants one small file decodes all of its frame,
+/// at 1.1 GB/s.
+pub const FRAME: usize = 1 << 20;
 /// The same for directories, which are looked at one by one.
 pub const TREE_FRAME: usize = 64 << 10;
 /// Bytes after which a writer ends a pack.
