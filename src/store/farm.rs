@@ -242,7 +242,7 @@ impl Farm {
             return Ok(false);
         }
         let size = found.st_size as u64;
-        if found.st_mtime_nsec as u64 == u64::from(stamp(id, exec, size)) {
+        if found.st_mtime_nsec == u64::from(stamp(id, exec, size)) {
             return Ok(true);
         }
         if found.st_mtime_nsec != 0 || !self.is_coarse(objects)? {

@@ -48,6 +48,16 @@ impl Touched {
     }
 }
 
+/// What was made to be put in place.
+pub struct Staged {
+    /// Regular files.
+    pub files: u64,
+    /// Their lengths in all.
+    pub bytes: u64,
+    /// Those of which only the hard links differ.
+    pub same: Vec<Box<[u8]>>,
+}
+
 /// A directory, what it holds, and what it is to hold.
 pub struct Over<'o> {
     pub store: &'o Store,
@@ -57,14 +67,13 @@ pub struct Over<'o> {
 }
 
 impl Over<'_> {
-    /// Makes what is new in `staging`. Gives the files made, and their bytes; and files of
-    /// which only the hard links differ, which are made too.
+    /// Makes what is new in `staging`.
     pub fn stage(
         &self,
         parts: &Parts<'_>,
         staging: &Staging,
         strategy: Strategy,
-    ) -> Result<(u64, u64, Vec<Box<[u8]>>), StoreError> {
+    ) -> Result<Staged, StoreError> {
         let groups = match strategy {
             Strategy::Link => Groups::default(),
             _ => self.broken_groups(Groups::read(parts, &self.after)?)?,
@@ -106,7 +115,7 @@ impl Over<'_> {
             }
         }
         let (files, bytes) = maker.finish()?;
-        Ok((files, bytes, same))
+        Ok(Staged { files, bytes, same })
     }
 
     /// The groups that are not one inode each, with no names but theirs, in the directory.

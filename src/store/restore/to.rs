@@ -8,7 +8,7 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::maker::{Groups, Maker, Strategy, can_reflink};
-use super::over::{Over, Touched};
+use super::over::{Over, Staged, Touched};
 use super::staging::Staging;
 use crate::store::Store;
 use crate::store::beneath::Root;
@@ -132,10 +132,9 @@ impl Store {
         let staging = Staging::for_existing(dir)?;
         let strategy = self.strategy(&root, &staging, dir, options)?;
         let over = Over { store: self, root, before, after: *id };
-        let (files, bytes, same) = over.stage(&self.parts(), &staging, strategy)?;
+        let Staged { files, bytes, same } = over.stage(&self.parts(), &staging, strategy)?;
         if files > 0 {
-            // A power cut must not leave a name without its content.
-            staging.sync()?;
+            staging.settle()?;
         }
         self.register(dir, id, strategy)?;
         let touched = over.publish(&staging, &same)?;
