@@ -303,7 +303,7 @@ fn a_changed_bit_in_a_ref_or_a_lease_is_put_back() {
         // More than a bit: it is said, and kept, so that nothing is collected.
         fs::write(&path, "something else").unwrap();
         let repaired = d.f.store.repair(false).unwrap();
-        assert_eq!(repaired.roots_lost, [path.clone()]);
+        assert_eq!(repaired.roots_lost, std::slice::from_ref(&path));
         assert_eq!(fs::read(&path).unwrap(), b"something else");
         fs::write(&path, sound).unwrap();
     }
