@@ -38,11 +38,14 @@ pub enum Fault {
     Full,
     /// A write takes one byte only, and says so.
     Short,
+    /// It is not the operation that fails, but the reading one with this number.
+    Unreadable,
 }
 
 struct State {
     model: Model,
     operations: u64,
+    reads: u64,
     fault: Option<(u64, Fault)>,
     is_off: bool,
     /// The caches when the power went.
@@ -64,6 +67,7 @@ impl SimulatedDisk {
         let state = State {
             model: Model::new(root),
             operations: 0,
+            reads: 0,
             fault: None,
             is_off: false,
             outside: None,
@@ -94,6 +98,11 @@ impl SimulatedDisk {
     /// How many operations there were that change something.
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// How many there were that read a file or directory.
+    pub fn reads(&self) -> u64 {
+        self.state().reads
     }
 
     /// Whether the power went.
@@ -157,8 +166,40 @@ impl SimulatedDisk {
     }
 }
 
+impl SimulatedDisk {
+    /// Counts an operation that changes nothing.
+    fn read(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.is_off {
+            return Err(off());
+        }
+        state.reads += 1;
+        match state.fault {
+            Some((k, Fault::Unreadable)) if state.reads == k + 1 => {
+                Err(io::Error::other("a block cannot be read"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 fn off() -> io::Error {
     io::Error::other("the power is off")
+}
+
+struct SimulatedInput {
+    disk: SimulatedDisk,
+    input: Arc<dyn Input>,
+}
+
+impl Input for SimulatedInput {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.disk.read()?;
+        self.input.read_exact_at(buf, offset)
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.input.size()
+    }
 }
 
 struct SimulatedOutput {
@@ -233,7 +274,8 @@ impl Storage for SimulatedDisk {
         Ok(Box::new(SimulatedOutput { disk: self.clone(), node, output, dropped: None }))
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn Input>> {
-        if self.is_off() { Err(off()) } else { Disk.open(path) }
+        self.read()?;
+        Ok(Arc::new(SimulatedInput { disk: self.clone(), input: Disk.open(path)? }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (mut state, _) = self.operation(true)?;
@@ -252,7 +294,8 @@ impl Storage for SimulatedDisk {
         Ok(())
     }
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        if self.is_off() { Err(off()) } else { Disk.list(path) }
+        self.read()?;
+        Disk.list(path)
     }
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         let (mut state, _) = self.operation(true)?;

@@ -7,15 +7,15 @@ use zagi_integration::machine::{Machine, Said, Who};
 
 use super::{Lots, describe, is_sound, snapshot, str};
 
-/// Bytes that are left for the second snapshot, which would take some 3 MB.
-const LEFT: [u64; 9] =
-    [0, 4 << 10, 16 << 10, 64 << 10, 200 << 10, 600 << 10, 1500 << 10, 2500 << 10, 3200 << 10];
+/// KB that are left for the second snapshot, which takes some 6 MB.
+const LEFT: [u64; 9] = [0, 4, 64, 300, 1_500, 3_000, 5_000, 6_200, 9_000];
 
-/// Takes up all of the disk but `left` bytes.
+/// Takes up all of the disk but `left` bytes, what is reserved for root included.
 fn fill(path: &Path, left: u64) {
     let found = nix::sys::statvfs::statvfs(path.parent().unwrap()).unwrap();
-    let free = found.blocks_available() as u64 * found.fragment_size() as u64;
-    let _ = fs::write(path, Lots(free).bytes(free.saturating_sub(left) as usize));
+    let free = found.blocks_free() as u64 * found.fragment_size() as u64;
+    // Where the last block cannot be had the disk is as full as it gets.
+    let _ = fs::write(path, vec![1; free.saturating_sub(left) as usize]);
 }
 
 fn with_disk(mount: &str) {
@@ -32,26 +32,33 @@ fn with_disk(mount: &str) {
     }
     let old = snapshot(&machine, &small);
     let filler = home.join("filler");
+    let noise = Lots(7).bytes(2_900_000 + 1000);
     let mut refused = 0;
     for (n, left) in LEFT.into_iter().enumerate() {
         // Each time another one, of which nothing is there yet.
-        fs::write(large.join("other"), Lots(1000 + n as u64).bytes(2_900_000)).unwrap();
-        fill(&filler, left);
+        fs::write(large.join("other"), &noise[100 * n + 1..]).unwrap();
+        fill(&filler, left << 10);
         let said = machine.zagi(&["snapshot", str(&large)]);
         match said.code {
             0 => {}
             1 => {
                 refused += 1;
-                assert!(said.err.contains("no space is left"), "{left} bytes left: {}", said.err);
+                assert!(said.err.contains("no space is left"), "{left} KB left: {}", said.err);
             }
-            code => panic!("{left} bytes left: exit code {code}: {}", said.err),
+            code => panic!("{left} KB left: exit code {code}: {}", said.err),
         }
+        // What is there can be had, and made room of, all the same.
+        let to = machine.work().join("while full");
+        machine.zagi(&["restore", &old, str(&to)]).ok();
+        assert_eq!(describe(&to), describe(&small), "{left} KB left");
+        fs::remove_dir_all(to).unwrap();
+        machine.zagi(&["store", "gc"]).ok();
         fs::remove_file(&filler).unwrap();
         is_sound(&machine);
         for (tree, dir) in [(&old, &small), (&snapshot(&machine, &large), &large)] {
             let to = machine.work().join("to");
             machine.zagi(&["restore", tree, str(&to)]).ok();
-            assert_eq!(describe(&to), describe(dir), "{left} bytes left");
+            assert_eq!(describe(&to), describe(dir), "{left} KB left");
             fs::remove_dir_all(to).unwrap();
         }
         // What the disk is full of goes.
@@ -61,7 +68,7 @@ fn with_disk(mount: &str) {
         assert_eq!(snapshot(&machine, &small), old);
         machine.zagi(&["store", "gc"]).ok();
     }
-    assert!(refused >= 3, "the disk was full {refused} times only");
+    assert!((5..LEFT.len()).contains(&refused), "the disk was full {refused} times");
 }
 
 /// A small disk where the machine's home is.

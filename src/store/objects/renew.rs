@@ -59,7 +59,7 @@ impl Objects {
         let mut rebuilt = Rebuilt::default();
         let mut packs = Vec::new();
         for pack in pack::list(&*self.storage, &self.root)? {
-            match pack::read_footer(&*self.storage, &self.root, &pack) {
+            match self.read_footer(&pack) {
                 Ok(packed) => {
                     rebuilt.packs += 1;
                     rebuilt.records += packed.footer.records.len() as u64;
@@ -82,13 +82,23 @@ impl Objects {
         let Difference { unknown, gone } = compare(&self.index)?;
         if gone.is_empty() {
             self.sync_packs()?;
-            let read = |pack: &PackId| pack::read_footer(&*self.storage, &self.root, pack).ok();
-            let found: Vec<_> = unknown.iter().filter_map(read).collect();
+            let found: Vec<_> =
+                unknown.iter().filter_map(|pack| self.read_footer(pack).ok()).collect();
             return self.index.add_found(&alone, &found);
         }
         drop(alone);
         // What was in them may be in others, too, and the index has one place for each.
         self.rebuild(|index| Ok(!compare(index)?.gone.is_empty())).map(drop)
+    }
+
+    /// A pack's footer. A disk that could not read it once is given another chance: without it
+    /// all that is in the pack is missed.
+    fn read_footer(&self, pack: &PackId) -> Result<Packed, StoreError> {
+        let read = || pack::read_footer(&*self.storage, &self.root, pack);
+        match read() {
+            Err(StoreError::Read { .. }) => read(),
+            done => done,
+        }
     }
 
     /// Whoever gave a pack its name may have died before this, and nobody syncs it later
