@@ -97,7 +97,7 @@ fn what_cannot_be_read_is_named_by_whoever_it_is_kept_from() {
     fs::create_dir(f.input("d")).unwrap();
     fs::write(f.input("d/secret"), "x").unwrap();
     // Root reads everything.
-    fs::set_permissions(f.input("d/secret"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(f.input("d/secret"), Permissions::from_mode(0o0)).unwrap();
     f.store.snapshot(&f.path("in")).unwrap();
     fs::set_permissions(f.path(""), Permissions::from_mode(0o777)).unwrap();
     let said = |dir: &Path| {
