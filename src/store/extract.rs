@@ -72,14 +72,15 @@ pub fn extract<S: Sink>(
     let ids: Vec<RecordId> = wants.iter().map(|want| RecordId::data(&want.id)).collect();
     let locations = objects.locate_all(&ids)?;
     let mut frames: BTreeMap<(PackId, u64), Vec<_>> = BTreeMap::new();
-    let mut jobs = Vec::new();
+    let mut others = Vec::new();
     for (want, location) in wants.into_iter().zip(locations) {
         match location {
             Some(at) => frames.entry((at.pack, at.frame)).or_default().push((want, at)),
-            // Mostly the large ones, so they come first.
-            None => jobs.push(Job::Other(want)),
+            None => others.push(want),
         }
     }
+    // Mostly the large ones, so they come first.
+    let mut jobs = in_order(objects, others)?;
     jobs.extend(frames.into_values().map(|mut wants| {
         wants.sort_unstable_by_key(|(_, at)| at.offset);
         Job::Frame(wants)
@@ -101,6 +102,16 @@ pub fn extract<S: Sink>(
         Ok(())
     })
     .map(drop)
+}
+
+/// Files in chunks, in the order in which their lists lie, which is that of their chunks: so
+/// those that share a frame come while it is remembered.
+fn in_order<T>(objects: &Objects, wants: Vec<Want<T>>) -> Result<Vec<Job<T>>, StoreError> {
+    let lists: Vec<RecordId> = wants.iter().map(|want| RecordId::recipe(&want.id)).collect();
+    let locations = objects.locate_all(&lists)?;
+    let mut wants: Vec<_> = locations.into_iter().zip(wants).collect();
+    wants.sort_by_key(|(at, _)| at.as_ref().map(|at| (at.pack, at.frame, at.offset)));
+    Ok(wants.into_iter().map(|(_, want)| Job::Other(want)).collect())
 }
 
 fn extract_frame<S: Sink>(

@@ -44,17 +44,19 @@ fn main() {
     std::fs::create_dir_all(&dir).expect("the build directory is ours");
     let dir = dir.canonicalize().expect("it was just made");
     let program = machine::program();
+    let run = tempfile::Builder::new().prefix("run-").tempdir_in(&dir).expect("so is it");
+    let run = run.path();
     for data in data::all(&dir) {
         let mut figures: Vec<Figures> = TOOLS.iter().map(|_| Figures::default()).collect();
         for round in 0..ROUNDS {
             for (tool, figures) in TOOLS.iter().zip(&mut figures) {
                 eprintln!("{}, round {}: {}", data.name, round + 1, tool.name);
-                measure(tool, &data, &dir, &program, figures);
+                measure(tool, &data, run, &program, figures);
             }
         }
         print(&data, &figures);
     }
-    limits::print(&dir, &program);
+    limits::print(&dir, run, &program);
     for set in ["node_modules", "binaries"] {
         println!("\n### {set}, one core, in memory: MB/s\n\n| | |\n|---|---|");
         for (name, value) in pipeline::run(&dir.join(set).join("tree")) {
@@ -63,8 +65,9 @@ fn main() {
     }
 }
 
-fn measure(tool: &Tool, data: &Data, dir: &Path, program: &Path, figures: &mut Figures) {
-    let mut place = Place::new(dir, program);
+fn measure(tool: &Tool, data: &Data, run: &Path, program: &Path, figures: &mut Figures) {
+    data.warm();
+    let mut place = Place::new(run, program);
     let inside = match tool.whole_name {
         true => place.out().join(data.tree.strip_prefix("/").expect("it is absolute")),
         false => place.out(),

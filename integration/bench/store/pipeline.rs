@@ -1,6 +1,6 @@
 //! What the store makes of one core: a capture beside its parts, each alone. The parts are
 //! cutting (FastCDC over files that are cut), hashing (BLAKE3, every byte once) and
-//! compressing (zstd, level 3, frames of 256 KB); a capture does these, hashes chunks and
+//! compressing (zstd, level 3, frames of 1 MiB); a capture does these, hashes chunks and
 //! whole files, reads directories and files, asks the index, and writes packs. Everything is
 //! in memory: the files and the store are on `/dev/shm`.
 

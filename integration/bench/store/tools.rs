@@ -82,29 +82,37 @@ pub const TOOLS: &[Tool] = &[
     },
 ];
 
-/// A repository of one tool, and a place to restore to.
+/// A repository of one tool, and a place to restore to. They stay: ext4 does not give out an
+/// inode again for a minute, and whoever makes files after a large tree was deleted pays for
+/// the search.
 pub struct Place {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
     program: PathBuf,
     times: u32,
+    outs: u32,
 }
 
 impl Place {
-    /// An empty one, on the file system of `beside`.
-    pub fn new(beside: &Path, program: &Path) -> Place {
-        let dir = tempfile::tempdir_in(beside).expect("the directory is ours");
-        std::fs::create_dir(dir.path().join("repository")).expect("it is new");
-        Place { dir, program: program.to_owned(), times: 0 }
+    /// An empty one in `run`.
+    pub fn new(run: &Path, program: &Path) -> Place {
+        let dir = tempfile::tempdir_in(run).expect("the directory is ours").keep();
+        std::fs::create_dir(dir.join("repository")).expect("it is new");
+        Place { dir, program: program.to_owned(), times: 0, outs: 0 }
     }
 
     /// Where the tool's files are.
     pub fn repository(&self) -> PathBuf {
-        self.dir.path().join("repository")
+        self.dir.join("repository")
     }
 
     /// Where the tool restores to.
     pub fn out(&self) -> PathBuf {
-        self.dir.path().join("out")
+        self.dir.join(format!("out{}", self.outs))
+    }
+
+    /// Restores to another directory from now on.
+    pub fn elsewhere(&mut self) {
+        self.outs += 1;
     }
 
     /// Runs `script`, and says how long it took.
@@ -125,7 +133,7 @@ impl Place {
     }
 
     fn shell(&self, script: &str, tree: &Path) -> Command {
-        let (dir, repository) = (self.dir.path(), self.repository());
+        let (dir, repository) = (&self.dir, self.repository());
         let mut shell = Command::new("sh");
         shell.args(["-ec", script]).stdin(Stdio::null()).stdout(Stdio::null());
         shell.env("ZAGI", &self.program).env("ZAGI_HOME", &repository);
