@@ -3,6 +3,7 @@
 use super::Store;
 use super::error::StoreError;
 use super::format::{RecordId, TreeId};
+use super::snapshot::ref_meant;
 
 /// Fewer digits than these are no abbreviation.
 const FEWEST: usize = 6;
@@ -14,7 +15,7 @@ impl Store {
     /// with it, of 6 hexadecimal digits or more, and no other tree's in the store.
     pub fn resolve(&self, text: &str) -> Result<TreeId, StoreError> {
         let unknown = || StoreError::UnknownTree { text: text.chars().take(200).collect() };
-        match self.get_ref(text) {
+        match self.get_ref(&ref_meant(text)) {
             Ok(Some(tree)) => return Ok(tree),
             Ok(None) | Err(StoreError::RefName { .. }) => {}
             Err(e) => return Err(e),

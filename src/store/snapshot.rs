@@ -48,6 +48,14 @@ impl Store {
     }
 }
 
+/// The ref that somebody means who says `text`: `snapshot` and a path of any length will do.
+pub(super) fn ref_meant(text: &str) -> String {
+    match text.strip_prefix("snapshot") {
+        Some(dir) if dir.starts_with('/') => ref_name(Path::new(dir)),
+        _ => text.to_owned(),
+    }
+}
+
 /// The ref of the last snapshot of `dir`, a canonical path: `snapshot` and the path, or its
 /// hash where that is too long for a ref or no text.
 fn ref_name(dir: &Path) -> String {
@@ -56,5 +64,25 @@ fn ref_name(dir: &Path) -> String {
     match dir.to_str() {
         Some(path) if path.len() <= MOST && !path.contains('\n') => format!("snapshot{path}"),
         _ => format!("snapshot/{}", blake3::hash(dir.as_os_str().as_bytes()).to_hex()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_snapshot_is_found_by_the_path_however_long_that_is() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store")).unwrap();
+        for name in ["short", &"long".repeat(40)] {
+            let dir = home.path().canonicalize().unwrap().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(dir.join("file"), name).unwrap();
+            let captured = store.snapshot(&dir).unwrap();
+            store.keep_snapshot(&dir, &captured, i64::MAX).unwrap();
+            let meant = format!("snapshot{}", dir.to_str().unwrap());
+            assert_eq!(store.resolve(&meant).unwrap(), captured.tree, "{meant}");
+        }
     }
 }
