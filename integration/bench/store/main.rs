@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cargo build --release --workspace && target/release/bench-store
+//! target/release/bench-store limits      only these; also `node_modules`, `binaries`, `core`
 //! ```
 //!
 //! Everything is on one file system, its page cache warm, whole processes are timed, the
@@ -46,7 +47,9 @@ fn main() {
     let program = machine::program();
     let run = tempfile::Builder::new().prefix("run-").tempdir_in(&dir).expect("so is it");
     let run = run.path();
-    for data in data::all(&dir) {
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let is_asked = |part: &str| asked.is_empty() || asked.iter().any(|asked| asked == part);
+    for data in data::all(&dir).into_iter().filter(|data| is_asked(data.name)) {
         let mut figures: Vec<Figures> = TOOLS.iter().map(|_| Figures::default()).collect();
         for round in 0..ROUNDS {
             for (tool, figures) in TOOLS.iter().zip(&mut figures).filter(|(t, _)| t.rounds > round)
@@ -57,8 +60,10 @@ fn main() {
         }
         print(&data, &figures);
     }
-    limits::print(&dir, run, &program);
-    for set in ["node_modules", "binaries"] {
+    if is_asked("limits") {
+        limits::print(&dir, run, &program);
+    }
+    for set in ["node_modules", "binaries"].into_iter().filter(|_| is_asked("core")) {
         println!("\n### {set}, one core, in memory: MB/s\n\n| | |\n|---|---|");
         for (name, value) in pipeline::run(&dir.join(set).join("tree")) {
             println!("| {name} | {value:.0} |");
