@@ -73,7 +73,7 @@ pub fn print(dir: &Path, run: &Path, program: &Path) {
         said.expect("it prints a number") / 1e6
     };
     let (tree, out) = (text(&tree), text(&out));
-    let latest = format!("snapshot/{tree}");
+    let latest = format!("snapshot{tree}");
     for (name, arguments) in [
         ("first snapshot", vec!["-q", "snapshot", &tree]),
         ("unchanged snapshot", vec!["-q", "snapshot", &tree]),
