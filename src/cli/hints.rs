@@ -38,7 +38,9 @@ impl From<StoreError> for CommandError {
                 error.hint("`zagi store verify` says what is damaged, `zagi store repair` mends it")
             }
             StoreError::CannotLink { .. } => error.hint("leave out `--require-link` to copy"),
-            StoreError::OverStore { .. } => error.hint("restore to another directory"),
+            StoreError::OverStore { .. } => {
+                error.hint("take another directory; $ZAGI_HOME says where the store is")
+            }
             StoreError::Newer { .. } => error.hint("use the newer zagi, or another ZAGI_HOME"),
             _ => error,
         }

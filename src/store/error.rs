@@ -123,10 +123,10 @@ pub enum StoreError {
         /// What stands there.
         path: PathBuf,
     },
-    /// A tree can be restored neither around nor into the store.
-    #[error("cannot restore to `{path}`: the store `{store}` would be in it, or it in the store")]
+    /// What is around the store or in it can be neither captured nor restored to.
+    #[error("`{path}` will not do: the store `{store}` is in it, or it in the store")]
     OverStore {
-        /// Where it was to be restored.
+        /// The directory.
         path: PathBuf,
         /// The store.
         store: PathBuf,

@@ -15,7 +15,19 @@ impl Store {
     /// times and inode, are not read again.
     pub fn snapshot(&self, dir: &Path) -> Result<Captured, StoreError> {
         let dir = dir.canonicalize().map_err(StoreError::capture(dir))?;
+        self.is_apart(&dir)?;
         capture::snapshot(&self.inner.objects, &dir, self.hold()?, &self.events)
+    }
+
+    /// That neither the store is in `dir`, a canonical path, nor `dir` in the store: it would
+    /// grow while it is looked at, and change while it is restored to.
+    pub(super) fn is_apart(&self, dir: &Path) -> Result<(), StoreError> {
+        let store = &self.inner.root;
+        let store = store.canonicalize().map_err(StoreError::read(store))?;
+        match dir.starts_with(&store) || store.starts_with(dir) {
+            true => Err(StoreError::OverStore { path: dir.to_owned(), store }),
+            false => Ok(()),
+        }
     }
 
     /// Remembers that `made`, which will be renamed to `dir`, a canonical path, holds `tree`;
@@ -72,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_snapshot_is_found_by_the_path_however_long_that_is() {
+    fn the_last_snapshot_is_found_by_its_path_and_none_is_taken_around_the_store() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(&home.path().join("store")).unwrap();
         for name in ["short", &"long".repeat(40)] {
@@ -84,5 +96,7 @@ mod tests {
             let meant = format!("snapshot{}", dir.to_str().unwrap());
             assert_eq!(store.resolve(&meant).unwrap(), captured.tree, "{meant}");
         }
+        let around = store.snapshot(home.path());
+        assert!(matches!(around, Err(StoreError::OverStore { .. })));
     }
 }

@@ -142,16 +142,6 @@ impl Store {
         Ok(Restoration { before: Some(before), files, bytes, strategy, touched })
     }
 
-    /// A tree is never restored around or into the store itself.
-    fn is_apart(&self, dir: &Path) -> Result<(), StoreError> {
-        let store = &self.inner.root;
-        let store = store.canonicalize().map_err(StoreError::read(store))?;
-        match dir.starts_with(&store) || store.starts_with(dir) {
-            true => Err(StoreError::OverStore { path: dir.to_owned(), store }),
-            false => Ok(()),
-        }
-    }
-
     fn strategy(
         &self,
         root: &Root,
