@@ -21,11 +21,14 @@
 //! | `refs.rs`, `leases.rs` | names for trees that must stay, for ever or until a time |
 //! | `hold.rs` | what keeps the collector away |
 //! | `collect.rs`, `collect/`, `stats.rs` | removes what no root needs; counts what is there |
+//! | `verify.rs`, `repair.rs`, `verify/`, `repair/` | looks at every byte; mends |
 //! | `farm.rs` | files and trees as such, for links |
 //! | `snapshot.rs`, `known.rs` | directories captured again, and what is known of them |
 //! | `places.rs` | which directories were made of such links |
 //! | `adopt.rs` | directories that are captured and given away |
-//! | `capture.rs`, `restore.rs` | directories in and out |
+//! | `capture.rs`, `restore.rs`, `capture/`, `restore/` | directories in and out |
+//! | `figures.rs` | how much of what was captured is new |
+//! | `remove.rs` | trees that may be read-only, away |
 //! | `scratch.rs`, `parallel.rs`, `progress.rs` | half-made things; a few threads; how far |
 //!
 //! # Invariants
