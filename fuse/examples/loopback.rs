@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use zagi_fuse::directory::Directory;
-use zagi_fuse::driver::Driver;
-use zagi_fuse::fuser_driver::FuserDriver;
+use zagi_fuse::driver::{Driver, Start};
+use zagi_fuse::linux::LinuxDriver;
 use zagi_fuse::mount::{MountOptions, find_fusermount3, mount};
 use zagi_fuse::overlay::{Attached, Options, Overlay};
 
@@ -32,7 +32,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let fusermount3 = find_fusermount3(path.as_deref());
     let options = MountOptions { fs_name: "loopback".into(), allow_other, fusermount3 };
     let device = mount(&PathBuf::from(dir), &options)?;
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    FuserDriver { threads }.serve(device, Arc::new(overlay))?.wait()?;
+    LinuxDriver::new()?.serve(device, Arc::new(overlay), Start::Mounted)?.wait()?;
     Ok(())
 }

@@ -23,7 +23,7 @@ use fuser::{
     Session, SessionACL, TimeOrNow, WriteFlags,
 };
 
-use crate::driver::{Driver, Serving};
+use crate::driver::{Capabilities, Driver, Serving, Start};
 use crate::overlay::{Caller, Overlay, RenameMode, SetAttr};
 use convert::{
     GENERATION, TTL, attributes, caller, empty, entry, error, file_attr, file_kind, file_type,
@@ -55,7 +55,19 @@ struct Adapter {
 struct FuserServing(BackgroundSession);
 
 impl Driver for FuserDriver {
-    fn serve(&self, device: OwnedFd, overlay: Arc<Overlay>) -> io::Result<Box<dyn Serving>> {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { take_over: false, nameless_files: false, deadlines: false }
+    }
+
+    fn serve(
+        &self,
+        device: OwnedFd,
+        overlay: Arc<Overlay>,
+        start: Start,
+    ) -> io::Result<Box<dyn Serving>> {
+        if start == Start::TakenOver {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let mut config = Config::default();
         config.n_threads = Some(self.threads.max(1));
         // Who may come in is the kernel's decision, by the options of the mount.

@@ -6,8 +6,10 @@
 //! | [`directory`] | a layer over a real directory |
 //! | [`delta`] | the read-write part, on the disk; its format |
 //! | [`overlay`] | layers and a delta as one tree; POSIX operations by inode |
+//! | `call` | the request that a thread works on |
 //! | [`driver`] | the seam between an overlay and what presents it |
 //! | [`fuser_driver`] | presents it through the kernel's FUSE, by the crate `fuser` |
+//! | `linux` | presents it through the kernel's FUSE on Linux, by our own reading of the protocol |
 //! | [`mount`] | mounting and unmounting, as root and as anybody |
 //! | [`sys`] | every `unsafe` of this crate; descriptors through sockets |
 //!
@@ -17,12 +19,15 @@
 
 #![deny(unsafe_code)]
 
+mod call;
 pub mod delta;
 mod descriptors;
 pub mod directory;
 pub mod driver;
 pub mod fuser_driver;
 pub mod layer;
+#[cfg(target_os = "linux")]
+pub mod linux;
 pub mod mount;
 pub mod overlay;
 pub mod sys;

@@ -12,23 +12,66 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use nix::fcntl::{AT_FDCWD, FallocateFlags, Flock, FlockArg, RenameFlags, fallocate, renameat2};
 use nix::unistd::Whence;
-use zagi_fuse::driver::{Driver, Serving};
+use zagi_fuse::driver::{Driver, Serving, Start};
 use zagi_fuse::fuser_driver::FuserDriver;
+use zagi_fuse::linux::LinuxDriver;
 use zagi_fuse::mount::{
     Device, How, MountError, MountOptions, find_fusermount3, mount, probe, unmount,
 };
 
 use crate::support::open;
 
+/// The drivers, each of which must show the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Fuser,
+    Linux,
+}
+
+impl By {
+    fn driver(self) -> Box<dyn Driver> {
+        match self {
+            By::Fuser => Box::new(FuserDriver { threads: 2 }),
+            By::Linux => Box::new(LinuxDriver::new().expect("epoll is there")),
+        }
+    }
+}
+
+/// Each test once for each driver.
+macro_rules! by_each_driver {
+    ($($test:ident),* $(,)?) => {
+        mod by_fuser {
+            $(#[test] fn $test() { super::$test(super::By::Fuser) })*
+        }
+        mod by_linux {
+            $(#[test] fn $test() { super::$test(super::By::Linux) })*
+        }
+    };
+}
+
+by_each_driver! {
+    what_is_written_is_read_now_and_after_the_next_mount,
+    truncating_and_appending_work_as_on_a_disk,
+    modes_times_and_attributes_stay,
+    names_move_with_every_flag,
+    a_deleted_file_lives_as_long_as_somebody_has_it_open,
+    holes_locks_and_ranges_work,
+    a_shared_mapping_reaches_the_file,
+    a_directory_with_many_entries_is_listed_and_deleted,
+    a_large_directory_of_a_layer_is_deleted_entirely,
+    busy_and_absent_are_told_apart,
+}
+
 /// A mounted overlay of one directory, unmounted at the end.
 struct Mounted {
     dir: tempfile::TempDir,
+    driver: Box<dyn Driver>,
     serving: Option<Box<dyn Serving>>,
     fusermount3: Option<PathBuf>,
 }
 
 impl Mounted {
-    fn new() -> Mounted {
+    fn new(by: By) -> Mounted {
         let dir = tempfile::tempdir().expect("a directory");
         for made in ["lower/d/deep", "mnt"] {
             fs::create_dir_all(dir.path().join(made)).expect("made");
@@ -39,7 +82,7 @@ impl Mounted {
         symlink("d/g", dir.path().join("lower/link")).expect("linked");
         let path = std::env::var_os("PATH");
         let fusermount3 = find_fusermount3(path.as_deref());
-        let mut mounted = Mounted { dir, serving: None, fusermount3 };
+        let mut mounted = Mounted { dir, driver: by.driver(), serving: None, fusermount3 };
         mounted.mount();
         mounted
     }
@@ -49,7 +92,7 @@ impl Mounted {
         let fusermount3 = self.fusermount3.clone();
         let options = MountOptions { fs_name: "a,b".into(), allow_other: false, fusermount3 };
         let device = mount(&self.root(), &options).expect("/dev/fuse can be used");
-        let serving = FuserDriver { threads: 2 }.serve(device, Arc::new(overlay));
+        let serving = self.driver.serve(device, Arc::new(overlay), Start::Mounted);
         self.serving = Some(serving.expect("serves"));
     }
 
@@ -118,9 +161,8 @@ fn the_machine_can_mount() {
     assert!(find_fusermount3(Some(OsStr::new("relative:"))).is_none_or(|p| p.is_absolute()));
 }
 
-#[test]
-fn what_is_written_is_read_now_and_after_the_next_mount() {
-    let mut mounted = Mounted::new();
+fn what_is_written_is_read_now_and_after_the_next_mount(by: By) {
+    let mut mounted = Mounted::new(by);
     assert_eq!(mounted.names(""), ["d", "f", "link"]);
     assert_eq!(
         (mounted.read("f"), mounted.read("link")),
@@ -155,9 +197,8 @@ fn what_is_written_is_read_now_and_after_the_next_mount() {
     assert_eq!(fs::read_to_string(mounted.dir.path().join("lower/f")).expect("reads"), "hello");
 }
 
-#[test]
-fn truncating_and_appending_work_as_on_a_disk() {
-    let mounted = Mounted::new();
+fn truncating_and_appending_work_as_on_a_disk(by: By) {
+    let mounted = Mounted::new(by);
     fs::write(mounted.at("f"), "shorter").expect("O_TRUNC");
     assert_eq!(mounted.read("f"), "shorter");
     let file = File::options().write(true).open(mounted.at("d/g")).expect("opens");
@@ -174,9 +215,8 @@ fn truncating_and_appending_work_as_on_a_disk() {
     assert_eq!(mounted.read("f"), "shorter123");
 }
 
-#[test]
-fn modes_times_and_attributes_stay() {
-    let mut mounted = Mounted::new();
+fn modes_times_and_attributes_stay(by: By) {
+    let mut mounted = Mounted::new(by);
     let before = fs::metadata(mounted.at("f")).expect("there");
     fs::set_permissions(mounted.at("f"), fs::Permissions::from_mode(0o741)).expect("set");
     let time = UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
@@ -209,9 +249,8 @@ fn modes_times_and_attributes_stay() {
     assert_eq!(mounted.data_files(), 0);
 }
 
-#[test]
-fn names_move_with_every_flag() {
-    let mut mounted = Mounted::new();
+fn names_move_with_every_flag(by: By) {
+    let mut mounted = Mounted::new(by);
     let ino = |path: &str| fs::symlink_metadata(mounted.at(path)).expect("there").ino();
     let (g, h) = (ino("d/g"), ino("d/deep/h"));
     fs::rename(mounted.at("d"), mounted.at("e")).expect("a directory of the layer moves");
@@ -240,9 +279,8 @@ fn names_move_with_every_flag() {
     }
 }
 
-#[test]
-fn a_deleted_file_lives_as_long_as_somebody_has_it_open() {
-    let mounted = Mounted::new();
+fn a_deleted_file_lives_as_long_as_somebody_has_it_open(by: By) {
+    let mounted = Mounted::new(by);
     for path in ["f", "mine"] {
         if path == "mine" {
             fs::write(mounted.at(path), "mine!").expect("written");
@@ -263,9 +301,8 @@ fn a_deleted_file_lives_as_long_as_somebody_has_it_open() {
     }
 }
 
-#[test]
-fn holes_locks_and_ranges_work() {
-    let mounted = Mounted::new();
+fn holes_locks_and_ranges_work(by: By) {
+    let mounted = Mounted::new(by);
     let file = File::create_new(mounted.at("sparse")).expect("made");
     file.write_all_at(b"end", 10 << 20).expect("written");
     assert!(file.metadata().expect("there").blocks() < 1000);
@@ -288,9 +325,8 @@ fn holes_locks_and_ranges_work() {
 }
 
 /// Other processes write through memory in the real suites (fsx); here one program does.
-#[test]
-fn a_shared_mapping_reaches_the_file() {
-    let mounted = Mounted::new();
+fn a_shared_mapping_reaches_the_file(by: By) {
+    let mounted = Mounted::new(by);
     let script = "import mmap,sys\n\
         f=open(sys.argv[1],'r+b')\n\
         m=mmap.mmap(f.fileno(),0)\n\
@@ -303,9 +339,8 @@ fn a_shared_mapping_reaches_the_file() {
     assert_eq!(fs::read_to_string(mounted.dir.path().join("lower/f")).expect("reads"), "hello");
 }
 
-#[test]
-fn a_directory_with_many_entries_is_listed_and_deleted() {
-    let mounted = Mounted::new();
+fn a_directory_with_many_entries_is_listed_and_deleted(by: By) {
+    let mounted = Mounted::new(by);
     let many = mounted.at("many");
     fs::create_dir(&many).expect("made");
     for number in 0..12_000 {
@@ -319,9 +354,8 @@ fn a_directory_with_many_entries_is_listed_and_deleted() {
     fs::remove_dir(&many).expect("it is empty");
 }
 
-#[test]
-fn a_large_directory_of_a_layer_is_deleted_entirely() {
-    let mut mounted = Mounted::new();
+fn a_large_directory_of_a_layer_is_deleted_entirely(by: By) {
+    let mut mounted = Mounted::new(by);
     mounted.unmount(How::Normal).expect("nobody uses it");
     let many = mounted.dir.path().join("lower/many");
     fs::create_dir(&many).expect("made");
@@ -337,9 +371,8 @@ fn a_large_directory_of_a_layer_is_deleted_entirely() {
     assert_eq!(mounted.names("many"), [""; 0]);
 }
 
-#[test]
-fn busy_and_absent_are_told_apart() {
-    let mut mounted = Mounted::new();
+fn busy_and_absent_are_told_apart(by: By) {
+    let mut mounted = Mounted::new(by);
     let held = File::open(mounted.at("f")).expect("opens");
     assert!(matches!(mounted.unmount(How::Normal), Err(MountError::Busy { .. })));
     // Whoever has a file open goes on; then the rest ends too.

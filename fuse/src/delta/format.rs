@@ -37,7 +37,8 @@
 //! Size, content and modification time of a regular file are those of its data file, if
 //! [`Node::own`]; otherwise those of the layers' file at [`Node::origin`]. A directory with an
 //! origin shows what the layers hold there, under its own entries; one without shows only its
-//! own (it is *opaque*). A node without a name left does not exist.
+//! own (it is *opaque*). A node without a name left does not exist, except for those who had it
+//! open: until [`Op::Closed`] it is kept for a process that takes over from one that was killed.
 //!
 //! Inode numbers: 1 is the root; with the top bit clear, the hash of the place in the layers
 //! ([`lower_ino`]); with the top bit set, a counter that never goes back.
@@ -47,8 +48,9 @@ use std::collections::BTreeMap;
 use super::codec::{DecodeError, Reader, Writer};
 pub use super::node::{FileKind, Node, Time};
 
-/// The version of the format that this program writes, and the newest it reads.
-pub const VERSION: u32 = 1;
+/// The version of the format that this program writes, and the newest it reads. Version 1 had no
+/// [`Op::Done`]; a log of it is written anew when it is opened.
+pub const VERSION: u32 = 2;
 /// The first bytes of every log.
 pub const MAGIC: &[u8; 8] = b"zagidelt";
 /// Length of the log's header.
@@ -116,8 +118,17 @@ pub enum Op {
     },
     /// 5: inode numbers below this one (without [`CREATED`]) were given out.
     Next(u64),
-    /// 6: the writer ended in order; there is nothing to clear away.
+    /// 6: the writer ended in order, or what one left was cleared away: nobody uses a nameless
+    /// node any more, and no [`Op::Done`] before this one means anything.
     Closed,
+    /// 7: this transaction answers the kernel's request `operation`; so that one which is asked
+    /// again, since its answer never arrived, is not done twice.
+    Done {
+        /// The request's number, unique until [`Op::Closed`].
+        operation: u64,
+        /// The inode that was made or named by it; 0 if none was.
+        ino: u64,
+    },
 }
 
 /// The inode number of `name` in the layers' directory `parent`, and at the same time its
@@ -243,6 +254,11 @@ fn encode(op: &Op, out: &mut Writer) {
             out.u64(*next);
         }
         Op::Closed => out.u8(6),
+        Op::Done { operation, ino } => {
+            out.u8(7);
+            out.u64(*operation);
+            out.u64(*ino);
+        }
     }
 }
 
@@ -287,6 +303,7 @@ fn decode_op(reader: &mut Reader<'_>) -> Result<Op, DecodeError> {
         }
         5 => Op::Next(reader.u64()?),
         6 => Op::Closed,
+        7 => Op::Done { operation: reader.u64()?, ino: reader.u64()? },
         _ => return Err(DecodeError::Tag),
     })
 }
@@ -363,6 +380,7 @@ mod tests {
             Op::Remove { parent: 1, name, time },
             Op::Next(77),
             Op::Closed,
+            Op::Done { operation: 1 << 62, ino: CREATED | 9 },
         ]
     }
 

@@ -1,6 +1,6 @@
 //! The state of the metadata: what replaying the log from its beginning gives.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 
 use super::format::{CREATED, FileKind, Node, Op, ROOT, Time, lower_ino};
@@ -18,6 +18,10 @@ pub enum Child {
     /// Nowhere, though the layers have the name.
     Whiteout,
 }
+
+/// How many of the operations done last are remembered. A process that was killed can have left
+/// as many unanswered as it had threads.
+const DONE: usize = 256;
 
 /// Names are ordered by their hash: the hash is the position in a listing, and stays
 /// what it is while other names come and go.
@@ -100,8 +104,10 @@ pub enum ApplyError {
 #[derive(Debug, Default)]
 pub struct Index {
     nodes: HashMap<u64, Slot>,
-    /// Nodes without a name that somebody still uses. They are not in the log.
+    /// Nodes without a name that somebody may still use.
     orphans: HashMap<u64, Slot>,
+    /// The operations done last, each with the inode it made or named (or 0).
+    done: VecDeque<(u64, u64)>,
     /// The next number to give out, without [`CREATED`].
     pub next: u64,
     /// Whether the last operation was [`Op::Closed`].
@@ -129,14 +135,26 @@ impl Index {
         self.nodes.iter().map(|(ino, slot)| (*ino, slot))
     }
 
-    /// The node `ino` without a name.
-    pub fn orphan(&mut self, ino: u64) -> Option<&mut Slot> {
-        self.orphans.get_mut(&ino)
-    }
-
     /// Keeps the nameless node of something of the layers that was never changed.
     pub fn add_orphan(&mut self, ino: u64, node: Node) {
         self.orphans.entry(ino).or_insert_with(|| Slot::new(node));
+    }
+
+    /// All nodes without a name.
+    pub fn orphans(&self) -> impl Iterator<Item = (u64, &Slot)> {
+        self.orphans.iter().map(|(ino, slot)| (*ino, slot))
+    }
+
+    /// What the operation `operation` made or named (or 0), if it was done not long ago.
+    pub fn done(&self, operation: u64) -> Option<u64> {
+        self.done.iter().rev().find(|(done, _)| *done == operation).map(|(_, ino)| *ino)
+    }
+
+    fn record_done(&mut self, operation: u64, ino: u64) {
+        if self.done.len() == DONE {
+            self.done.pop_front();
+        }
+        self.done.push_back((operation, ino));
     }
 
     /// Lets go of the nameless node `ino`.
@@ -191,7 +209,12 @@ impl Index {
                     self.set(parent, &name, None, time, &mut loose)?;
                 }
                 Op::Next(next) => self.next = self.next.max(next),
-                Op::Closed => self.closed = true,
+                Op::Closed => {
+                    self.closed = true;
+                    self.orphans.clear();
+                    self.done.clear();
+                }
+                Op::Done { operation, ino } => self.record_done(operation, ino),
             }
         }
         self.drop_loose(loose)
@@ -208,6 +231,7 @@ impl Index {
             Some(slot) if slot.node.kind != node.kind => return Err(ApplyError::Kind),
             Some(slot) => slot.node = node,
             None => {
+                self.orphans.remove(&ino);
                 self.nodes.insert(ino, Slot::new(node));
             }
         }
@@ -291,16 +315,21 @@ impl Index {
         Ok(dropped)
     }
 
-    /// Forgets every orphan: there is nobody yet who could use one.
-    pub fn clear_orphans(&mut self) {
-        self.orphans.clear();
-    }
-
     /// The whole state as transactions for a new log, in an order that can be applied.
-    /// A node and its first name are never parted.
+    /// A node and its first name are never parted. Nameless nodes come last.
     pub fn snapshot(&self) -> Vec<Vec<Op>> {
-        let mut out = vec![vec![Op::Next(self.next)]];
-        let Some(root) = self.nodes.get(&ROOT) else { return out };
+        let done =
+            self.done.iter().map(|(operation, ino)| Op::Done { operation: *operation, ino: *ino });
+        let mut out = vec![std::iter::once(Op::Next(self.next)).chain(done).collect()];
+        let orphans = self
+            .orphans
+            .iter()
+            .map(|(ino, slot)| vec![Op::Node { ino: *ino, node: Box::new(slot.node.clone()) }]);
+        let orphans: Vec<_> = orphans.collect();
+        let Some(root) = self.nodes.get(&ROOT) else {
+            out.extend(orphans);
+            return out;
+        };
         out.push(vec![Op::Node { ino: ROOT, node: Box::new(root.node.clone()) }]);
         let mut written = std::collections::HashSet::from([ROOT]);
         let mut todo = vec![ROOT];
@@ -323,6 +352,7 @@ impl Index {
                 out.push(ops);
             }
         }
+        out.extend(orphans);
         out
     }
 

@@ -32,6 +32,8 @@ pub struct Replayed {
     pub index: Index,
     /// Where the last whole frame ends.
     pub end: u64,
+    /// The version of the format.
+    pub version: u32,
 }
 
 /// Replays the bytes of a log, which came from `path`.
@@ -40,7 +42,7 @@ pub fn replay(path: &Path, bytes: &[u8]) -> Result<Replayed, DeltaError> {
     let Some(header) = bytes.get(..HEADER_LEN) else {
         // The header is written in one piece before anything else: a crash, or no delta.
         return if format::header().starts_with(bytes) {
-            Ok(Replayed { index, end: 0 })
+            Ok(Replayed { index, end: 0, version: VERSION })
         } else {
             Err(DeltaError::NotADelta { path: path.into() })
         };
@@ -49,7 +51,7 @@ pub fn replay(path: &Path, bytes: &[u8]) -> Result<Replayed, DeltaError> {
         return Err(DeltaError::NotADelta { path: path.into() });
     }
     let version = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
-    if version != VERSION {
+    if version == 0 || version > VERSION {
         return Err(DeltaError::Version { path: path.into(), version });
     }
     let mut at = HEADER_LEN;
@@ -72,10 +74,9 @@ pub fn replay(path: &Path, bytes: &[u8]) -> Result<Replayed, DeltaError> {
             offset: at as u64,
             source,
         })?;
-        index.clear_orphans();
         at += FRAME_HEADER_LEN + payload.len();
     }
-    Ok(Replayed { index, end: at as u64 })
+    Ok(Replayed { index, end: at as u64, version })
 }
 
 impl Log {
@@ -93,7 +94,7 @@ impl Log {
             .open(path)
             .map_err(failed("open"))?;
         let bytes = std::fs::read(path).map_err(failed("read"))?;
-        let Replayed { index, mut end } = replay(path, &bytes)?;
+        let Replayed { index, mut end, version } = replay(path, &bytes)?;
         if end == 0 {
             file.write_all_at(&format::header(), 0).map_err(failed("write"))?;
             end = HEADER_LEN as u64;
@@ -103,7 +104,7 @@ impl Log {
         }
         let mut log = Log { path: path.into(), file, end, limit: 0, broken: false, dirty: true };
         log.set_limit(&index);
-        if log.end >= log.limit {
+        if log.end >= log.limit || version < VERSION {
             log.compact(&index).map_err(failed("compact"))?;
         }
         Ok((log, index))

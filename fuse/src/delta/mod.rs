@@ -16,7 +16,7 @@ mod node;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use nix::errno::Errno;
@@ -24,6 +24,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
+use crate::call;
 pub use changes::{Change, ChangeKind};
 pub use codec::DecodeError;
 pub use data::Data;
@@ -42,7 +43,6 @@ const TRASH_BYTES: u64 = 64 << 20;
 /// An open delta. There is one writer at a time; readers wait only while a finished change
 /// is put into the index.
 pub struct Delta {
-    path: PathBuf,
     index: RwLock<Index>,
     writer: Mutex<State>,
     /// The content of its files.
@@ -68,6 +68,32 @@ pub struct Writer<'a> {
 impl Delta {
     /// Opens the delta in the directory `path`, which is made if it is missing.
     pub fn open(path: &Path) -> Result<Delta, DeltaError> {
+        let delta = Delta::open_as_it_is(path)?;
+        if !delta.read().closed {
+            let orphans = delta.read().orphans().map(|(ino, _)| ino).collect::<Vec<_>>();
+            orphans.into_iter().for_each(|ino| drop(delta.index_mut().remove_orphan(ino)));
+            delta.sweep(path)?;
+            let mut writer = delta.begin();
+            writer.close().map_err(io_error("write", &path.join("log")))?;
+        }
+        Ok(delta)
+    }
+
+    /// Opens the delta of a process that was killed, for those who go on using what it had
+    /// open: nameless files are still there, and so is the memory of what was just done.
+    pub fn take_over(path: &Path) -> Result<Delta, DeltaError> {
+        let delta = Delta::open_as_it_is(path)?;
+        let lost = |(ino, slot): (u64, &Slot)| {
+            (slot.node.own && delta.data.stat(ino).is_err()).then_some(ino)
+        };
+        // Nobody used those any more: their content was deleted.
+        let lost: Vec<u64> = delta.read().orphans().filter_map(lost).collect();
+        lost.into_iter().for_each(|ino| drop(delta.index_mut().remove_orphan(ino)));
+        delta.sweep(path)?;
+        Ok(delta)
+    }
+
+    fn open_as_it_is(path: &Path) -> Result<Delta, DeltaError> {
         match std::fs::DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(io_error("create", path)(error));
@@ -78,8 +104,7 @@ impl Delta {
         let (log, index) = Log::open(&path.join("log"))?;
         let data_path = path.join("data");
         let data = Data::open(&data_path).map_err(io_error("open", &data_path))?;
-        let delta = Delta {
-            path: path.into(),
+        Ok(Delta {
             index: RwLock::new(index),
             writer: Mutex::new(State {
                 log,
@@ -89,17 +114,15 @@ impl Delta {
             }),
             data,
             _lock: lock,
-        };
-        if !delta.read().closed {
-            delta.sweep().map_err(io_error("clear", &data_path))?;
-        }
-        Ok(delta)
+        })
     }
 
-    fn sweep(&self) -> io::Result<()> {
+    /// Deletes the data files that belong to no node.
+    fn sweep(&self, path: &Path) -> Result<(), DeltaError> {
         let index = self.read();
         let keep = |ino| index.slot(ino).is_some_and(|slot| slot.node.own);
-        self.data.sweep(&self.path.join("data"), keep)
+        let data = path.join("data");
+        self.data.sweep(&data, keep).map_err(io_error("clear", &data))
     }
 
     /// The state of the metadata.
@@ -116,11 +139,6 @@ impl Delta {
     pub fn begin(&self) -> Writer<'_> {
         let state = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         Writer { delta: self, state }
-    }
-
-    /// Changes the nameless node `ino`, which is only in memory. Says whether there is one.
-    pub fn update_orphan(&self, ino: u64, change: impl FnOnce(&mut Node)) -> bool {
-        self.index_mut().orphan(ino).map(|slot| change(&mut slot.node)).is_some()
     }
 
     /// Keeps a nameless node of the layers while somebody uses it.
@@ -161,7 +179,12 @@ impl Writer<'_> {
 
     /// Makes one transaction of `ops`: either all of it happened, or nothing. Returns the
     /// nodes that have lost their last name.
-    pub fn commit(&mut self, ops: Vec<Op>) -> Result<Vec<u64>, Errno> {
+    ///
+    /// If the thread works on a request of the kernel's, the transaction says that it is done.
+    pub fn commit(&mut self, mut ops: Vec<Op>) -> Result<Vec<u64>, Errno> {
+        if let Some(operation) = call::operation() {
+            ops.push(Op::Done { operation, ino: entered(&ops) });
+        }
         self.delta.read().check(&ops).map_err(|_| Errno::ESTALE)?;
         self.state.log.append(&ops).map_err(errno)?;
         let loose = self.delta.index_mut().apply(ops);
@@ -193,6 +216,14 @@ impl Writer<'_> {
         }
     }
 
+    /// Says that nobody uses a nameless node any more.
+    fn close(&mut self) -> io::Result<()> {
+        self.state.log.append(&[Op::Closed])?;
+        // It contradicts nothing.
+        let _ = self.delta.index_mut().apply(vec![Op::Closed]);
+        Ok(())
+    }
+
     /// The file `ino` takes the place of another with the next commit.
     pub fn replaces(&mut self, ino: u64) {
         self.state.replacing.push(ino);
@@ -219,13 +250,16 @@ impl Writer<'_> {
 impl Drop for Delta {
     fn drop(&mut self) {
         let mut writer = self.begin();
-        if writer.read().closed && writer.state.trash.is_empty() {
+        let own = |(ino, slot): (u64, &Slot)| slot.node.own.then_some(ino);
+        let orphans: Vec<u64> = writer.read().orphans().filter_map(own).collect();
+        if writer.read().closed && writer.state.trash.is_empty() && orphans.is_empty() {
             return;
         }
+        orphans.into_iter().for_each(|ino| writer.release_orphan(ino));
         // After any failure the next open finds an unclean end, and clears up.
         let _ = writer
             .empty_trash()
-            .and_then(|()| writer.state.log.append(&[Op::Closed]))
+            .and_then(|()| writer.close())
             .and_then(|()| writer.state.log.sync());
     }
 }
@@ -233,6 +267,15 @@ impl Drop for Delta {
 /// What to tell the caller of a file system.
 pub fn errno(error: io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// The inode that `ops` name or make, which the last of them tells; 0 if there is none.
+fn entered(ops: &[Op]) -> u64 {
+    let ino = |op: &Op| match op {
+        Op::Entry { ino, .. } | Op::Node { ino, .. } => Some(*ino),
+        _ => None,
+    };
+    ops.iter().rev().find_map(ino).unwrap_or(0)
 }
 
 fn lock(path: &Path) -> Result<Flock<std::fs::File>, DeltaError> {

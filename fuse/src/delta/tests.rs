@@ -115,9 +115,9 @@ fn other_files_and_newer_versions_are_refused() {
     let log = dir.path().join("log");
     let whole = fs::read(&log).expect("readable");
     let mut newer = whole.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     fs::write(&log, &newer).expect("written");
-    assert!(matches!(Delta::open(dir.path()), Err(DeltaError::Version { version: 2, .. })));
+    assert!(matches!(Delta::open(dir.path()), Err(DeltaError::Version { version: 3, .. })));
     fs::write(&log, b"something else entirely").expect("written");
     assert!(matches!(Delta::open(dir.path()), Err(DeltaError::NotADelta { .. })));
     fs::write(&log, b"short").expect("written");

@@ -13,6 +13,7 @@ use nix::unistd::Whence;
 use super::inode::Inode;
 use super::lower::LowerNode;
 use super::{Caller, Overlay};
+use crate::call;
 use crate::delta::{FileKind, errno};
 
 /// How much a copy moves at a time.
@@ -149,6 +150,7 @@ impl Overlay {
         let mut buf = vec![0; CHUNK.min(length as usize)];
         let mut done = 0;
         while done < length {
+            call::check()?;
             let want = CHUNK.min((length - done) as usize);
             let count =
                 self.layers.read(lower_of(source)?, from_offset + done, &mut buf[..want])?;
@@ -232,6 +234,7 @@ impl Overlay {
         let mut buf = vec![0; CHUNK.min(size as usize)];
         let mut at = 0;
         while at < size {
+            call::check()?;
             let want = CHUNK.min((size - at) as usize);
             let count = self.layers.read(lower, at, &mut buf[..want])?;
             if count == 0 {

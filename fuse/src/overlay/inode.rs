@@ -82,6 +82,15 @@ impl Inodes {
         Arc::clone(&counted.inode)
     }
 
+    /// Puts `inode` in use without counting a lookup; returns the one in use, if there is one.
+    pub fn adopt(&self, inode: Inode) -> Arc<Inode> {
+        let mut shard = self.shard(inode.ino);
+        let counted = shard
+            .entry(inode.ino)
+            .or_insert_with(|| Counted { inode: Arc::new(inode), lookups: 0 });
+        Arc::clone(&counted.inode)
+    }
+
     /// Takes back `count` lookups; says whether nobody uses the inode any more.
     pub fn forget(&self, ino: u64, count: u64) -> bool {
         if ino == ROOT {
@@ -90,7 +99,9 @@ impl Inodes {
         let mut shard = self.shard(ino);
         let Some(counted) = shard.get_mut(&ino) else { return false };
         counted.lookups = counted.lookups.saturating_sub(count);
-        let unused = counted.lookups == 0;
+        // Somebody may be at work on one that was adopted: two of one number would each think
+        // that it alone decides where the content is.
+        let unused = counted.lookups == 0 && Arc::strong_count(&counted.inode) == 1;
         if unused {
             shard.remove(&ino);
         }

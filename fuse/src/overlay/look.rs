@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use super::inode::Inode;
 use super::lower::{Listing, LowerNode};
 use super::{Attr, Child, Overlay, Target};
+use crate::delta::format::CREATED;
 use crate::delta::{FileKind, ROOT, Slot, Time};
 
 /// How many entries of the delta a listing takes at a time.
@@ -109,6 +110,13 @@ impl Overlay {
         let lower = lower.filter(|lower| lower.kind() == kind);
         let own = RwLock::new(slot.node.own);
         Ok(Some(self.inodes.insert(Inode { ino, kind, lower, own })))
+    }
+
+    /// Counts a lookup of `ino`, which has been made or named just now.
+    pub fn found(&self, ino: u64) -> Result<Attr, Errno> {
+        let inode = self.inode(ino)?;
+        self.inodes.look_up(ino).ok_or(Errno::ESTALE)?;
+        self.attr(&inode)
     }
 
     /// The attributes of `ino`.
@@ -296,6 +304,7 @@ impl Overlay {
         let attr = self.attr(&inode)?;
         let full = add(&DirEntry { ino, kind: inode.kind, name, next, attr: Some(attr) });
         if full {
+            drop(inode);
             self.forget(ino, 1);
         }
         Ok(full)
@@ -307,8 +316,10 @@ impl Overlay {
             Target::Lower(lower) => (lower.ino, Some(Arc::clone(lower))),
             Target::Known(ino) => {
                 let Some(inode) = self.take_known(*ino)? else { return Err(Errno::ENOENT) };
+                let lower = inode.lower.clone();
+                drop(inode);
                 self.forget(*ino, 1);
-                (*ino, inode.lower.clone())
+                (*ino, lower)
             }
         };
         if self.delta.read().slot(ino).is_some_and(|slot| slot.children.any_node()) {
@@ -350,15 +361,21 @@ impl Overlay {
 
     /// Takes back `count` lookups of `ino`.
     pub fn forget(&self, ino: u64, count: u64) {
-        if self.inodes.forget(ino, count) {
+        if self.inodes.forget(ino, count) && !self.was_known_before(ino) {
+            self.nameless.lock().unwrap_or_else(PoisonError::into_inner).remove(&ino);
             self.delta.release_orphan(ino);
         }
+    }
+
+    /// Whether somebody may use `ino` whose lookups were counted by a process that was killed.
+    pub(super) fn was_known_before(&self, ino: u64) -> bool {
+        self.known_before > 0 && (ino & CREATED == 0 || ino & !CREATED < self.known_before)
     }
 
     /// Lets go of the nodes in `loose`, which have no name, unless they are in use.
     pub(super) fn release(&self, loose: impl IntoIterator<Item = u64>) {
         for ino in loose {
-            if self.inodes.get(ino).is_none() {
+            if self.inodes.get(ino).is_none() && !self.was_known_before(ino) {
                 self.delta.release_orphan(ino);
             }
         }

@@ -225,6 +225,15 @@ impl Layers {
         if let Some(listing) = self.cached(dir.ino) {
             return Ok(listing);
         }
+        let listing = self.list_anew(dir)?;
+        let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        listings.push_front((dir.ino, Arc::clone(&listing)));
+        listings.truncate(LISTINGS);
+        Ok(listing)
+    }
+
+    /// As [`Layers::list`], and nothing is kept.
+    pub fn list_anew(&self, dir: &Arc<LowerNode>) -> Result<Listing, Errno> {
         let parts = dir.parts()?;
         let mut merged: BTreeMap<Box<[u8]>, Option<Merge>> = BTreeMap::new();
         for part in parts {
@@ -249,11 +258,7 @@ impl Layers {
             .map(|(ino, name, merge)| merge.finish(ino, dir, &name))
             .collect();
         children.sort_by_key(|child| child.ino);
-        let listing: Listing = children.into();
-        let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        listings.push_front((dir.ino, Arc::clone(&listing)));
-        listings.truncate(LISTINGS);
-        Ok(listing)
+        Ok(children.into())
     }
 
     fn cached(&self, dir: u64) -> Option<Listing> {

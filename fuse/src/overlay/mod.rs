@@ -13,11 +13,13 @@
 //! | `names` | create, mkdir, symlink, mknod, link, unlink, rmdir |
 //! | `rename` | rename with its flags |
 //! | `content` | read, write, truncate, fallocate, seek, copy, fsync; copy-up |
+//! | `again` | an inode by its number alone, after a process was killed |
 //! | `attributes` | setattr, extended attributes |
 //!
 //! Locks are taken in this order: an inode's content, the delta's writer, the delta's index,
 //! the table of inodes. Layers are asked while neither index nor table is locked.
 
+mod again;
 mod attributes;
 mod content;
 mod inode;
@@ -26,8 +28,9 @@ mod lower;
 mod names;
 mod rename;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 
@@ -111,6 +114,12 @@ pub struct Overlay {
     root: Arc<LowerNode>,
     delta: Delta,
     inodes: Inodes,
+    /// Numbers below this one were given out by a process that was killed: how often they were
+    /// looked up is not known. 0 if there was none.
+    known_before: u64,
+    walk: again::Walk,
+    /// Files made without a name that have none yet, and may be given one.
+    nameless: Mutex<HashSet<u64>>,
     uid: u32,
     gid: u32,
 }
@@ -143,11 +152,34 @@ impl Target {
 impl Overlay {
     /// Opens the overlay. Nothing of the layers is read.
     pub fn open(options: Options) -> Result<Overlay, OverlayError> {
-        let Options { layers, delta, uid, gid } = options;
+        let delta = Delta::open(&options.delta)?;
+        Overlay::new(options, delta, 0)
+    }
+
+    /// Opens the overlay for those who use it already, through a process that was killed. What
+    /// they know by its number is found again; what has no name any more is still there.
+    pub fn take_over(options: Options) -> Result<Overlay, OverlayError> {
+        let delta = Delta::take_over(&options.delta)?;
+        let known_before = delta.read().next;
+        Overlay::new(options, delta, known_before)
+    }
+
+    fn new(options: Options, delta: Delta, known_before: u64) -> Result<Overlay, OverlayError> {
+        let Options { layers, uid, gid, .. } = options;
         let layers = Layers::new(layers).map_err(|at| OverlayError::Attach { at })?;
         let root = layers.root();
         let inodes = Inodes::new(Inode::of_lower(Arc::clone(&root)));
-        Ok(Overlay { layers, root, delta: Delta::open(&delta)?, inodes, uid, gid })
+        Ok(Overlay {
+            layers,
+            root,
+            delta,
+            inodes,
+            known_before,
+            walk: Default::default(),
+            nameless: Mutex::default(),
+            uid,
+            gid,
+        })
     }
 
     /// What differs from the layers, sorted by path.
@@ -160,9 +192,26 @@ impl Overlay {
         self.delta.sync().map_err(crate::delta::errno)
     }
 
-    /// The inode `ino`, which somebody has looked up.
+    /// As syncfs(2): makes everything so far survive a loss of power, content too.
+    pub fn sync_all(&self) -> Result<(), Errno> {
+        self.sync()?;
+        nix::unistd::syncfs(self.delta.data.directory())
+    }
+
+    /// What the request `operation` made or named (or 0), if it was done although its answer may
+    /// not have arrived.
+    pub fn done(&self, operation: u64) -> Option<u64> {
+        self.delta.read().done(operation)
+    }
+
+    /// The inode `ino`, which somebody has looked up: here, or where a process that was killed
+    /// looked it up.
     fn inode(&self, ino: u64) -> Result<Arc<Inode>, Errno> {
-        self.inodes.get(ino).ok_or(Errno::ESTALE)
+        match self.inodes.get(ino) {
+            Some(inode) => Ok(inode),
+            None if self.known_before > 0 => self.find_again(ino),
+            None => Err(Errno::ESTALE),
+        }
     }
 
     /// As [`Overlay::inode`], of a directory that is still in the tree.
@@ -268,17 +317,7 @@ impl Overlay {
     /// Changes the node of `inode`, and makes it known to the delta for that.
     fn update(&self, inode: &Inode, change: impl FnOnce(&mut Node)) -> Result<(), Errno> {
         let mut writer = self.delta.begin();
-        if writer.read().named(inode.ino).is_none() {
-            let mut change = Some(change);
-            let apply = |node: &mut Node| {
-                if let Some(change) = change.take() {
-                    change(node);
-                }
-            };
-            if self.delta.update_orphan(inode.ino, apply) {
-                return Ok(());
-            }
-            let Some(change) = change else { return Ok(()) };
+        let Some(mut node) = writer.read().slot(inode.ino).map(|slot| slot.node.clone()) else {
             let lower = inode.lower.as_ref().ok_or(Errno::ESTALE)?;
             let mut ops = Vec::new();
             self.track(&writer, lower, &mut ops)?;
@@ -286,9 +325,6 @@ impl Overlay {
             change(&mut node);
             ops.push(Op::Node { ino: inode.ino, node: Box::new(node) });
             return writer.commit(ops).map(drop);
-        }
-        let Some(mut node) = writer.read().named(inode.ino).map(|slot| slot.node.clone()) else {
-            return Err(Errno::ESTALE);
         };
         change(&mut node);
         writer.commit(vec![Op::Node { ino: inode.ino, node: Box::new(node) }]).map(drop)

@@ -1,5 +1,7 @@
 //! Names: create, mkdir, symlink, mknod, link, unlink, rmdir.
 
+use std::sync::{PoisonError, RwLock};
+
 use nix::errno::Errno;
 
 use super::inode::Inode;
@@ -26,6 +28,31 @@ impl Overlay {
             node.own = true;
             node
         })
+    }
+
+    /// Makes an empty regular file without a name, in the file system of the directory `parent`,
+    /// as open(2) does with O_TMPFILE. Counts as a lookup of it. [`Overlay::link`] can name it.
+    pub fn tmpfile(&self, caller: Caller, parent: u64, mode: u16) -> Result<Attr, Errno> {
+        let dir = self.directory(parent)?;
+        let mut writer = self.delta.begin();
+        let now = writer.now()?;
+        let mut node = blank(FileKind::File, mode, caller.uid, caller.gid, now);
+        node.own = true;
+        let (mode, gid) = self.mode_and_group(&dir)?;
+        if mode & SET_GROUP_ID != 0 {
+            node.gid = gid;
+        }
+        let ino = writer.read().next | CREATED;
+        self.delta.data.create(ino)?;
+        if let Err(errno) = writer.commit(vec![Op::Node { ino, node: Box::new(node) }]) {
+            self.delta.data.remove(ino);
+            return Err(errno);
+        }
+        drop(writer);
+        self.nameless.lock().unwrap_or_else(PoisonError::into_inner).insert(ino);
+        let slot = RwLock::new(true);
+        self.inodes.adopt(Inode { ino, kind: FileKind::File, lower: None, own: slot });
+        self.found(ino)
     }
 
     /// Makes a directory.
@@ -140,6 +167,7 @@ impl Overlay {
             let index = writer.read();
             match index.slot(ino) {
                 Some(slot) if index.named(ino).is_some() => slot.links,
+                Some(_) if self.was_made_nameless(ino) => 0,
                 Some(_) => return Err(Errno::ENOENT),
                 None => 1,
             }
@@ -150,12 +178,23 @@ impl Overlay {
         let mut ops = Vec::new();
         self.track_inode(&writer, &dir, &mut ops)?;
         self.track_inode(&writer, &inode, &mut ops)?;
+        if links == 0 {
+            let node = writer.read().slot(ino).map(|slot| slot.node.clone());
+            ops.push(Op::Node { ino, node: Box::new(node.ok_or(Errno::ENOENT)?) });
+        }
         let time = Some(writer.now()?);
         ops.push(Op::Entry { parent, name: name.into(), ino, over, time });
         writer.commit(ops)?;
         self.inodes.look_up(ino).ok_or(Errno::ESTALE)?;
         drop(writer);
         self.attr(&inode)
+    }
+
+    /// Whether the nameless `ino` never had a name. After a process was killed nobody knows, and
+    /// the kernel's word is taken, which lets nobody name what was removed (I_LINKABLE).
+    fn was_made_nameless(&self, ino: u64) -> bool {
+        let nameless = self.nameless.lock().unwrap_or_else(PoisonError::into_inner);
+        nameless.contains(&ino) || self.was_known_before(ino)
     }
 
     /// Removes the name of something that is not a directory.

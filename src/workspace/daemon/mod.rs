@@ -4,9 +4,12 @@
 //! socket and a duplicate of every `/dev/fuse` descriptor; it does nothing else, so it has
 //! nothing to die of. The **worker** accepts the connections, makes the mounts and answers
 //! the kernel. When the worker dies the supervisor starts another on the same socket.
-//! `fuser` cannot take up a session it did not begin, so the new worker mounts every
-//! workspace again; the old descriptors are let go only then, so that no reader is told
-//! «not connected» before there is something to come back to.
+//! With it come the descriptors of the mounts: the new worker takes each mount over, and the
+//! kernel sends it again what the old one had not answered. A program in the mount notices no
+//! more than a pause. What cannot be taken over (its supervisor died too) is mounted again.
+//!
+//! A worker whose program on the disk was replaced ends when a command of the new version comes:
+//! the supervisor starts the new one, to which the same happens.
 //!
 //! # Protocol
 //!

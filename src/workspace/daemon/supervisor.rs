@@ -1,9 +1,9 @@
 //! The process that keeps every `/dev/fuse` descriptor, and a worker alive.
 //!
-//! Between the two runs a socket pair, the worker's standard input. The supervisor sends
-//! one message on it, `{"starts":n}` with the listening socket; the worker sends
-//! `{"held":id}` with a descriptor, `{"dropped":id}`, and `{"end":true}` before it goes of
-//! its own will.
+//! Between the two runs a socket pair, the worker's standard input. The supervisor sends a
+//! `begin` on it with the listening socket, and a `held` with its descriptor for each mount that
+//! the worker is to take over; the worker sends `held` with a descriptor, `dropped`, and `end`
+//! before it goes of its own will.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,8 +30,11 @@ pub(super) enum Message {
         starts: u32,
         /// The supervisor.
         supervisor: u32,
+        /// How many [`Message::Held`] follow.
+        held: usize,
     },
-    /// From the worker, with a `/dev/fuse` descriptor.
+    /// With a `/dev/fuse` descriptor: from the worker one of a new mount, to the worker one of
+    /// a mount that its predecessor held.
     Held(String),
     /// From the worker: the mount is gone.
     Dropped(String),
@@ -92,8 +95,16 @@ fn serve(
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .spawn()?;
-    let begin = Message::Begin { starts, supervisor: std::process::id() };
-    send(&ours, &begin, &[listener.as_fd()])?;
+    let begin = Message::Begin { starts, supervisor: std::process::id(), held: held.len() };
+    let mut told = send(&ours, &begin, &[listener.as_fd()]);
+    for (id, device) in held.iter() {
+        told = told.and_then(|()| send(&ours, &Message::Held(id.clone()), &[device.as_fd()]));
+    }
+    if told.is_err() {
+        // It died before it had heard everything.
+        worker.wait()?;
+        return Ok(false);
+    }
     let mut ended = false;
     // A broken pair is a dead worker.
     while let Ok(Some((message, fds))) = receive(&ours) {

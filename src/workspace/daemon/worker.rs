@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use zagi_fuse::delta::DeltaError;
-use zagi_fuse::driver::{Driver, Serving};
-use zagi_fuse::fuser_driver::FuserDriver;
+use zagi_fuse::driver::{Driver, Serving, Start};
 use zagi_fuse::mount::{self, How, MountError, MountOptions};
 use zagi_fuse::overlay::{self, Overlay, OverlayError};
 
@@ -27,8 +28,9 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// How long a delta may stay in use after it was unmounted.
 const LETTING_GO: Duration = Duration::from_secs(2);
-/// Threads that answer the kernel, of each mount.
-const THREADS: usize = 2;
+
+/// The version of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 struct Mount {
     path: PathBuf,
@@ -39,6 +41,9 @@ struct Mount {
 
 struct Worker {
     ctx: Context,
+    driver: Box<dyn Driver>,
+    /// The program as it was when this process began.
+    program: Option<(u64, u64)>,
     supervisor: UnixStream,
     supervisor_pid: u32,
     starts: u32,
@@ -52,18 +57,32 @@ struct Worker {
 /// Runs until told to stop, or idle. `stdin` is the socket pair to the supervisor.
 pub fn run(ctx: &Context, stdin: &impl AsFd) -> io::Result<()> {
     let supervisor = UnixStream::from(stdin.as_fd().try_clone_to_owned()?);
-    let Some((Message::Begin { starts, supervisor: supervisor_pid }, fds)) = receive(&supervisor)?
+    let Some((Message::Begin { starts, supervisor: supervisor_pid, held }, fds)) =
+        receive(&supervisor)?
     else {
         return Err(io::Error::other("started by something that is not a supervisor"));
     };
+    let mut devices = HashMap::new();
+    for _ in 0..held {
+        if let Some((Message::Held(id), fds)) = receive(&supervisor)? {
+            devices.extend(fds.into_iter().next().map(|device| (id, device)));
+        }
+    }
     let Some(listener) = fds.into_iter().next().map(UnixListener::from) else {
         return Err(io::Error::other("the supervisor sent no socket"));
     };
     // Pages that the kernel wants written back need this process: be among the last that
     // a lack of memory ends. Only root may; for others it stays as it is.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    // And memory for it must not be waited for by writing them back. Only root may, too.
+    let _ = zagi_fuse::sys::set_io_flusher();
+    // A mount takes a handful of descriptors, and there may be a thousand.
+    let _ = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     let worker = Arc::new(Worker {
         ctx: ctx.clone(),
+        driver: driver()?,
+        program: identity(&ctx.program),
         supervisor,
         supervisor_pid,
         starts,
@@ -71,7 +90,7 @@ pub fn run(ctx: &Context, stdin: &impl AsFd) -> io::Result<()> {
         mounts: Mutex::default(),
         detached: Mutex::default(),
     });
-    worker.recover();
+    worker.recover(devices);
     loop {
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         let idle = PollTimeout::try_from(IDLE).unwrap_or(PollTimeout::MAX);
@@ -106,10 +125,17 @@ impl Worker {
         send(&self.supervisor, &Message::End, &[])
     }
 
-    /// Mounts again what a predecessor that died had mounted.
-    fn recover(&self) {
+    /// Takes over what a predecessor that died had mounted, by the descriptors that it held; or
+    /// mounts it again.
+    fn recover(&self, mut devices: HashMap<String, OwnedFd>) {
         let all = Description::all(&self.ctx.home).unwrap_or_default();
         for description in all.into_iter().filter(|d| d.is_mounted(&self.ctx.home)) {
+            if let Some(device) = devices.remove(&description.id) {
+                match self.take_over(&description, device) {
+                    Ok(()) => continue,
+                    Err(e) => self.complain(&format!("{}: {e}", description.path.display())),
+                }
+            }
             if mounts::is_ours(&description.path).unwrap_or(false) {
                 let _ = mount::unmount(&description.path, How::Lazy, self.fusermount3().as_deref());
             }
@@ -123,8 +149,21 @@ impl Worker {
         }
     }
 
+    fn take_over(
+        &self,
+        description: &Description,
+        device: OwnedFd,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let overlay = self.overlay(description, Overlay::take_over)?;
+        let serving = self.driver.serve(device, overlay.clone(), Start::TakenOver)?;
+        let mount = Mount { path: description.path.clone(), overlay, _serving: serving };
+        self.mounts().insert(description.id.clone(), mount);
+        Ok(())
+    }
+
     /// Nobody has asked anything for a while.
     fn rest(&self) {
+        self.mounts().values().for_each(|mount| mount.overlay.rest());
         if let Some(store) = &*self.store.lock().unwrap_or_else(PoisonError::into_inner) {
             store.rest();
         }
@@ -146,11 +185,14 @@ impl Worker {
         }
         let mut stop = false;
         let answer = match serde_json::from_str::<Request>(&line) {
-            Ok(request) if request.program != env!("CARGO_PKG_VERSION") => Response::Failed {
+            // The command asks again, and meets the program that is there now.
+            Ok(request) if request.program != VERSION && self.was_replaced() => {
+                std::process::exit(0)
+            }
+            Ok(request) if request.program != VERSION => Response::Failed {
                 message: format!(
                     "the daemon is of version {}, the command of {}; end it with `zagi daemon stop`",
-                    env!("CARGO_PKG_VERSION"),
-                    request.program
+                    VERSION, request.program
                 ),
             },
             Ok(request) => {
@@ -167,6 +209,12 @@ impl Worker {
             let _ = self.end();
             std::process::exit(0);
         }
+    }
+
+    /// Whether another program is on the disk than the one that runs.
+    fn was_replaced(&self) -> bool {
+        let now = identity(&self.ctx.program);
+        now.is_some() && now != self.program
     }
 
     fn answer(&self, ask: &Ask) -> Response {
@@ -197,7 +245,7 @@ impl Worker {
             mounts.remove(id); // taken away behind our back, with umount(8)
         }
         let description = Description::read(&self.ctx.home, id)?;
-        let overlay = self.overlay(&description)?;
+        let overlay = self.overlay(&description, Overlay::open)?;
         let options = MountOptions {
             fs_name: description.name.clone(),
             allow_other: false,
@@ -205,7 +253,7 @@ impl Worker {
         };
         let fd = mount::mount(&description.path, &options)?;
         send(&self.supervisor, &Message::Held(id.to_owned()), &[fd.as_fd()])?;
-        let serving = FuserDriver { threads: THREADS }.serve(fd, overlay.clone())?;
+        let serving = self.driver.serve(fd, overlay.clone(), Start::Mounted)?;
         description.set_mounted(&self.ctx.home, true)?;
         let mount = Mount { path: description.path, overlay, _serving: serving };
         mounts.insert(id.to_owned(), mount);
@@ -215,6 +263,7 @@ impl Worker {
     fn overlay(
         &self,
         description: &Description,
+        open: fn(overlay::Options) -> Result<Overlay, OverlayError>,
     ) -> Result<Arc<Overlay>, Box<dyn std::error::Error>> {
         let detached = self.detached().remove(&description.id);
         if let Some(overlay) = detached.and_then(|weak| weak.upgrade()) {
@@ -223,7 +272,7 @@ impl Worker {
         let store = self.store()?;
         let begun = Instant::now();
         loop {
-            let opened = Overlay::open(overlay::Options {
+            let opened = open(overlay::Options {
                 layers: layers::of(&self.ctx, &store, description)?,
                 delta: description.delta(&self.ctx.home),
                 uid: nix::unistd::geteuid().as_raw(),
@@ -300,6 +349,21 @@ impl Worker {
         }
         Ok(store.clone().expect("it was opened above"))
     }
+}
+
+/// What speaks to this kernel.
+fn driver() -> io::Result<Box<dyn Driver>> {
+    #[cfg(target_os = "linux")]
+    let driver = zagi_fuse::linux::LinuxDriver::new()?;
+    // Not tried: no such machine was at hand.
+    #[cfg(not(target_os = "linux"))]
+    let driver = zagi_fuse::fuser_driver::FuserDriver { threads: 2 };
+    Ok(Box::new(driver))
+}
+
+/// Tells a file from the one that takes its place.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn failed(e: impl Into<Box<dyn std::error::Error>>) -> Response {

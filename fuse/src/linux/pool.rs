@@ -1,0 +1,313 @@
+//! The threads that answer, one pool over all mounts.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::abi::{Input, Output, notify, opcode};
+use super::desk::Desk;
+use super::dispatch::Request;
+use super::{MAX_THREADS, MAX_WRITE};
+use crate::driver::{Serving, Start};
+use crate::overlay::Overlay;
+
+/// A request and its header fit, as the kernel demands.
+const BUFFER: usize = MAX_WRITE as usize + 4096;
+/// How long a thread waits before it asks itself whether it is still needed, in milliseconds.
+const IDLE: u16 = 5000;
+/// How often somebody looks whether a request takes too long.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Who waits until a request can be read: one thread at a time for each mount.
+const WATCHED: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT);
+
+/// One mount. When its last user lets go of it, its end is told.
+struct Channel {
+    device: File,
+    /// There until the end.
+    overlay: Option<Arc<Overlay>>,
+    end: Arc<End>,
+}
+
+impl Channel {
+    fn overlay(&self) -> &Overlay {
+        self.overlay.as_deref().expect("only dropping takes it")
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        drop(self.overlay.take());
+        *self.end.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.end.changed.notify_all();
+    }
+}
+
+/// A mount's end, for those who wait for it.
+#[derive(Default)]
+struct End {
+    ended: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// All mounts and threads.
+pub(super) struct Pool {
+    epoll: Epoll,
+    channels: RwLock<HashMap<u64, Arc<Channel>>>,
+    next: AtomicU64,
+    /// Threads that wait for a request.
+    waiting: AtomicUsize,
+    /// Where the threads work. Held while it is decided whether one begins or ends.
+    desks: Mutex<Vec<Arc<Desk>>>,
+    /// Whether somebody looks for requests that take too long.
+    looked_after: AtomicBool,
+    deadline: Duration,
+    epoch: Instant,
+}
+
+/// A mount that is served.
+pub(super) struct Served(Arc<End>);
+
+impl Serving for Served {
+    fn is_finished(&self) -> bool {
+        *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(self: Box<Self>) -> io::Result<()> {
+        let mut ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*ended {
+            ended = self.0.changed.wait(ended).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// A pool without mounts and threads; requests may take `deadline`.
+    pub fn new(deadline: Duration) -> io::Result<Pool> {
+        Ok(Pool {
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            channels: RwLock::default(),
+            next: AtomicU64::new(1),
+            waiting: AtomicUsize::new(0),
+            desks: Mutex::default(),
+            looked_after: AtomicBool::new(false),
+            deadline,
+            epoch: Instant::now(),
+        })
+    }
+
+    fn desks(&self) -> MutexGuard<'_, Vec<Arc<Desk>>> {
+        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn channel(&self, mount: u64) -> Option<Arc<Channel>> {
+        let channels = self.channels.read().unwrap_or_else(PoisonError::into_inner);
+        channels.get(&mount).cloned()
+    }
+
+    /// Serves one more mount. One whose daemon was killed is asked to send again what was not
+    /// answered; what it had not yet sent waits in the device.
+    pub fn serve(
+        self: &Arc<Self>,
+        device: OwnedFd,
+        overlay: Arc<Overlay>,
+        start: Start,
+    ) -> io::Result<Served> {
+        let flags = OFlag::from_bits_retain(fcntl(&device, FcntlArg::F_GETFL)?);
+        fcntl(&device, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        let mount = self.next.fetch_add(1, Ordering::Relaxed);
+        let end = Arc::new(End::default());
+        let served = Served(Arc::clone(&end));
+        let channel = Arc::new(Channel { device: device.into(), overlay: Some(overlay), end });
+        let mut channels = self.channels.write().unwrap_or_else(PoisonError::into_inner);
+        channels.insert(mount, Arc::clone(&channel));
+        drop(channels);
+        let ready = self.hire(true).and_then(|()| {
+            if start == Start::TakenOver {
+                let mut notice = Output::default();
+                notice.begin();
+                (&channel.device).write_all(notice.finish(0, notify::RESEND))?;
+            }
+            let event = EpollEvent::new(WATCHED, mount);
+            self.epoll.add(&channel.device, event).map_err(io::Error::from)
+        });
+        if let Err(error) = ready {
+            self.remove(mount);
+            return Err(error);
+        }
+        Ok(served)
+    }
+
+    /// Adds a thread where there are none, or (unless it is the `first`) where none waits.
+    fn hire(self: &Arc<Self>, first: bool) -> io::Result<()> {
+        let mut desks = self.desks();
+        let enough = if first { !desks.is_empty() } else { desks.len() >= MAX_THREADS };
+        if enough {
+            return Ok(());
+        }
+        if !self.looked_after.swap(true, Ordering::AcqRel) {
+            let pool = Arc::clone(self);
+            std::thread::Builder::new().name("fuse-deadline".into()).spawn(move || pool.look())?;
+        }
+        let (give, take) = std::sync::mpsc::channel();
+        let pool = Arc::clone(self);
+        std::thread::Builder::new().name("fuse".into()).spawn(move || {
+            let desk = Arc::new(Desk::new(pool.epoch));
+            // Whoever hired this thread waits for its desk.
+            let _ = give.send(Arc::clone(&desk));
+            drop(give);
+            pool.work(&desk);
+        })?;
+        desks.extend(take.recv());
+        Ok(())
+    }
+
+    /// One thread's life.
+    fn work(self: &Arc<Self>, desk: &Arc<Desk>) {
+        let mut buffer = vec![0; BUFFER];
+        let mut out = Output::default();
+        let mut events = [EpollEvent::empty()];
+        loop {
+            self.waiting.fetch_add(1, Ordering::AcqRel);
+            let got = self.epoll.wait(&mut events, EpollTimeout::from(IDLE));
+            let others = self.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
+            match got {
+                Ok(0) if self.leaves(desk) => return,
+                Ok(1) => {}
+                _ => continue,
+            }
+            let mount = events[0].data();
+            let Some(channel) = self.channel(mount) else { continue };
+            match (&channel.device).read(&mut buffer) {
+                Ok(length) => {
+                    self.watch(mount, &channel);
+                    // Without another thread the next request would wait for this one; where
+                    // none can be had, it does.
+                    if others == 0 {
+                        let _ = self.hire(false);
+                    }
+                    self.serve_one(mount, &channel, desk, &buffer[..length], &mut out);
+                }
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    // Another thread was faster, or whoever asked has gone.
+                    Some(Errno::EAGAIN | Errno::EINTR | Errno::ENOENT) => {
+                        self.watch(mount, &channel);
+                    }
+                    // Unmounted, or cut off.
+                    _ => self.remove(mount),
+                },
+            }
+        }
+    }
+
+    /// Lets a thread wait for the next request of a mount.
+    fn watch(&self, mount: u64, channel: &Channel) {
+        // It fails only for one that was removed meanwhile.
+        let _ = self.epoll.modify(&channel.device, &mut EpollEvent::new(WATCHED, mount));
+    }
+
+    /// Whether a thread that waited in vain may end: the last one stays while there are mounts.
+    fn leaves(&self, desk: &Arc<Desk>) -> bool {
+        let mut desks = self.desks();
+        let idle = self.channels.read().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let leaves = idle || (desks.len() > 2 && self.waiting.load(Ordering::Acquire) > 1);
+        if leaves {
+            desks.retain(|other| !Arc::ptr_eq(other, desk));
+        }
+        leaves
+    }
+
+    fn remove(&self, mount: u64) {
+        let mut channels = self.channels.write().unwrap_or_else(PoisonError::into_inner);
+        let removed = channels.remove(&mount);
+        drop(channels);
+        if let Some(channel) = removed {
+            // The descriptor may live on in another process, and would be watched for ever.
+            let _ = self.epoll.delete(channel.device.as_fd());
+        }
+    }
+
+    fn serve_one(
+        &self,
+        mount: u64,
+        channel: &Channel,
+        desk: &Desk,
+        request: &[u8],
+        out: &mut Output,
+    ) {
+        let Ok((header, mut input)) = Input::new(request) else { return };
+        out.begin();
+        match header.opcode {
+            opcode::FORGET => {
+                // It has no answer, also where it is wrong.
+                let _ = input.u64().map(|count| channel.overlay().forget(header.ino, count));
+                return;
+            }
+            opcode::BATCH_FORGET => {
+                let _ = forget_all(channel.overlay(), &mut input);
+                return;
+            }
+            opcode::INTERRUPT => {
+                let unique = input.u64().unwrap_or(0);
+                if !self.desks().iter().any(|desk| desk.interrupt(mount, unique)) {
+                    // Not begun: the kernel asks again, unless it was answered meanwhile.
+                    write(channel, out.finish(header.unique, -(Errno::EAGAIN as i32)));
+                }
+                return;
+            }
+            _ => {}
+        }
+        desk.begin(mount, &header);
+        let overlay = channel.overlay();
+        let answer = Request { overlay, device: &channel.device, header, input, out }.answer();
+        let error = answer.map_or_else(|errno| -(errno as i32), |()| 0);
+        if desk.end() {
+            write(channel, out.finish(header.unique, error));
+        }
+    }
+
+    /// Answers for threads that take too long, until there is none.
+    fn look(&self) {
+        let mut out = Output::default();
+        loop {
+            std::thread::sleep(LOOK.min(self.deadline));
+            let desks = self.desks();
+            if desks.is_empty() {
+                self.looked_after.store(false, Ordering::Release);
+                return;
+            }
+            let desks = desks.clone();
+            for (mount, unique) in desks.iter().filter_map(|desk| desk.overdue(self.deadline)) {
+                if let Some(channel) = self.channel(mount) {
+                    out.begin();
+                    write(&channel, out.finish(unique, -(Errno::ETIMEDOUT as i32)));
+                }
+            }
+        }
+    }
+}
+
+fn forget_all(overlay: &Overlay, input: &mut Input<'_>) -> Result<(), Errno> {
+    let count = input.u32()?;
+    input.skip(4)?;
+    for _ in 0..count {
+        let (ino, lookups) = (input.u64()?, input.u64()?);
+        overlay.forget(ino, lookups);
+    }
+    Ok(())
+}
+
+/// Gives the kernel an answer. One that nobody waits for any more is refused (ENOENT), and one
+/// that a mount which is gone would have had.
+fn write(channel: &Channel, answer: &[u8]) {
+    let _ = (&channel.device).write(answer);
+}
