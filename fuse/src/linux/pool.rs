@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -268,7 +269,10 @@ impl Pool {
         }
         desk.begin(mount, &header);
         let overlay = channel.overlay();
-        let answer = Request { overlay, device: &channel.device, header, input, out }.answer();
+        let mut request = Request { overlay, device: &channel.device, header, input, out };
+        // A fault of ours costs whoever asked one error, and nobody a mount. The overlay's locks
+        // outlive a panic.
+        let answer = catch_unwind(AssertUnwindSafe(|| request.answer())).unwrap_or(Err(Errno::EIO));
         let error = answer.map_or_else(|errno| -(errno as i32), |()| 0);
         if desk.end() {
             write(channel, out.finish(header.unique, error));

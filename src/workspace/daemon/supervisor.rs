@@ -2,8 +2,8 @@
 //!
 //! Between the two runs a socket pair, the worker's standard input. The supervisor sends a
 //! `begin` on it with the listening socket, and a `held` with its descriptor for each mount that
-//! the worker is to take over; the worker sends `held` with a descriptor, `dropped`, and `end`
-//! before it goes of its own will.
+//! the worker is to take over; the worker sends `ready`, then `held` with a descriptor, `dropped`,
+//! and `end` before it goes of its own will.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -36,17 +36,19 @@ pub(super) enum Message {
     /// With a `/dev/fuse` descriptor: from the worker one of a new mount, to the worker one of
     /// a mount that its predecessor held.
     Held(String),
+    /// From the worker: it has taken over what there was, and serves.
+    Ready,
     /// From the worker: the mount is gone.
     Dropped(String),
     /// From the worker: it ends because it was told to, or has nothing left to do.
     End,
 }
 
-/// A worker that dies sooner than this after its start counts against [`PATIENCE`].
-const YOUNG: Duration = Duration::from_secs(5);
-
-/// So many workers in a row that die young, and the supervisor gives up.
+/// So many workers in a row that die before they serve, and the supervisor gives up.
 const PATIENCE: u32 = 5;
+
+/// Before another worker is started: should each die at once, they do not take a whole processor.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Runs until the worker says it is done. To be called in a process of its own.
 pub fn run(ctx: &Context) -> io::Result<()> {
@@ -68,25 +70,37 @@ fn keep_worker(ctx: &Context, listener: &UnixListener) -> io::Result<()> {
     let mut held: HashMap<String, OwnedFd> = HashMap::new();
     let mut young_deaths = 0;
     for starts in 1.. {
-        let born = Instant::now();
-        if serve(ctx, listener, starts, &mut held)? {
-            return Ok(());
+        match serve(ctx, listener, starts, &mut held)? {
+            Death::Wanted => return Ok(()),
+            Death::Serving => young_deaths = 0,
+            Death::Young => young_deaths += 1,
         }
-        young_deaths = if born.elapsed() < YOUNG { young_deaths + 1 } else { 0 };
         if young_deaths == PATIENCE {
             return Err(io::Error::other("the worker dies as soon as it is started"));
         }
+        std::thread::sleep(PAUSE);
     }
     Ok(())
 }
 
-/// One worker's life. Whether it ended of its own will.
+/// How a worker ended.
+#[derive(Clone, Copy)]
+enum Death {
+    /// Of its own will.
+    Wanted,
+    /// While it served.
+    Serving,
+    /// Before it could.
+    Young,
+}
+
+/// One worker's life.
 fn serve(
     ctx: &Context,
     listener: &UnixListener,
     starts: u32,
     held: &mut HashMap<String, OwnedFd>,
-) -> io::Result<bool> {
+) -> io::Result<Death> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut worker = Command::new(&ctx.program)
         .arg("__work")
@@ -103,9 +117,9 @@ fn serve(
     if told.is_err() {
         // It died before it had heard everything.
         worker.wait()?;
-        return Ok(false);
+        return Ok(Death::Young);
     }
-    let mut ended = false;
+    let mut death = Death::Young;
     // A broken pair is a dead worker.
     while let Ok(Some((message, fds))) = receive(&ours) {
         match message {
@@ -118,12 +132,13 @@ fn serve(
             Message::Dropped(id) => {
                 held.remove(&id);
             }
-            Message::End => ended = true,
+            Message::Ready => death = Death::Serving,
+            Message::End => death = Death::Wanted,
             Message::Begin { .. } => {}
         }
     }
     worker.wait()?;
-    Ok(ended)
+    Ok(death)
 }
 
 /// Sends one message; each is well under the size that a stream socket takes at once.

@@ -91,6 +91,7 @@ pub fn run(ctx: &Context, stdin: &impl AsFd) -> io::Result<()> {
         detached: Mutex::default(),
     });
     worker.recover(devices);
+    send(&worker.supervisor, &Message::Ready, &[])?;
     loop {
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         let idle = PollTimeout::try_from(IDLE).unwrap_or(PollTimeout::MAX);
