@@ -60,6 +60,13 @@ const TSCONFIG: &str = r#"{
 }
 "#;
 
+const VENDORED: &str = r#"[source.crates-io]
+replace-with = "vendored"
+
+[source.vendored]
+directory = "vendor"
+"#;
+
 const IGNORED: &str =
     "node_modules/\n/build/\n/.jest/\n/pg/\n/pg.log\ntarget*/\n__pycache__/\n.pytest_cache/\n";
 
@@ -106,9 +113,8 @@ fn make(place: &Place, dir: &Path) {
         let from = place.path(name);
         run(&from, &script.replace("$DIR", dir.to_str().expect("its path is plain")));
     }
-    let vendor =
-        "mkdir -p .cargo && cargo vendor -q --locked > vendored && mv vendored .cargo/config.toml";
-    run(&dir.join("third_party/ripgrep"), vendor);
+    run(&dir.join("third_party/ripgrep"), "cargo vendor -q --locked");
+    write("third_party/ripgrep/.cargo/config.toml", VENDORED);
     run(dir, &commits());
 }
 

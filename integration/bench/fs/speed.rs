@@ -180,12 +180,12 @@ impl<'a> Bench<'a> {
         };
         let done = { phases }();
         let after = face.prepare(row.after, &variables).map_err(|why| (row.phases.len(), why));
-        let done = done.and(after);
-        if face.side.is_native() {
-            face.prepare(row.undo, &variables).map_err(|why| (row.phases.len(), why))?;
-        }
+        let undone = match face.side.is_native() {
+            true => face.prepare(row.undo, &variables).map_err(|why| (row.phases.len(), why)),
+            false => Ok(()),
+        };
         face.away();
-        done
+        done.and(after).and(undone)
     }
 
     fn arguments(&self, phase: &Phase) -> Vec<String> {
