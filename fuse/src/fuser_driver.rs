@@ -24,10 +24,10 @@ use fuser::{
 };
 
 use crate::driver::{Capabilities, Driver, Serving, Start};
-use crate::overlay::{Caller, Overlay, RenameMode, SetAttr};
+use crate::overlay::{Caller, Overlay, SetAttr};
 use convert::{
     GENERATION, TTL, attributes, caller, empty, entry, error, file_attr, file_kind, file_type,
-    nothing, set_time, written, xattr,
+    foreign, nothing, rename_mode, set_time, written, xattr,
 };
 
 /// The longest write the kernel sends; a buffer of each thread grows to it.
@@ -92,7 +92,7 @@ impl Serving for FuserServing {
 impl Adapter {
     /// Whoever asks, if new content from there takes set-id bits of `ino` away.
     fn kills(&self, unprivileged: bool, request: &Request, ino: INodeNo) -> Option<Caller> {
-        (unprivileged && self.overlay.has_set_id(ino.0)).then(|| caller(request))
+        (unprivileged && self.overlay.has_set_id(ino.0)).then(|| caller(request, 0))
     }
 
     /// Tells the kernel, before it is answered, that the mode of `ino` is another now. Until
@@ -112,6 +112,8 @@ impl Filesystem for Adapter {
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
+            | InitFlags::FUSE_POSIX_ACL
+            | InitFlags::FUSE_DONT_MASK
             | InitFlags::FUSE_NO_EXPORT_SUPPORT
             | InitFlags::FUSE_NO_OPEN_SUPPORT
             | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
@@ -161,7 +163,7 @@ impl Filesystem for Adapter {
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
         let mode = mode.map(|mode| mode as u16 & 0o7777);
         let set = SetAttr { mode, uid, gid, size, atime, mtime };
-        attributes(reply, self.overlay.setattr(caller(request), ino.0, &set));
+        attributes(reply, self.overlay.setattr(caller(request, 0), ino.0, &set));
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
@@ -177,14 +179,14 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
         let Some(kind) = file_kind(mode) else { return reply.error(Errno::EINVAL) };
         let mode = mode as u16 & 0o7777;
         let name = name.as_bytes();
-        entry(reply, self.overlay.mknod(caller(request), parent.0, name, kind, mode, rdev));
+        entry(reply, self.overlay.mknod(caller(request, umask), parent.0, name, kind, mode, rdev));
     }
 
     fn mkdir(
@@ -193,11 +195,11 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        let mode = mode as u16 & 0o7777;
-        entry(reply, self.overlay.mkdir(caller(request), parent.0, name.as_bytes(), mode));
+        let (caller, mode) = (caller(request, umask), mode as u16 & 0o7777);
+        entry(reply, self.overlay.mkdir(caller, parent.0, name.as_bytes(), mode));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -217,7 +219,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let target = target.as_os_str().as_bytes();
-        entry(reply, self.overlay.symlink(caller(request), parent.0, name.as_bytes(), target));
+        entry(reply, self.overlay.symlink(caller(request, 0), parent.0, name.as_bytes(), target));
     }
 
     fn rename(
@@ -230,15 +232,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let mode = if flags.is_empty() {
-            RenameMode::Replace
-        } else if flags == RenameFlags::RENAME_NOREPLACE {
-            RenameMode::NoReplace
-        } else if flags == RenameFlags::RENAME_EXCHANGE {
-            RenameMode::Exchange
-        } else {
-            return reply.error(Errno::EINVAL);
-        };
+        let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
         empty(reply, self.overlay.rename(parent.0, name, new_parent.0, new_name, mode));
     }
@@ -387,7 +381,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -395,15 +389,16 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.overlay.setxattr(ino.0, name.as_bytes(), value, flags));
+        let foreign = foreign(request, self.overlay.getattr(ino.0));
+        empty(reply, self.overlay.setxattr(ino.0, name.as_bytes(), value, flags, foreign));
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         xattr(reply, size, self.overlay.getxattr(ino.0, name.as_bytes()).map(Into::into));
     }
 
-    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        xattr(reply, size, self.overlay.listxattr(ino.0));
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        xattr(reply, size, self.overlay.listxattr(ino.0, request.uid() == 0));
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -416,12 +411,12 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let mode = mode as u16 & 0o7777;
-        match self.overlay.create(caller(request), parent.0, name.as_bytes(), mode) {
+        let (caller, mode) = (caller(request, umask), mode as u16 & 0o7777);
+        match self.overlay.create(caller, parent.0, name.as_bytes(), mode) {
             Ok(attr) => reply.created(
                 &TTL,
                 &file_attr(&attr),

@@ -74,7 +74,7 @@ fn tree() -> tempfile::TempDir {
 }
 
 fn overlay(dir: &Path, layer: &Arc<Watched>) -> Overlay {
-    let Caller { uid, gid } = me();
+    let Caller { uid, gid, .. } = me();
     let layer: Arc<dyn Layer> = Arc::clone(layer) as _;
     let layers = vec![Attached { at: "".into(), layer }];
     Overlay::open(Options { layers, delta: dir.join("delta"), uid, gid }).expect("opens")
@@ -113,7 +113,7 @@ fn a_file_is_copied_when_it_is_written_and_not_before() {
     overlay
         .setattr(me(), before.ino, &SetAttr { mode: Some(0o600), ..SetAttr::default() })
         .expect("changed");
-    overlay.setxattr(before.ino, b"user.a", b"b", 0).expect("set");
+    overlay.setxattr(before.ino, b"user.a", b"b", 0, false).expect("set");
     overlay.link(before.ino, ROOT, b"hard").expect("linked");
     assert_eq!(data_files(dir.path()), 0, "metadata does not copy");
     assert_eq!(find(&overlay, "hard").expect("there").links, 2);

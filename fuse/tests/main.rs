@@ -1,5 +1,6 @@
 //! Tests of the crate from outside: the overlay against a model, crashes, real mounts.
 
+mod acl;
 mod crash;
 mod lazy;
 mod model;

@@ -135,6 +135,8 @@ impl Model {
         let meta = fs::symlink_metadata(self.at(path)).map_err(errno)?;
         let file = self.0.with_extension("xattrs").join(meta.ino().to_string());
         match value {
+            // As every disk has it (xattr(7)).
+            Some(_) if !meta.is_file() && !meta.is_dir() => Err(Errno::EPERM),
             Some(value) => fs::write(file, value).map_err(errno),
             None => fs::remove_file(file).map_err(|_| Errno::ENODATA),
         }
@@ -237,7 +239,7 @@ fn apply(overlay: &Overlay, step: &Step) -> Answer {
             Ok(())
         }
         Step::Xattr(path, value) => {
-            overlay.setxattr(find(overlay, path)?.ino, b"user.test", value, 0)
+            overlay.setxattr(find(overlay, path)?.ino, b"user.test", value, 0, false)
         }
         Step::RemoveXattr(path) => overlay.removexattr(find(overlay, path)?.ino, b"user.test"),
         Step::Copy(from, to, offset, length) => copy(overlay, from, to, *offset, *length),

@@ -41,13 +41,15 @@ impl By {
 macro_rules! by_each_driver {
     ($($test:ident),* $(,)?) => {
         mod by_fuser {
-            $(#[test] fn $test() { super::$test(super::By::Fuser) })*
+            $(#[test] fn $test() { super::$test($crate::mounted::By::Fuser) })*
         }
         mod by_linux {
-            $(#[test] fn $test() { super::$test(super::By::Linux) })*
+            $(#[test] fn $test() { super::$test($crate::mounted::By::Linux) })*
         }
     };
 }
+
+pub(crate) use by_each_driver;
 
 by_each_driver! {
     what_is_written_is_read_now_and_after_the_next_mount,
@@ -63,15 +65,21 @@ by_each_driver! {
 }
 
 /// A mounted overlay of one directory, unmounted at the end.
-struct Mounted {
-    dir: tempfile::TempDir,
+pub struct Mounted {
+    pub dir: tempfile::TempDir,
     driver: Box<dyn Driver>,
     serving: Option<Box<dyn Serving>>,
     fusermount3: Option<PathBuf>,
+    allow_other: bool,
 }
 
 impl Mounted {
-    fn new(by: By) -> Mounted {
+    pub fn new(by: By) -> Mounted {
+        Mounted::shared(by, false)
+    }
+
+    /// As [`Mounted::new`]; others may come in, if `allow_other`.
+    pub fn shared(by: By, allow_other: bool) -> Mounted {
         let dir = tempfile::tempdir().expect("a directory");
         for made in ["lower/d/deep", "mnt"] {
             fs::create_dir_all(dir.path().join(made)).expect("made");
@@ -80,23 +88,28 @@ impl Mounted {
         fs::write(dir.path().join("lower/d/g"), "g of the layer").expect("written");
         fs::write(dir.path().join("lower/d/deep/h"), "h").expect("written");
         symlink("d/g", dir.path().join("lower/link")).expect("linked");
+        if allow_other {
+            let open = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(dir.path(), open).expect("set");
+        }
         let path = std::env::var_os("PATH");
         let fusermount3 = find_fusermount3(path.as_deref());
-        let mut mounted = Mounted { dir, driver: by.driver(), serving: None, fusermount3 };
+        let driver = by.driver();
+        let mut mounted = Mounted { dir, driver, serving: None, fusermount3, allow_other };
         mounted.mount();
         mounted
     }
 
-    fn mount(&mut self) {
+    pub fn mount(&mut self) {
         let overlay = open(&[("", &self.dir.path().join("lower"))], &self.delta());
-        let fusermount3 = self.fusermount3.clone();
-        let options = MountOptions { fs_name: "a,b".into(), allow_other: false, fusermount3 };
+        let (fusermount3, allow_other) = (self.fusermount3.clone(), self.allow_other);
+        let options = MountOptions { fs_name: "a,b".into(), allow_other, fusermount3 };
         let device = mount(&self.root(), &options).expect("/dev/fuse can be used");
         let serving = self.driver.serve(device, Arc::new(overlay), Start::Mounted);
         self.serving = Some(serving.expect("serves"));
     }
 
-    fn unmount(&mut self, how: How) -> Result<(), MountError> {
+    pub fn unmount(&mut self, how: How) -> Result<(), MountError> {
         unmount(&self.root(), how, self.fusermount3.as_deref())?;
         if let Some(serving) = self.serving.take() {
             serving.wait().expect("ends in order");
@@ -104,28 +117,28 @@ impl Mounted {
         Ok(())
     }
 
-    fn again(&mut self) {
+    pub fn again(&mut self) {
         self.unmount(How::Normal).expect("nobody uses it");
         self.mount();
     }
 
-    fn delta(&self) -> PathBuf {
+    pub fn delta(&self) -> PathBuf {
         self.dir.path().join("delta")
     }
 
-    fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.dir.path().join("mnt")
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub fn at(&self, path: &str) -> PathBuf {
         self.root().join(path)
     }
 
-    fn read(&self, path: &str) -> String {
+    pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.at(path)).expect("reads")
     }
 
-    fn names(&self, path: &str) -> Vec<String> {
+    pub fn names(&self, path: &str) -> Vec<String> {
         let entries = fs::read_dir(self.at(path)).expect("lists");
         let name = |entry: io::Result<fs::DirEntry>| entry.expect("an entry").file_name();
         let mut names: Vec<String> =
@@ -135,7 +148,7 @@ impl Mounted {
     }
 
     /// How many regular files have content in the delta.
-    fn data_files(&self) -> usize {
+    pub fn data_files(&self) -> usize {
         let shards = fs::read_dir(self.delta().join("data")).expect("lists");
         shards.map(|shard| fs::read_dir(shard.expect("one").path()).expect("lists").count()).sum()
     }

@@ -11,7 +11,8 @@ use zagi_fuse::overlay::{Attached, Attr, Caller, Options, Overlay};
 
 /// The user who runs the tests.
 pub fn me() -> Caller {
-    Caller { uid: nix::unistd::getuid().as_raw(), gid: nix::unistd::getgid().as_raw() }
+    let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+    Caller { uid, gid, umask: 0 }
 }
 
 /// SplitMix64: all of its state is the seed.
@@ -49,7 +50,7 @@ pub fn open(layers: &[(&str, &Path)], delta: &Path) -> Overlay {
         at: at.into(),
         layer: Arc::new(Directory::open(dir).expect("the layer opens")),
     };
-    let Caller { uid, gid } = me();
+    let Caller { uid, gid, .. } = me();
     let layers = layers.iter().map(attach).collect();
     Overlay::open(Options { layers, delta: delta.into(), uid, gid }).expect("the overlay opens")
 }

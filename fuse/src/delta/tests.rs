@@ -12,7 +12,7 @@ fn filled() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let options = Options { layers: Vec::new(), delta: dir.path().into(), uid: 7, gid: 8 };
     let overlay = Overlay::open(options).expect("opens");
-    let caller = Caller { uid: 7, gid: 8 };
+    let caller = Caller { uid: 7, gid: 8, umask: 0 };
     let mkdir = |parent, name: &str| {
         overlay.mkdir(caller, parent, name.as_bytes(), 0o755).expect("made").ino
     };

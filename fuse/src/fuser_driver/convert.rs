@@ -3,20 +3,26 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow,
+    Errno, FileAttr, FileType, Generation, INodeNo, RenameFlags, ReplyAttr, ReplyEmpty, ReplyEntry,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow,
 };
 
 use crate::delta::{FileKind, Time};
-use crate::overlay::{Attr, Caller, SetTime};
+use crate::overlay::{Attr, Caller, RenameMode, SetTime};
 
 /// How long the kernel may believe what it was told.
 pub(super) const TTL: Duration = Duration::from_secs(86_400);
 /// Inode numbers are never used twice.
 pub(super) const GENERATION: Generation = Generation(0);
 
-pub(super) fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
+pub(super) fn caller(request: &Request, umask: u32) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), umask: umask as u16 & 0o777 }
+}
+
+/// Whether whoever asks is not of the file's group, as far as that is known here: of groups
+/// only the first is.
+pub(super) fn foreign(request: &Request, file: Result<Attr, nix::errno::Errno>) -> bool {
+    request.uid() != 0 && file.is_ok_and(|attr| attr.gid != request.gid())
 }
 
 pub(super) fn error(errno: nix::errno::Errno) -> Errno {
@@ -44,6 +50,18 @@ pub(super) fn file_kind(mode: u32) -> Option<FileKind> {
         libc::S_IFBLK => FileKind::BlockDevice,
         _ => return None,
     })
+}
+
+pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
+    if flags.is_empty() {
+        Some(RenameMode::Replace)
+    } else if flags == RenameFlags::RENAME_NOREPLACE {
+        Some(RenameMode::NoReplace)
+    } else if flags == RenameFlags::RENAME_EXCHANGE {
+        Some(RenameMode::Exchange)
+    } else {
+        None
+    }
 }
 
 pub(super) fn system_time(time: Time) -> SystemTime {

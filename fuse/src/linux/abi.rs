@@ -60,13 +60,16 @@ pub(super) mod opcode {
 pub(super) mod init {
     pub const ASYNC_READ: u64 = 1 << 0;
     pub const BIG_WRITES: u64 = 1 << 5;
+    pub const DONT_MASK: u64 = 1 << 6;
     pub const DO_READDIRPLUS: u64 = 1 << 13;
     pub const NO_OPEN_SUPPORT: u64 = 1 << 17;
     pub const PARALLEL_DIROPS: u64 = 1 << 18;
+    pub const POSIX_ACL: u64 = 1 << 20;
     pub const MAX_PAGES: u64 = 1 << 22;
     pub const CACHE_SYMLINKS: u64 = 1 << 23;
     pub const NO_OPENDIR_SUPPORT: u64 = 1 << 24;
     pub const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
+    pub const SETXATTR_EXT: u64 = 1 << 29;
     pub const INIT_EXT: u64 = 1 << 30;
     pub const NO_EXPORT_SUPPORT: u64 = 1 << 38;
     pub const HAS_RESEND: u64 = 1 << 39;
@@ -92,6 +95,8 @@ pub(super) mod fattr {
 
 /// A write takes set-id bits away (FUSE_WRITE_KILL_SUIDGID).
 pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
+/// Whoever sets an access control list is not of the file's group (FUSE_SETXATTR_ACL_KILL_SGID).
+pub(super) const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 /// Content only (FUSE_FSYNC_FDATASYNC).
 pub(super) const FSYNC_FDATASYNC: u32 = 1 << 0;
 /// What a file made by CREATE is opened with: what is cached stays (FOPEN_KEEP_CACHE).
@@ -154,6 +159,11 @@ impl<'a> Input<'a> {
         let (bytes, rest) = self.0.split_first_chunk().ok_or(Errno::EINVAL)?;
         self.0 = rest;
         Ok(u64::from_ne_bytes(*bytes))
+    }
+
+    /// The byte after the next one.
+    pub fn second_byte(&self) -> Option<u8> {
+        self.0.get(1).copied()
     }
 
     /// The bytes up to the next NUL, which is passed over.

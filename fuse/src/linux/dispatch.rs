@@ -17,13 +17,16 @@ use crate::overlay::{Attr, Caller, Overlay, RenameMode, SetAttr, SetTime};
 /// not found by its number alone.
 const WANTED: u64 = init::ASYNC_READ
     | init::BIG_WRITES
+    | init::DONT_MASK
     | init::DO_READDIRPLUS
     | init::NO_OPEN_SUPPORT
     | init::PARALLEL_DIROPS
+    | init::POSIX_ACL
     | init::MAX_PAGES
     | init::CACHE_SYMLINKS
     | init::NO_OPENDIR_SUPPORT
     | init::HANDLE_KILLPRIV_V2
+    | init::SETXATTR_EXT
     | init::INIT_EXT
     | init::NO_EXPORT_SUPPORT
     | init::HAS_RESEND;
@@ -87,7 +90,7 @@ impl Request<'_> {
     }
 
     fn caller(&self) -> Caller {
-        Caller { uid: self.header.uid, gid: self.header.gid }
+        Caller { uid: self.header.uid, gid: self.header.gid, umask: 0 }
     }
 
     /// What must not be done twice. If it is asked for again, as its answer never arrived from a
@@ -121,14 +124,15 @@ impl Request<'_> {
 
     /// What gives a name to something.
     fn make(&mut self) -> Result<Attr, Errno> {
-        let (overlay, caller, ino) = (self.overlay, self.caller(), self.header.ino);
+        let (overlay, mut caller, ino) = (self.overlay, self.caller(), self.header.ino);
         let input = &mut self.input;
         let bits = |mode: u32| mode as u16 & 0o7777;
         match self.header.opcode {
             opcode::CREATE | opcode::TMPFILE => {
                 input.skip(4)?;
                 let mode = bits(input.u32()?);
-                input.skip(8)?;
+                caller.umask = bits(input.u32()?) & 0o777;
+                input.skip(4)?;
                 if self.header.opcode == opcode::TMPFILE {
                     return overlay.tmpfile(caller, ino, mode);
                 }
@@ -136,13 +140,14 @@ impl Request<'_> {
             }
             opcode::MKNOD => {
                 let (mode, rdev) = (input.u32()?, input.u32()?);
-                input.skip(8)?;
+                caller.umask = bits(input.u32()?) & 0o777;
+                input.skip(4)?;
                 let kind = abi::kind_of(mode).ok_or(Errno::EINVAL)?;
                 overlay.mknod(caller, ino, input.name()?, kind, bits(mode), rdev)
             }
             opcode::MKDIR => {
                 let mode = bits(input.u32()?);
-                input.skip(4)?;
+                caller.umask = bits(input.u32()?) & 0o777;
                 overlay.mkdir(caller, ino, input.name()?, mode)
             }
             opcode::SYMLINK => {
@@ -166,8 +171,17 @@ impl Request<'_> {
             opcode::REMOVEXATTR => overlay.removexattr(ino, input.name()?),
             opcode::SETXATTR => {
                 let (size, flags) = (input.u32()? as usize, input.u32()? as i32);
+                // Kernels before 5.13 have no second pair of words, and begin with the name.
+                let foreign = match input.second_byte() {
+                    Some(0) => {
+                        let foreign = input.u32()? & abi::SETXATTR_ACL_KILL_SGID != 0;
+                        input.skip(4)?;
+                        foreign
+                    }
+                    _ => false,
+                };
                 let name = input.name()?;
-                overlay.setxattr(ino, name, input.bytes(size)?, flags)
+                overlay.setxattr(ino, name, input.bytes(size)?, flags, foreign)
             }
             opcode => {
                 let new_parent = input.u64()?;
@@ -299,7 +313,7 @@ impl Request<'_> {
 
     fn listxattr(&mut self) -> Result<(), Errno> {
         let size = self.input.u32()?;
-        let names = self.overlay.listxattr(self.header.ino)?;
+        let names = self.overlay.listxattr(self.header.ino, self.header.uid == 0)?;
         self.sized(size, &names)
     }
 

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
+use super::acl::{self, Acl};
 use super::inode::Inode;
 use super::{Attr, Caller, Overlay};
 use crate::delta::format::{MAX_NAME, MAX_XATTRS};
@@ -15,6 +16,11 @@ const SET_USER_ID: u16 = 0o4000;
 const SET_GROUP_ID: u16 = 0o2000;
 const SET_ID: u16 = SET_USER_ID | SET_GROUP_ID;
 const GROUP_EXECUTE: u16 = 0o010;
+/// The names of one node's extended attributes, together: a longer list cannot be asked for
+/// (XATTR_LIST_MAX), and so is not made.
+const MAX_NAMES: usize = 64 << 10;
+/// The longest value (XATTR_SIZE_MAX).
+const MAX_VALUE: usize = 64 << 10;
 
 /// A time to be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +59,58 @@ fn kill_set_id(node: &mut Node, member: bool) {
     }
 }
 
+/// Sets the permission bits, in the mode and in the access control list.
+fn chmod(node: &mut Node, mode: u16) {
+    node.mode = mode & 0o7777;
+    if let Some(value) = node.xattrs.get_mut(acl::ACCESS)
+        && let Ok(Some(mut list)) = Acl::parse(value)
+    {
+        list.chmod(mode);
+        *value = list.encode();
+    }
+}
+
+/// Sets the access control list `name` (or removes it), and the mode with it.
+fn set_acl(node: &mut Node, name: &[u8], list: Option<&Acl>, kill_set_gid: bool) {
+    let kept = match list {
+        Some(list) if name == acl::ACCESS => {
+            node.mode = node.mode & !0o777 | list.mode();
+            if kill_set_gid {
+                node.mode &= !SET_GROUP_ID;
+            }
+            // What the mode says is not said twice.
+            Some(list).filter(|list| !list.is_mode())
+        }
+        list => list,
+    };
+    match kept {
+        Some(list) => drop(node.xattrs.insert(name.into(), list.encode())),
+        None => drop(node.xattrs.remove(name)),
+    }
+}
+
+/// Whether something of `kind` can have the extended attribute, as on a disk (xattr(7)).
+fn check_xattr(kind: FileKind, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(Errno::ERANGE);
+    }
+    if value.len() > MAX_VALUE {
+        return Err(Errno::E2BIG);
+    }
+    let (space, rest) = name.split_at(name.iter().position(|byte| *byte == b'.').unwrap_or(0));
+    match (space, rest) {
+        (b"user" | b"trusted" | b"security", b".") => Err(Errno::EINVAL),
+        (b"user", _) if !matches!(kind, FileKind::File | FileKind::Directory) => Err(Errno::EPERM),
+        (b"user" | b"trusted" | b"security", _) => Ok(()),
+        (b"system", _)
+            if kind != FileKind::Symlink && matches!(name, acl::ACCESS | acl::DEFAULT) =>
+        {
+            Ok(())
+        }
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
 impl Overlay {
     /// Changes attributes of `ino`.
     pub fn setattr(&self, caller: Caller, ino: u64, set: &SetAttr) -> Result<Attr, Errno> {
@@ -87,7 +145,9 @@ impl Overlay {
             }
             node.uid = set.uid.unwrap_or(node.uid);
             node.gid = set.gid.unwrap_or(node.gid);
-            node.mode = set.mode.map_or(node.mode, |mode| mode & 0o7777);
+            if let Some(mode) = set.mode {
+                chmod(node, mode);
+            }
             node.atime = set.atime.map_or(node.atime, time);
             node.mtime = set.mtime.map_or(node.mtime, time);
             node.ctime = now;
@@ -124,22 +184,32 @@ impl Overlay {
         value.cloned().ok_or(Errno::ENODATA)
     }
 
-    /// The names of the extended attributes of `ino`, each with a NUL after it.
-    pub fn listxattr(&self, ino: u64) -> Result<Vec<u8>, Errno> {
+    /// The names of the extended attributes of `ino`, each with a NUL after it. Those of the
+    /// namespace `trusted` only whoever is `privileged` sees.
+    pub fn listxattr(&self, ino: u64, privileged: bool) -> Result<Vec<u8>, Errno> {
         self.inode(ino)?;
         let index = self.delta.read();
         let names = index.slot(ino).into_iter().flat_map(|slot| slot.node.xattrs.keys());
-        Ok(names.flat_map(|name| name.iter().copied().chain([0])).collect())
+        let seen = names.filter(|name| privileged || !name.starts_with(b"trusted."));
+        Ok(seen.flat_map(|name| name.iter().copied().chain([0])).collect())
     }
 
-    /// Sets an extended attribute, with the flags of setxattr(2).
-    pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], flags: i32) -> Result<(), Errno> {
-        if name.is_empty() || name.len() > MAX_NAME {
-            return Err(Errno::ERANGE);
-        }
-        // Access control lists would have to be obeyed, not only kept.
-        if name.starts_with(b"system.") {
-            return Err(Errno::EOPNOTSUPP);
+    /// Sets an extended attribute, with the flags of setxattr(2). With `kill_set_gid`, an access
+    /// control list takes set-group-id away: whoever sets it is not of the file's group.
+    pub fn setxattr(
+        &self,
+        ino: u64,
+        name: &[u8],
+        value: &[u8],
+        flags: i32,
+        kill_set_gid: bool,
+    ) -> Result<(), Errno> {
+        let kind = self.inode(ino)?.kind;
+        check_xattr(kind, name, value)?;
+        let is_acl = name == acl::ACCESS || name == acl::DEFAULT;
+        let list = if is_acl { Acl::parse(value)? } else { None };
+        if list.is_some() && name == acl::DEFAULT && kind != FileKind::Directory {
+            return Err(Errno::EACCES);
         }
         let there = match self.getxattr(ino, name) {
             Ok(_) => true,
@@ -152,16 +222,21 @@ impl Overlay {
         if !there && flags & libc::XATTR_REPLACE != 0 {
             return Err(Errno::ENODATA);
         }
-        let length = |node: &Node| {
-            let others = node.xattrs.iter().filter(|(other, _)| ***other != *name);
-            others.map(|(name, value)| name.len() + value.len()).sum::<usize>()
-        };
-        let others = self.delta.read().slot(ino).map_or(0, |slot| length(&slot.node));
-        if others + name.len() + value.len() > MAX_XATTRS {
+        let (mut names, mut all) = (name.len() + 1, name.len() + value.len());
+        if let Some(slot) = self.delta.read().slot(ino) {
+            for (other, value) in slot.node.xattrs.iter().filter(|(other, _)| ***other != *name) {
+                names += other.len() + 1;
+                all += other.len() + value.len();
+            }
+        }
+        if all > MAX_XATTRS || names > MAX_NAMES {
             return Err(Errno::ENOSPC);
         }
-        self.change_xattrs(ino, |node| {
-            node.xattrs.insert(name.into(), value.into());
+        self.change_xattrs(ino, |node| match list {
+            _ if !is_acl => {
+                node.xattrs.insert(name.into(), value.into());
+            }
+            list => set_acl(node, name, list.as_ref(), kill_set_gid),
         })
     }
 
@@ -171,6 +246,28 @@ impl Overlay {
         self.change_xattrs(ino, |node| {
             node.xattrs.remove(name);
         })
+    }
+
+    /// Gives `node`, which is about to be made in `dir`, the access control lists that the
+    /// directory's default one asks for; if it has none, `umask` counts.
+    pub(super) fn inherit(&self, dir: &Inode, node: &mut Node, umask: u16) {
+        if node.kind == FileKind::Symlink {
+            return;
+        }
+        let index = self.delta.read();
+        let value = index.slot(dir.ino).and_then(|slot| slot.node.xattrs.get(acl::DEFAULT));
+        // Nothing but valid lists is set. One of a log that was mended by hand is not obeyed.
+        let Some(mut list) = value.and_then(|value| Acl::parse(value).ok().flatten()) else {
+            node.mode &= !(umask & 0o777);
+            return;
+        };
+        if node.kind == FileKind::Directory {
+            node.xattrs.insert(acl::DEFAULT.into(), list.encode());
+        }
+        node.mode = list.inherit(node.mode);
+        if !list.is_mode() {
+            node.xattrs.insert(acl::ACCESS.into(), list.encode());
+        }
     }
 
     fn change_xattrs(&self, ino: u64, change: impl FnOnce(&mut Node)) -> Result<(), Errno> {

@@ -15,10 +15,12 @@
 //! | `content` | read, write, truncate, fallocate, seek, copy, fsync; copy-up |
 //! | `again` | an inode by its number alone, after a process was killed |
 //! | `attributes` | setattr, extended attributes |
+//! | `acl` | access control lists |
 //!
 //! Locks are taken in this order: an inode's content, the delta's writer, the delta's index,
 //! the table of inodes. Layers are asked while neither index nor table is locked.
 
+mod acl;
 mod again;
 mod attributes;
 mod content;
@@ -76,6 +78,9 @@ pub struct Caller {
     pub uid: u32,
     /// The group.
     pub gid: u32,
+    /// The permission bits that what it makes does not get, unless the directory has a default
+    /// access control list.
+    pub umask: u16,
 }
 
 /// What `stat` tells.

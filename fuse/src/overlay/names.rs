@@ -23,7 +23,7 @@ impl Overlay {
         name: &[u8],
         mode: u16,
     ) -> Result<Attr, Errno> {
-        self.make(parent, name, |now| {
+        self.make(caller, parent, name, |now| {
             let mut node = blank(FileKind::File, mode, caller.uid, caller.gid, now);
             node.own = true;
             node
@@ -42,6 +42,7 @@ impl Overlay {
         if mode & SET_GROUP_ID != 0 {
             node.gid = gid;
         }
+        self.inherit(&dir, &mut node, caller.umask);
         let ino = writer.read().next | CREATED;
         self.delta.data.create(ino)?;
         if let Err(errno) = writer.commit(vec![Op::Node { ino, node: Box::new(node) }]) {
@@ -63,7 +64,9 @@ impl Overlay {
         name: &[u8],
         mode: u16,
     ) -> Result<Attr, Errno> {
-        self.make(parent, name, |now| blank(FileKind::Directory, mode, caller.uid, caller.gid, now))
+        self.make(caller, parent, name, |now| {
+            blank(FileKind::Directory, mode, caller.uid, caller.gid, now)
+        })
     }
 
     /// Makes a symbolic link to `target`.
@@ -80,7 +83,7 @@ impl Overlay {
         if target.len() > MAX_TARGET {
             return Err(Errno::ENAMETOOLONG);
         }
-        self.make(parent, name, |now| {
+        self.make(caller, parent, name, |now| {
             let mut node = blank(FileKind::Symlink, 0o777, caller.uid, caller.gid, now);
             node.target = Some(target.into());
             node
@@ -102,7 +105,7 @@ impl Overlay {
             FileKind::Directory | FileKind::Symlink => return Err(Errno::EINVAL),
             _ => {}
         }
-        self.make(parent, name, |now| Node {
+        self.make(caller, parent, name, |now| Node {
             rdev,
             ..blank(kind, mode, caller.uid, caller.gid, now)
         })
@@ -110,6 +113,7 @@ impl Overlay {
 
     fn make(
         &self,
+        caller: Caller,
         parent: u64,
         name: &[u8],
         node: impl FnOnce(Time) -> Node,
@@ -121,6 +125,7 @@ impl Overlay {
         self.track_inode(&writer, &dir, &mut ops)?;
         let now = writer.now()?;
         let mut node = node(now);
+        self.inherit(&dir, &mut node, caller.umask);
         let (mode, gid) = self.mode_and_group(&dir)?;
         if mode & SET_GROUP_ID != 0 {
             node.gid = gid;
