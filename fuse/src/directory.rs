@@ -68,6 +68,11 @@ impl Directory {
         openat2(&self.dir, path, how)
     }
 
+    fn open_file(&self, path: &Key) -> Result<Arc<File>, Errno> {
+        let open = || self.open_at(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK).map(File::from);
+        self.open.get_or_open(Arc::clone(path), open)
+    }
+
     /// The directory that `path` stands in, and its name there.
     fn parent<'a>(&self, path: &'a [u8]) -> Result<(OwnedFd, &'a [u8]), Errno> {
         let (dir, name) = match path.iter().rposition(|byte| *byte == b'/') {
@@ -116,8 +121,7 @@ impl Layer for Directory {
     }
 
     fn read(&self, file: &Key, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let open = || self.open_at(file, OFlag::O_RDONLY | OFlag::O_NONBLOCK).map(File::from);
-        match self.open.get_or_open(Arc::clone(file), open) {
+        match self.open_file(file) {
             Ok(file) => file.read_at(buf, offset),
             Err(Errno::ELOOP) => {
                 let (dir, name) = self.parent(file)?;
@@ -129,6 +133,10 @@ impl Layer for Directory {
             }
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    fn file(&self, file: &Key) -> io::Result<Option<Arc<File>>> {
+        Ok(Some(self.open_file(file)?))
     }
 }
 

@@ -4,6 +4,7 @@
 //! it out understands (a git object id, a store id, a path); the overlay hands it back.
 //! What a layer answers never changes while the layer lives: the kernel caches it for ever.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -60,4 +61,10 @@ pub trait Layer: Send + Sync {
     /// Reads the content of the file or link `file` from byte `offset` on into `buf`; returns
     /// how many bytes were read, fewer than `buf.len()` only at the end.
     fn read(&self, file: &Key, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// The real file that holds the whole content of `file`, if there is one: the kernel then
+    /// copies or shares it, and knows its holes. Its position is nobody's.
+    fn file(&self, _file: &Key) -> io::Result<Option<Arc<File>>> {
+        Ok(None)
+    }
 }

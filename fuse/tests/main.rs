@@ -1,6 +1,7 @@
 //! Tests of the crate from outside: the overlay against a model, crashes, real mounts.
 
 mod acl;
+mod copies;
 mod crash;
 mod lazy;
 mod model;

@@ -4,6 +4,7 @@
 mod activation;
 mod bad_input;
 mod daemon;
+mod disks;
 mod git;
 mod lifecycle;
 mod locks;

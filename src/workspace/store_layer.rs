@@ -87,7 +87,7 @@ impl StoreLayer {
         }
     }
 
-    fn file(&self, id: &FileId, exec: bool) -> io::Result<Arc<File>> {
+    fn open_file(&self, id: &FileId, exec: bool) -> io::Result<Arc<File>> {
         if let Some(file) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
             return Ok(file.clone());
         }
@@ -140,9 +140,22 @@ impl Layer for StoreLayer {
                 if self.relocations.concerns(&id, &self.place) {
                     return Ok(copy_from(&self.rewritten(&id)?, offset, buf));
                 }
-                read_full(&*self.file(&id, tag == EXECUTABLE)?, offset, buf)
+                read_full(&*self.open_file(&id, tag == EXECUTABLE)?, offset, buf)
             }
             _ => Err(io::Error::other("not a file of this layer")),
+        }
+    }
+
+    fn file(&self, file: &Key) -> io::Result<Option<Arc<File>>> {
+        match file.split_first() {
+            Some((&tag, id)) if tag == FILE || tag == EXECUTABLE => {
+                let id = FileId::from_bytes(bytes(id)?);
+                if self.relocations.concerns(&id, &self.place) {
+                    return Ok(None);
+                }
+                self.open_file(&id, tag == EXECUTABLE).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 }

@@ -10,14 +10,13 @@ use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 use nix::unistd::Whence;
 
+use super::copy::{self, CHUNK};
 use super::inode::Inode;
 use super::lower::LowerNode;
 use super::{Caller, Overlay};
 use crate::call;
 use crate::delta::{FileKind, errno};
 
-/// How much a copy moves at a time.
-const CHUNK: usize = 256 << 10;
 /// How much one `copy_file_range` moves at most, so that nobody waits long for an answer.
 const MAX_COPY: u64 = 16 << 20;
 
@@ -44,14 +43,7 @@ impl Overlay {
         let inode = self.file(ino)?;
         let own = self.own(&inode, u64::MAX)?;
         let file = self.delta.data.file(ino)?;
-        let written = match write_some(&file, offset, data) {
-            // Deleted files may still hold the space.
-            Err(Errno::ENOSPC | Errno::EDQUOT) => {
-                self.delta.sync().map_err(errno)?;
-                write_some(&file, offset, data)?
-            }
-            other => other?,
-        };
+        let written = self.with_room(|| write_some(&file, offset, data))?;
         drop(own);
         if let Some(caller) = unprivileged {
             self.kill_set_id(&inode, caller)?;
@@ -84,7 +76,8 @@ impl Overlay {
         let own = self.own(&inode, u64::MAX)?;
         let signed = |value| i64::try_from(value).map_err(|_| Errno::EFBIG);
         let file = self.delta.data.file(ino)?;
-        nix::fcntl::fallocate(&*file, flags, signed(offset)?, signed(length)?)?;
+        let (offset, length) = (signed(offset)?, signed(length)?);
+        self.with_room(|| nix::fcntl::fallocate(&*file, flags, offset, length))?;
         drop(own);
         unprivileged.map_or(Ok(()), |caller| self.kill_set_id(&inode, caller))
     }
@@ -99,12 +92,20 @@ impl Overlay {
             let found = nix::unistd::lseek(&*self.delta.data.file(ino)?, offset, whence)?;
             return Ok(found as u64);
         }
-        let size = lower_of(&inode)?.size;
-        match offset {
-            offset if offset >= size => Err(Errno::ENXIO),
-            _ if hole => Ok(size),
-            offset => Ok(offset),
+        let lower = lower_of(&inode)?;
+        if offset >= lower.size {
+            return Err(Errno::ENXIO);
         }
+        let found = match self.layers.file(lower)? {
+            Some(file) if hole => copy::next(&file, offset, Whence::SeekHole)?,
+            Some(file) => {
+                let found = copy::next(&file, offset, Whence::SeekData)?;
+                return found.ok_or(Errno::ENXIO);
+            }
+            None if hole => None,
+            None => Some(offset),
+        };
+        Ok(found.unwrap_or(lower.size))
     }
 
     /// As copy_file_range(2), from `(inode, offset)` to another: returns how much was copied, 0
@@ -123,15 +124,14 @@ impl Overlay {
         let file = self.delta.data.file(to)?;
         // One lock is never read twice by one thread: it could wait for a writer in between.
         let own = from == to || *source.own.read().unwrap_or_else(PoisonError::into_inner);
-        let copied = if own {
-            let input = self.delta.data.file(from)?;
-            let signed = |value| i64::try_from(value).map_err(|_| Errno::EFBIG);
-            let (mut at, mut to) = (signed(from_offset)?, signed(to_offset)?);
-            let (at, to) = (Some(&mut at), Some(&mut to));
-            nix::fcntl::copy_file_range(&*input, at, &*file, to, length as usize)? as u64
-        } else {
-            self.copy_from_layer(&source, from_offset, &file, to_offset, length)?
-        };
+        let copied = self.with_room(|| {
+            if own {
+                let input = self.delta.data.file(from)?;
+                let copied = copy::range((&input, from_offset), (&file, to_offset), length)?;
+                return copied.ok_or(Errno::EINVAL);
+            }
+            self.copy_from_layer(lower_of(&source)?, from_offset, &file, to_offset, length)
+        })?;
         drop(target_own);
         if let Some(caller) = unprivileged.filter(|_| copied > 0) {
             self.kill_set_id(&target, caller)?;
@@ -141,22 +141,25 @@ impl Overlay {
 
     fn copy_from_layer(
         &self,
-        source: &Inode,
+        source: &LowerNode,
         from_offset: u64,
         file: &File,
         to_offset: u64,
         length: u64,
     ) -> Result<u64, Errno> {
+        let length = length.min(source.size.saturating_sub(from_offset));
+        if length > 0
+            && let Some(input) = self.layers.file(source)?
+            && let Some(copied) = copy::range((&input, from_offset), (file, to_offset), length)?
+        {
+            return Ok(copied);
+        }
         let mut buf = vec![0; CHUNK.min(length as usize)];
         let mut done = 0;
         while done < length {
             call::check()?;
             let want = CHUNK.min((length - done) as usize);
-            let count =
-                self.layers.read(lower_of(source)?, from_offset + done, &mut buf[..want])?;
-            if count == 0 {
-                break;
-            }
+            let count = self.layers.read(source, from_offset + done, &mut buf[..want])?;
             file.write_all_at(&buf[..count], to_offset + done).map_err(errno)?;
             done += count as u64;
         }
@@ -209,7 +212,7 @@ impl Overlay {
             data.create(ino)?;
         } else {
             let file = data.stage(ino)?;
-            let copied = self.copy_content(lower, size, &file);
+            let copied = self.with_room(|| self.copy_content(lower, size, &file));
             let timed = copied.and_then(|()| {
                 let mtime =
                     self.delta.read().slot(ino).map_or(lower.time(), |slot| slot.node.mtime);
@@ -230,17 +233,28 @@ impl Overlay {
         recorded
     }
 
+    /// Does what needs room on the disk, a second time if there was none: deleted files may
+    /// still hold it.
+    fn with_room<T>(&self, act: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        match act() {
+            Err(Errno::ENOSPC | Errno::EDQUOT) => {
+                self.delta.sync().map_err(errno)?;
+                act()
+            }
+            other => other,
+        }
+    }
+
     fn copy_content(&self, lower: &LowerNode, size: u64, file: &File) -> Result<(), Errno> {
+        if let Some(source) = self.layers.file(lower)? {
+            return copy::whole(&source, file, size);
+        }
         let mut buf = vec![0; CHUNK.min(size as usize)];
         let mut at = 0;
         while at < size {
             call::check()?;
             let want = CHUNK.min((size - at) as usize);
             let count = self.layers.read(lower, at, &mut buf[..want])?;
-            if count == 0 {
-                // The layer promised more.
-                return Err(Errno::EIO);
-            }
             if buf[..count].iter().any(|byte| *byte != 0) {
                 file.write_all_at(&buf[..count], at).map_err(errno)?;
             }

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::path::{Component, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 
-use crate::delta::format::{MAX_ORIGIN, ROOT, lower_ino, valid_name};
+use crate::delta::format::{MAX_ORIGIN, MAX_TARGET, ROOT, lower_ino, valid_name};
 use crate::delta::{FileKind, Time, errno};
 use crate::layer::{Key, Kind, Layer, Node};
 
@@ -298,19 +299,35 @@ impl Layers {
         while done < want {
             let (layer, at) = (&self.layers[*index].layer, offset + done as u64);
             match layer.read(key, at, &mut buf[done..want]).map_err(errno)? {
-                0 => break,
+                // The layer promised more; and it was asked for no more.
+                0 => return Err(Errno::EIO),
+                count if count > want - done => return Err(Errno::EIO),
                 count => done += count,
             }
         }
         Ok(done)
     }
 
+    /// The real file that holds the content of `node`, if there is one as long as the layer
+    /// says. (One that is not is read like anything else, and found out there.)
+    pub fn file(&self, node: &LowerNode) -> Result<Option<Arc<File>>, Errno> {
+        let Body::File(index, key) = &node.body else { return Ok(None) };
+        let Some(file) = self.layers[*index].layer.file(key).map_err(errno)? else {
+            return Ok(None);
+        };
+        let length = file.metadata().map_err(errno)?.len();
+        Ok(Some(file).filter(|_| length == node.size))
+    }
+
     /// The target of a link.
     pub fn target(&self, node: &LowerNode) -> Result<Vec<u8>, Errno> {
-        let mut buf = vec![0; (node.size as usize).min(libc::PATH_MAX as usize)];
-        let length = self.read(node, 0, &mut buf)?;
-        buf.truncate(length);
-        Ok(buf)
+        if node.size > MAX_TARGET as u64 {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let mut buf = vec![0; node.size as usize];
+        self.read(node, 0, &mut buf)?;
+        // No disk could hold such a link.
+        if buf.is_empty() || buf.contains(&0) { Err(Errno::EIO) } else { Ok(buf) }
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `names` | create, mkdir, symlink, mknod, link, unlink, rmdir |
 //! | `rename` | rename with its flags |
 //! | `content` | read, write, truncate, fallocate, seek, copy, fsync; copy-up |
+//! | `copy` | content from file to file |
 //! | `again` | an inode by its number alone, after a process was killed |
 //! | `attributes` | setattr, extended attributes |
 //! | `acl` | access control lists |
@@ -24,6 +25,7 @@ mod acl;
 mod again;
 mod attributes;
 mod content;
+mod copy;
 mod inode;
 mod look;
 mod lower;
