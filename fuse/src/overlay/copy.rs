@@ -9,11 +9,15 @@ use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
 use nix::unistd::{Whence, lseek};
 
+use crate::call;
 use crate::delta::errno;
 use crate::sys::clone_file;
 
 /// How much a copy through memory moves at a time.
 pub(super) const CHUNK: usize = 256 << 10;
+
+/// How much the kernel moves at a time, in bytes, before somebody looks whether it still should.
+const STEP: u64 = 64 << 20;
 
 /// Copies the first `size` bytes of `from`, which has as many, to the empty file `to`.
 pub(super) fn whole(from: &File, to: &File, size: u64) -> Result<(), Errno> {
@@ -51,7 +55,8 @@ pub(super) fn range(
 fn segment(from: &File, to: &File, start: u64, end: u64) -> Result<(), Errno> {
     let mut at = start;
     while at < end {
-        match range((from, at), (to, at), end - at)? {
+        call::check()?;
+        match range((from, at), (to, at), (end - at).min(STEP))? {
             // The layer promised more.
             Some(0) => return Err(Errno::EIO),
             Some(count) => at += count,
