@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{DeltaError, io_error};
 use super::format::{FileKind, ROOT};
-use super::index::{Child, Index, Slot};
+use super::index::{Child, Index, Slot, join};
 use super::{Data, Delta, log};
 
 /// How something differs from the layers.
@@ -69,12 +69,8 @@ fn collect(index: &Index, data: &Data) -> Vec<Change> {
     let mut todo = vec![(ROOT, Vec::new())];
     while let Some((parent, path)) = todo.pop() {
         let Some(slot) = index.named(parent) else { continue };
-        for (_, name, child) in slot.children.from(0) {
-            let mut path: Vec<u8> = path.clone();
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(name);
+        for (cookie, name, child) in slot.children.from(0) {
+            let path = join(&path, name);
             let Child::Node { ino, over } = child else {
                 changes.push(Change {
                     path: to_path(&path),
@@ -100,7 +96,7 @@ fn collect(index: &Index, data: &Data) -> Vec<Change> {
                 });
             }
             // A directory has one place; following only that one, the walk ends.
-            if slot.parent.as_ref().is_some_and(|(at, as_)| *at == parent && **as_ == *name) {
+            if slot.places.last() == Some((parent, cookie)) {
                 todo.push((ino, path));
             }
         }

@@ -4,6 +4,15 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 
 use super::format::{CREATED, FileKind, Node, Op, ROOT, Time, lower_ino};
+use super::places::Places;
+
+/// The deepest that something can be and still have a path: as deep as layers may be, twice.
+const MAX_DEPTH: usize = 4096;
+
+/// `name` in the directory `dir`, a path relative to the root.
+pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, name].join(&b'/') }
+}
 
 /// Where a name of the delta leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +79,8 @@ pub struct Slot {
     pub links: u32,
     /// How many of the delta's entries of a directory lead to directories.
     pub subdirectories: u32,
-    /// The one place of a directory.
-    pub parent: Option<(u64, Box<[u8]>)>,
+    /// Where its names stand.
+    pub places: Places,
     /// The delta's entries of a directory.
     pub children: Children,
 }
@@ -79,7 +88,13 @@ pub struct Slot {
 impl Slot {
     /// A node that no name leads to.
     pub fn new(node: Node) -> Slot {
-        Slot { node, links: 0, subdirectories: 0, parent: None, children: Children::default() }
+        Slot {
+            node,
+            links: 0,
+            subdirectories: 0,
+            places: Places::default(),
+            children: Children::default(),
+        }
     }
 }
 
@@ -128,6 +143,48 @@ impl Index {
     /// The node `ino`, if it has a name (or is the root).
     pub fn named(&self, ino: u64) -> Option<&Slot> {
         self.nodes.get(&ino)
+    }
+
+    /// The paths of the node `ino`, relative to the root; none of one without a name.
+    pub fn paths(&self, ino: u64) -> Vec<Vec<u8>> {
+        if ino == ROOT {
+            return vec![Vec::new()];
+        }
+        let Some(slot) = self.nodes.get(&ino) else { return Vec::new() };
+        let places = slot.places.iter();
+        places.flat_map(|place| self.names_at(ino, place)).collect()
+    }
+
+    /// The path of the directory `ino`, if it is in the tree.
+    pub fn path(&self, ino: u64) -> Option<Vec<u8>> {
+        let mut names: Vec<&[u8]> = Vec::new();
+        let mut at = ino;
+        while at != ROOT {
+            let (parent, cookie) = self.nodes.get(&at)?.places.last()?;
+            // Of a log that makes a circle, nothing has a path.
+            if names.len() > MAX_DEPTH {
+                return None;
+            }
+            names.push(self.names_of(at, parent, cookie).next()?);
+            at = parent;
+        }
+        names.reverse();
+        Some(names.join(&b'/'))
+    }
+
+    fn names_at(&self, ino: u64, (parent, cookie): (u64, u64)) -> Vec<Vec<u8>> {
+        let Some(dir) = self.path(parent) else { return Vec::new() };
+        self.names_of(ino, parent, cookie).map(|name| join(&dir, name)).collect()
+    }
+
+    /// The names with the hash `cookie` that lead to `ino` in `parent`: one, but for accidents.
+    fn names_of(&self, ino: u64, parent: u64, cookie: u64) -> impl Iterator<Item = &[u8]> {
+        let entries =
+            self.nodes.get(&parent).into_iter().flat_map(move |s| s.children.from(cookie));
+        entries
+            .take_while(move |(at, ..)| *at == cookie)
+            .filter(move |(.., child)| matches!(child, Child::Node { ino: to, .. } if *to == ino))
+            .map(|(_, name, _)| name)
     }
 
     /// All nodes that have a name.
@@ -252,9 +309,6 @@ impl Index {
         if let Some(time) = time {
             slot.node.ctime = time;
         }
-        if slot.node.kind == FileKind::Directory {
-            slot.parent = Some((parent, name.into()));
-        }
         self.set(parent, name, Some(Child::Node { ino, over }), time, loose)
     }
 
@@ -275,10 +329,12 @@ impl Index {
         if let Some(time) = time {
             (slot.node.mtime, slot.node.ctime) = (time, time);
         }
-        let before = slot.children.set(lower_ino(parent, name), name, child);
+        let place = (parent, lower_ino(parent, name));
+        let before = slot.children.set(place.1, name, child);
         if let Some(Child::Node { ino, .. }) = before {
             let old = self.nodes.get_mut(&ino).ok_or(ApplyError::Target)?;
             old.links -= 1;
+            old.places.remove(place);
             if let Some(time) = time {
                 old.node.ctime = time;
             }
@@ -290,6 +346,11 @@ impl Index {
             {
                 slot.subdirectories -= 1;
             }
+        }
+        if let Some(Child::Node { ino, .. }) = child
+            && let Some(slot) = self.nodes.get_mut(&ino)
+        {
+            slot.places.add(place);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ pub mod format;
 mod index;
 mod log;
 mod node;
+mod places;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -31,7 +32,7 @@ pub use data::Data;
 pub use error::DeltaError;
 use error::io_error;
 pub use format::{FileKind, Node, Op, ROOT, Time};
-pub use index::{ApplyError, Child, Index, Slot};
+pub use index::{ApplyError, Child, Index, Slot, join};
 use log::Log;
 pub(crate) use node::blank;
 

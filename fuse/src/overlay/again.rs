@@ -88,7 +88,13 @@ impl Overlay {
                 (lower.kind(), false, Some(lower))
             }
         };
-        Ok(self.inodes.adopt(Inode { ino, kind, lower, own: RwLock::new(own) }))
+        Ok(self.inodes.adopt(Inode {
+            ino,
+            kind,
+            lower,
+            own: RwLock::new(own),
+            noted: Default::default(),
+        }))
     }
 
     fn find_in_layers(&self, ino: u64) -> Result<Arc<LowerNode>, Errno> {

@@ -42,6 +42,7 @@ impl Overlay {
     ) -> Result<usize, Errno> {
         let inode = self.file(ino)?;
         let own = self.own(&inode, u64::MAX)?;
+        let _noting = self.noting(&inode);
         let file = self.delta.data.file(ino)?;
         let written = self.with_room(|| write_some(&file, offset, data))?;
         drop(own);
@@ -59,6 +60,7 @@ impl Overlay {
             _ => return Err(Errno::EINVAL),
         }
         let _own = self.own(inode, size)?;
+        let _noting = self.noting(inode);
         self.delta.data.file(inode.ino)?.set_len(size).map_err(errno)
     }
 
@@ -74,6 +76,7 @@ impl Overlay {
         let flags = FallocateFlags::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
         let inode = self.file(ino)?;
         let own = self.own(&inode, u64::MAX)?;
+        let _noting = self.noting(&inode);
         let signed = |value| i64::try_from(value).map_err(|_| Errno::EFBIG);
         let file = self.delta.data.file(ino)?;
         let (offset, length) = (signed(offset)?, signed(length)?);
@@ -120,6 +123,7 @@ impl Overlay {
         let source = self.file(from)?;
         let target = self.file(to)?;
         let target_own = self.own(&target, u64::MAX)?;
+        let _noting = self.noting(&target);
         let length = length.min(MAX_COPY);
         let file = self.delta.data.file(to)?;
         // One lock is never read twice by one thread: it could wait for a writer in between.

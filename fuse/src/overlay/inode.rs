@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::journal::Noted;
 use super::lower::LowerNode;
 use crate::delta::{FileKind, ROOT};
 
@@ -19,12 +20,15 @@ pub(crate) struct Inode {
     /// Whether the content is in a data file of the delta. Held shared while content is read
     /// or written, exclusively while its home changes.
     pub own: RwLock<bool>,
+    /// When it was last said to be another.
+    pub noted: Noted,
 }
 
 impl Inode {
     /// Something of the layers.
     pub fn of_lower(lower: Arc<LowerNode>) -> Inode {
-        Inode { ino: lower.ino, kind: lower.kind(), lower: Some(lower), own: RwLock::new(false) }
+        let (ino, kind) = (lower.ino, lower.kind());
+        Inode { ino, kind, lower: Some(lower), own: RwLock::new(false), noted: Noted::default() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use nix::errno::Errno;
 
 use super::inode::Inode;
+use super::journal::Noted;
 use super::lower::{Listing, LowerNode};
 use super::{Attr, Child, Overlay, Target};
 use crate::delta::format::CREATED;
@@ -109,7 +110,7 @@ impl Overlay {
         // The layers may be others than they were; what they have there now may not fit.
         let lower = lower.filter(|lower| lower.kind() == kind);
         let own = RwLock::new(slot.node.own);
-        Ok(Some(self.inodes.insert(Inode { ino, kind, lower, own })))
+        Ok(Some(self.inodes.insert(Inode { ino, kind, lower, own, noted: Noted::default() })))
     }
 
     /// Counts a lookup of `ino`, which has been made or named just now.
@@ -237,7 +238,7 @@ impl Overlay {
     /// The directory in which the directory `dir` stands.
     pub(super) fn parent(&self, dir: &Inode) -> u64 {
         match self.delta.read().slot(dir.ino) {
-            Some(slot) => slot.parent.as_ref().map_or(ROOT, |(parent, _)| *parent),
+            Some(slot) => slot.places.last().map_or(ROOT, |(parent, _)| parent),
             None => {
                 let place = dir.lower.as_ref().and_then(|lower| lower.place.as_ref());
                 place.map_or(ROOT, |(parent, _)| parent.ino)

@@ -17,16 +17,19 @@
 //! | `again` | an inode by its number alone, after a process was killed |
 //! | `attributes` | setattr, extended attributes |
 //! | `acl` | access control lists |
+//! | `journal`, `events` | what changed, in order, and at which paths |
 //!
 //! Locks are taken in this order: an inode's content, the delta's writer, the delta's index,
-//! the table of inodes. Layers are asked while neither index nor table is locked.
+//! the table of inodes, the journal. Layers are asked while neither index nor table is locked.
 
 mod acl;
 mod again;
 mod attributes;
 mod content;
 mod copy;
+mod events;
 mod inode;
+mod journal;
 mod look;
 mod lower;
 mod names;
@@ -41,7 +44,9 @@ use nix::errno::Errno;
 pub use crate::delta::{Change, ChangeKind, FileKind, Time};
 use crate::delta::{Child, Delta, DeltaError, Node, Op, Writer};
 pub use attributes::{SetAttr, SetTime};
+pub use events::Event;
 use inode::{Inode, Inodes};
+pub use journal::{EventKind, Journal, NOTES};
 pub use look::{DirEntry, Space};
 pub use lower::Attached;
 use lower::{Layers, LowerNode};
@@ -127,6 +132,7 @@ pub struct Overlay {
     walk: again::Walk,
     /// Files made without a name that have none yet, and may be given one.
     nameless: Mutex<HashSet<u64>>,
+    journal: Arc<Journal>,
     uid: u32,
     gid: u32,
 }
@@ -184,6 +190,7 @@ impl Overlay {
             known_before,
             walk: Default::default(),
             nameless: Mutex::default(),
+            journal: Arc::new(Journal::new()),
             uid,
             gid,
         })
@@ -331,10 +338,14 @@ impl Overlay {
             let mut node = self.node_of(lower)?;
             change(&mut node);
             ops.push(Op::Node { ino: inode.ino, node: Box::new(node) });
-            return writer.commit(ops).map(drop);
+            writer.commit(ops)?;
+            self.note_attributes(inode);
+            return Ok(());
         };
         change(&mut node);
-        writer.commit(vec![Op::Node { ino: inode.ino, node: Box::new(node) }]).map(drop)
+        writer.commit(vec![Op::Node { ino: inode.ino, node: Box::new(node) }])?;
+        self.note_attributes(inode);
+        Ok(())
     }
 }
 

@@ -51,8 +51,8 @@ impl Overlay {
         }
         drop(writer);
         self.nameless.lock().unwrap_or_else(PoisonError::into_inner).insert(ino);
-        let slot = RwLock::new(true);
-        self.inodes.adopt(Inode { ino, kind: FileKind::File, lower: None, own: slot });
+        let (own, noted) = (RwLock::new(true), Default::default());
+        self.inodes.adopt(Inode { ino, kind: FileKind::File, lower: None, own, noted });
         self.found(ino)
     }
 
@@ -147,6 +147,7 @@ impl Overlay {
             return Err(errno);
         }
         let inode = self.take_known(ino)?.ok_or(Errno::EIO)?;
+        self.note_created(parent, name, &inode);
         drop(writer);
         self.attr(&inode)
     }
@@ -190,6 +191,8 @@ impl Overlay {
         let time = Some(writer.now()?);
         ops.push(Op::Entry { parent, name: name.into(), ino, over, time });
         writer.commit(ops)?;
+        self.note_moved(parent, name, false, false);
+        self.note_attributes(&inode);
         self.inodes.look_up(ino).ok_or(Errno::ESTALE)?;
         drop(writer);
         self.attr(&inode)
@@ -232,17 +235,21 @@ impl Overlay {
         let writer = self.delta.begin();
         let At { target, over } = self.at(&dir, name)?;
         let target = target.ok_or(Errno::ENOENT)?;
-        may(self.kind_of(&target)?, &target)?;
+        let kind = self.kind_of(&target)?;
+        may(kind, &target)?;
         let mut ops = Vec::new();
         self.track_inode(&writer, &dir, &mut ops)?;
         let now = writer.now()?;
-        let (name, time) = (name.into(), Some(now));
+        let time = Some(now);
         ops.push(if over {
-            Op::Whiteout { parent, name, time }
+            Op::Whiteout { parent, name: name.into(), time }
         } else {
-            Op::Remove { parent, name, time }
+            Op::Remove { parent, name: name.into(), time }
         });
-        self.commit_and_release(writer, ops, Some(&target), now)
+        self.commit_and_release(writer, ops, Some(&target), now)?;
+        self.note_removed(parent, name, kind == FileKind::Directory);
+        self.note_others(&target);
+        Ok(())
     }
 
     /// Commits `ops`, after which `gone` has no name, and lets go of what nobody uses.
@@ -289,8 +296,8 @@ impl Overlay {
                 return false;
             }
             at = match (index.slot(at), lower.and_then(|lower| lower.place.as_ref())) {
-                (Some(slot), _) => match &slot.parent {
-                    Some((parent, _)) => *parent,
+                (Some(slot), _) => match slot.places.last() {
+                    Some((parent, _)) => parent,
                     None => return false,
                 },
                 (None, Some((parent, _))) => {

@@ -38,6 +38,7 @@ impl Overlay {
         if to.target.as_ref().is_some_and(|target| target.ino() == source.ino()) {
             return Ok(());
         }
+        let source_dir = self.kind_of(source)? == FileKind::Directory;
         let mut ops = Vec::new();
         self.track_inode(&writer, &from_dir, &mut ops)?;
         self.track_inode(&writer, &to_dir, &mut ops)?;
@@ -56,19 +57,27 @@ impl Overlay {
             self.track_target(&writer, target, &mut ops)?;
             ops.push(enter(parent, name, target, from.over));
             ops.push(enter(new_parent, new_name, source, to.over));
-            return self.commit_and_release(writer, ops, None, now);
+            let target_dir = self.kind_of(target)? == FileKind::Directory;
+            self.commit_and_release(writer, ops, None, now)?;
+            let below = source_dir || target_dir;
+            self.note_moved(parent, name, target_dir, below);
+            self.note_moved(new_parent, new_name, source_dir, below);
+            return Ok(());
         }
         ops.push(enter(new_parent, new_name, source, to.over));
         if to.target.is_some() && writer.read().named(source.ino()).is_some_and(|s| s.node.own) {
             writer.replaces(source.ino());
         }
-        let name = name.into();
         ops.push(if from.over {
-            Op::Whiteout { parent, name, time }
+            Op::Whiteout { parent, name: name.into(), time }
         } else {
-            Op::Remove { parent, name, time }
+            Op::Remove { parent, name: name.into(), time }
         });
-        self.commit_and_release(writer, ops, to.target.as_ref(), now)
+        self.commit_and_release(writer, ops, to.target.as_ref(), now)?;
+        self.note_removed(parent, name, source_dir);
+        self.note_moved(new_parent, new_name, source_dir, source_dir);
+        to.target.iter().chain([source]).for_each(|target| self.note_others(target));
+        Ok(())
     }
 
     fn track_target(
