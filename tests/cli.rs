@@ -44,6 +44,7 @@ fn help_of_everything() {
         &["discard"],
         &["list"],
         &["status"],
+        &["events"],
         &["exec"],
         &["shell"],
         &["detect"],

@@ -3,6 +3,7 @@
 mod acl;
 mod copies;
 mod crash;
+mod journal;
 mod lazy;
 mod model;
 mod mounted;

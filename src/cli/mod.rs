@@ -14,7 +14,9 @@ mod diff;
 mod discard;
 mod doctor;
 mod error;
+mod events;
 mod exec;
+mod fsmonitor;
 mod hints;
 mod hook;
 mod init;
@@ -64,6 +66,7 @@ enum Command {
     Discard(discard::Discard),
     List(list::List),
     Status(status::Status),
+    Events(events::Events),
     Snapshot(snapshot::Snapshot),
     Chunk(chunk::Chunk),
     Exec(exec::Exec),
@@ -86,6 +89,9 @@ enum Command {
 
 /// Runs the program; the exit code is its answer.
 pub fn main() -> ExitCode {
+    if let Some(answered) = fsmonitor::main_if_asked() {
+        return answered;
+    }
     zagi_sandbox::main_if_asked();
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
@@ -117,6 +123,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Discard(c) => c.run(&settings),
         Command::List(c) => c.run(&settings),
         Command::Status(c) => c.run(&settings),
+        Command::Events(c) => c.run(&settings),
         Command::Snapshot(c) => c.run(&settings),
         Command::Chunk(c) => c.run(&settings),
         Command::Exec(c) => c.run(&settings),

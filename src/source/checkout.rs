@@ -48,6 +48,25 @@ impl DotGit {
         let files = files.map(|(path, bytes)| (path.to_owned(), bytes)).into();
         DotGit { directories, files }
     }
+
+    /// Lets git ask `program` what changed since it last looked, and remember what is
+    /// untracked.
+    pub fn ask(&mut self, program: &str) {
+        let settings = format!(
+            "[core]\n\tfsmonitor = {}\n\tfsmonitorHookVersion = 2\n\tuntrackedCache = true\n",
+            quoted(&as_command(program))
+        );
+        self.files.entry("config".into()).or_default().extend(settings.into_bytes());
+    }
+}
+
+/// A program as git's settings name it: git gives what holds any of these to a shell.
+fn as_command(program: &str) -> String {
+    if program.contains(|c: char| "|&;<>()$`\\\"' \t\n*?[#~=%".contains(c)) {
+        format!("'{}'", program.replace('\'', r"'\''"))
+    } else {
+        program.to_owned()
+    }
 }
 
 impl Resolved {

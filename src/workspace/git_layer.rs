@@ -2,7 +2,8 @@
 //!
 //! A key is the object's id. Nothing is read before it is asked for; directories that were
 //! listed once are kept (they are small), contents in a bounded cache, since the kernel
-//! reads a file in pieces and an object must be inflated whole.
+//! reads a file in pieces and an object must be inflated whole. Whoever looks at many
+//! directories is soon helped by [`Listings`].
 //!
 //! What git cannot check out as a file is shown as git itself would leave it: a submodule
 //! is an empty directory. Conversions that `.gitattributes` asks for (`eol`, `filter`,
@@ -12,12 +13,14 @@ use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use clru::{CLruCache, CLruCacheConfig, WeightScale};
-use gix::objs::tree::EntryKind;
 use gix::{ObjectId, ThreadSafeRepository};
 use zagi_fuse::layer::{Entry, Key, Kind, Layer, Node};
+
+use super::listings::{self, Listings};
 
 /// Inflated contents kept, in bytes, of one layer.
 const CONTENTS: NonZeroUsize = NonZeroUsize::new(16 << 20).expect("is not zero");
@@ -38,6 +41,9 @@ pub enum GitLayerError {
     BadId(String),
 }
 
+/// Whoever looks at so many directories looks at all.
+const MANY: usize = 64;
+
 struct ByLength;
 
 impl WeightScale<ObjectId, Arc<Vec<u8>>> for ByLength {
@@ -54,12 +60,21 @@ pub struct GitLayer {
     tree: ObjectId,
     mtime: i64,
     directories: RwLock<HashMap<ObjectId, Arc<Vec<Entry>>>>,
+    listings: Arc<Listings>,
+    /// How many directories nobody knew the sizes of.
+    unknown: AtomicUsize,
     contents: Mutex<Contents>,
 }
 
 impl GitLayer {
-    /// The tree `tree` (hex) of the bare clone `repo`, every file dated `mtime`.
-    pub fn open(repo: &Path, tree: &str, mtime: i64) -> Result<GitLayer, GitLayerError> {
+    /// The tree `tree` (hex) of the bare clone `repo`, every file dated `mtime`. What is found
+    /// out about trees is kept in the directory `cache`.
+    pub fn open(
+        repo: &Path,
+        tree: &str,
+        mtime: i64,
+        cache: &Path,
+    ) -> Result<GitLayer, GitLayerError> {
         let tree = ObjectId::from_hex(tree.as_bytes())
             .map_err(|_| GitLayerError::BadId(tree.to_owned()))?;
         // Isolated: neither the user's nor the system's git configuration can change what
@@ -68,11 +83,14 @@ impl GitLayer {
             |source| GitLayerError::Open { path: repo.to_owned(), source: Box::new(source) },
         )?;
         let contents = CLruCache::with_config(CLruCacheConfig::new(CONTENTS).with_scale(ByLength));
+        let listings = Arc::new(Listings::new(repo.clone(), tree, cache));
         Ok(GitLayer {
             repo,
             tree,
             mtime,
             directories: RwLock::default(),
+            listings,
+            unknown: AtomicUsize::new(0),
             contents: Mutex::new(contents),
         })
     }
@@ -80,6 +98,11 @@ impl GitLayer {
     /// The object database, for those who need more than files of it.
     pub(super) fn repository(&self) -> gix::Repository {
         self.repo.to_thread_local()
+    }
+
+    /// All its directories.
+    pub(super) fn listings(&self) -> &Listings {
+        &self.listings
     }
 
     /// The tree's id.
@@ -97,38 +120,46 @@ impl GitLayer {
         {
             return Ok(entries.clone());
         }
-        let repo = self.repo.to_thread_local();
-        let tree = repo.find_tree(id).map_err(broken)?;
-        let mut entries = Vec::new();
-        for entry in tree.iter() {
-            let entry = entry.map_err(broken)?;
-            let name = entry.filename();
-            if !is_component(name) {
+        let items = match self.listings.cached(&id) {
+            Some(items) => items,
+            None => {
+                self.learn();
+                self.listings.list(&id)?
+            }
+        };
+        let mut entries = Vec::with_capacity(items.len());
+        for item in items {
+            if !is_component(&item.name) {
                 return Err(io::Error::other("a tree names a path that climbs out"));
             }
-            let node = match entry.mode().kind() {
-                EntryKind::Tree => self.node(Kind::Directory, 0o755, 0, entry.oid().as_bytes()),
-                EntryKind::Commit => self.node(Kind::Directory, 0o755, 0, &[]),
-                kind => {
-                    let size = repo.find_header(entry.oid()).map_err(broken)?.size();
-                    let (kind, mode) = match kind {
-                        EntryKind::Link => (Kind::Symlink, 0o777),
-                        EntryKind::BlobExecutable => (Kind::File, 0o755),
-                        _ => (Kind::File, 0o644),
-                    };
-                    self.node(kind, mode, size, entry.oid().as_bytes())
-                }
+            let (kind, mode) = match item.kind {
+                listings::Kind::Directory | listings::Kind::Submodule => (Kind::Directory, 0o755),
+                listings::Kind::Link => (Kind::Symlink, 0o777),
+                listings::Kind::Executable => (Kind::File, 0o755),
+                listings::Kind::File => (Kind::File, 0o644),
             };
-            entries.push(Entry { name: name.to_vec().into(), node });
+            let submodule = item.kind == listings::Kind::Submodule;
+            let key = if submodule { &[][..] } else { item.id.as_slice() };
+            let node = self.node(kind, mode, item.size, key);
+            entries.push(Entry { name: item.name, node });
         }
-        // Git sorts a directory as if its name ended in a slash.
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
         let entries = Arc::new(entries);
         self.directories
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id, entries.clone());
         Ok(entries)
+    }
+
+    /// One more directory was not known. After some, all are made known, by a thread that
+    /// nobody waits for.
+    fn learn(&self) {
+        if self.unknown.fetch_add(1, Ordering::Relaxed) + 1 == MANY {
+            let listings = Arc::clone(&self.listings);
+            // What could not be found out is asked for again where it is needed.
+            let _ =
+                std::thread::Builder::new().name("listings".into()).spawn(move || listings.make());
+        }
     }
 
     fn content(&self, id: ObjectId) -> io::Result<Arc<Vec<u8>>> {
@@ -191,7 +222,7 @@ fn broken(e: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 
 /// A name that can stand in a directory: git itself refuses to check out any other, and
 /// `.git` in a tree could plant a hook.
-fn is_component(name: &[u8]) -> bool {
+pub(super) fn is_component(name: &[u8]) -> bool {
     !(name.is_empty()
         || name == b"."
         || name == b".."

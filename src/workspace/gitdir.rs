@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::description::{self, DependencyRecord, Description};
 use super::error::{WorkspaceError, at};
+use super::fsmonitor;
 use crate::context::Context;
 use crate::environment::activate::LINK;
 use crate::source::{DotGit, Resolved};
@@ -23,7 +24,11 @@ pub fn write(
     let own = description::own(workspace);
     let git = own.join(".git");
     std::fs::create_dir_all(&git).map_err(at(&git))?;
-    let start = DotGit::of(resolved, &exclude(resolved, &description.dependencies));
+    let mut start = DotGit::of(resolved, &exclude(resolved, &description.dependencies));
+    // Settings are text.
+    if let Some(program) = fsmonitor::program(ctx, &description.id).to_str() {
+        start.ask(program);
+    }
     for name in &start.directories {
         let path = git.join(name);
         std::fs::create_dir(&path).map_err(at(&path))?;

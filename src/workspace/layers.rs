@@ -9,7 +9,7 @@ use zagi_fuse::overlay::Attached;
 
 use super::description::{self, Description, SourceRecord};
 use super::git_layer::{GitLayer, GitLayerError};
-use super::index_layer::{IndexLayer, Owner};
+use super::index_layer::IndexLayer;
 use super::store_layer::StoreLayer;
 use crate::context::Context;
 use crate::dependencies::{self, DependenciesError};
@@ -47,10 +47,9 @@ pub fn of(
     description: &Description,
 ) -> Result<Vec<Attached>, LayersError> {
     let SourceRecord { clone, tree, date, .. } = &description.source;
-    let source = Arc::new(GitLayer::open(&ctx.home.root().join(clone), tree, *date)?);
-    let owner =
-        Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
-    let index = IndexLayer::new(source.clone(), owner, description.created.max(date + 1));
+    let (clone, cache) = (ctx.home.root().join(clone), ctx.home.cache("trees"));
+    let source = Arc::new(GitLayer::open(&clone, tree, *date, &cache)?);
+    let index = IndexLayer::new(ctx, source.clone(), description);
     let own = description::own(&description::directory(&ctx.home, &description.id));
     let mut layers = vec![
         Attached { at: PathBuf::new(), layer: source },

@@ -1,8 +1,9 @@
 //! Workspaces that are there: listed, found, unmounted, discarded.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::daemon::client;
+use super::daemon::{PathEvent, client};
 use super::description::{self, Description, Presentation};
 use super::error::{WorkspaceError, at};
 use super::{materialise, mounts, prepare};
@@ -52,6 +53,23 @@ pub(super) fn recover(ctx: &Context, description: &Description) -> Result<(), Wo
         client::mount(ctx, &description.id)?;
     }
     Ok(())
+}
+
+/// Follows what changes in the mounted workspace that `dir` is in; see [`client::events`].
+pub fn follow(
+    ctx: &Context,
+    dir: &Path,
+    output: &impl AsFd,
+    each: &mut dyn FnMut(&[PathEvent]) -> bool,
+) -> Result<(), WorkspaceError> {
+    let found = around(ctx, dir)?;
+    if found.presented == Presentation::Materialised {
+        return Err(WorkspaceError::NotFollowed(found.path));
+    }
+    if !mounts::is_ours(&found.path).map_err(at(&found.path))? {
+        return Err(WorkspaceError::NotMounted(found.path));
+    }
+    Ok(client::events(ctx, &found.id, output, each)?)
 }
 
 /// Takes the mount at `dir` away; the delta stays.

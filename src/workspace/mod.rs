@@ -8,7 +8,10 @@
 //! | `description` | what a workspace is, on disk |
 //! | `gitdir` | its own `.git` |
 //! | `layers`, `git_layer`, `store_layer`, `index_layer` | what the overlay is made of |
+//! | `listings` | the directories of a git tree, kept by tree |
+//! | `git_index` | git's index of a tree that nobody has touched |
 //! | `materialise` | the same directory of real files |
+//! | `fsmonitor` | what git is told of changes |
 //! | `differ` | what was changed: `status`, and what `discard` would lose |
 //! | `manage` | list, find, unmount, discard, init |
 //! | `roots` | what workspaces stand on, for the store's collector |
@@ -22,10 +25,13 @@ pub mod description;
 mod differ;
 pub mod doctor;
 mod error;
+pub mod fsmonitor;
+mod git_index;
 mod git_layer;
 mod gitdir;
 mod index_layer;
 mod layers;
+mod listings;
 mod manage;
 mod materialise;
 mod mounts;
@@ -37,6 +43,6 @@ pub use create::{Request, mount};
 pub use description::{Description, Presentation};
 pub use differ::{Loss, Status, loss, status};
 pub use error::WorkspaceError;
-pub use manage::{Listed, around, discard, init, list, unmount};
+pub use manage::{Listed, around, discard, follow, init, list, unmount};
 pub use prepare::detected;
 pub use roots::{RootsError, collect, roots};

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use zagi_fuse::delta::ROOT;
 use zagi_fuse::mount::{self, Device};
 
 use crate::context::Context;
@@ -16,6 +17,22 @@ const TYPE: &[u8] = b"fuse.zagi";
 /// Where our mounts are, of every home.
 pub fn ours() -> io::Result<Vec<PathBuf>> {
     Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
+}
+
+/// The device number of ours at exactly `dir` and the inode of its root, `52:0/1`.
+pub fn root(dir: &Path) -> io::Result<Option<String>> {
+    let info = std::fs::read("/proc/self/mountinfo")?;
+    // The last one is on top.
+    let ours = info.split(|&b| b == b'\n').rfind(|l| line(l).is_some_and(|at| at == dir));
+    let device = ours.and_then(|line| line.split(|&b| b == b' ').nth(2));
+    Ok(device.map(|device| format!("{}/{ROOT}", String::from_utf8_lossy(device))))
+}
+
+/// The same of a directory that one is in.
+pub fn root_here() -> io::Result<String> {
+    let found = nix::sys::stat::stat(".")?;
+    let (major, minor) = (nix::sys::stat::major(found.st_dev), nix::sys::stat::minor(found.st_dev));
+    Ok(format!("{major}:{minor}/{}", found.st_ino))
 }
 
 /// Whether one of ours is mounted at exactly `dir`.

@@ -31,10 +31,11 @@ use crate::store::{Collect, Collected, Roots, Store, StoreError, UNUSED, Unused}
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Parts of `cache/` whose files stand for themselves, and what they are.
-const BY_FILE: [(&str, &str); 4] = [
+const BY_FILE: [(&str, &str); 5] = [
     ("http", "answers of registries"),
     ("files", "downloads"),
     ("plans", "plans"),
+    ("trees", "listings of git trees"),
     ("dependencies", "logs of installations"),
 ];
 

@@ -230,7 +230,7 @@ impl Overlay {
                 return Err(errno);
             }
         }
-        let recorded = self.update(inode, |node| node.own = true);
+        let recorded = self.change_node(inode, |node| node.own = true);
         if recorded.is_err() {
             data.remove(ino);
         }

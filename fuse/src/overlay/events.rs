@@ -57,15 +57,20 @@ impl Overlay {
         (position, collect(&self.delta.read()))
     }
 
-    /// The paths of the directories below the directory at `path`, of it the first; `None` if
-    /// there are more than `limit`. What goes away meanwhile may be missing.
-    pub fn directories(&self, path: &[u8], limit: usize) -> Result<Option<Vec<Vec<u8>>>, Errno> {
+    /// The paths of the directory at `path` and of all below it, except what is called
+    /// `without`; `None` if they are more than `limit`. What goes away meanwhile may be missing.
+    pub fn directories(
+        &self,
+        path: &[u8],
+        without: &[u8],
+        limit: usize,
+    ) -> Result<Option<Vec<Vec<u8>>>, Errno> {
         let Some(ino) = self.find(path)? else { return Ok(Some(Vec::new())) };
         let (mut found, mut todo) = (Vec::new(), vec![(ino, path.to_vec())]);
         let mut result = Ok(());
         while let Some((ino, path)) = todo.pop() {
             if result.is_ok() && found.len() < limit {
-                result = self.subdirectories(ino, &path, &mut todo);
+                result = self.subdirectories(ino, &path, without, &mut todo);
             }
             self.forget(ino, 1);
             found.push(path);
@@ -78,11 +83,13 @@ impl Overlay {
         &self,
         ino: u64,
         path: &[u8],
+        without: &[u8],
         todo: &mut Vec<(u64, Vec<u8>)>,
     ) -> Result<(), Errno> {
         let mut names = Vec::new();
+        let skip: [&[u8]; 3] = [b".", b"..", without];
         let listed = self.readdir(ino, 0, false, &mut |entry| {
-            if entry.kind == FileKind::Directory && entry.name != b"." && entry.name != b".." {
+            if entry.kind == FileKind::Directory && !skip.contains(&entry.name) {
                 names.push(entry.name.to_vec());
             }
             false

@@ -328,8 +328,15 @@ impl Overlay {
         })
     }
 
-    /// Changes the node of `inode`, and makes it known to the delta for that.
+    /// Changes attributes of `inode`, which everybody sees.
     fn update(&self, inode: &Inode, change: impl FnOnce(&mut Node)) -> Result<(), Errno> {
+        let done = self.change_node(inode, change);
+        self.note_attributes(inode);
+        done
+    }
+
+    /// Changes the node of `inode`, and makes it known to the delta for that.
+    fn change_node(&self, inode: &Inode, change: impl FnOnce(&mut Node)) -> Result<(), Errno> {
         let mut writer = self.delta.begin();
         let Some(mut node) = writer.read().slot(inode.ino).map(|slot| slot.node.clone()) else {
             let lower = inode.lower.as_ref().ok_or(Errno::ESTALE)?;
@@ -338,14 +345,10 @@ impl Overlay {
             let mut node = self.node_of(lower)?;
             change(&mut node);
             ops.push(Op::Node { ino: inode.ino, node: Box::new(node) });
-            writer.commit(ops)?;
-            self.note_attributes(inode);
-            return Ok(());
+            return writer.commit(ops).map(drop);
         };
         change(&mut node);
-        writer.commit(vec![Op::Node { ino: inode.ino, node: Box::new(node) }])?;
-        self.note_attributes(inode);
-        Ok(())
+        writer.commit(vec![Op::Node { ino: inode.ino, node: Box::new(node) }]).map(drop)
     }
 }
 

@@ -1,13 +1,18 @@
 //! The commands' side of the daemon: connect, start it where it is not, ask.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Ask, Change, DaemonError, Request, Response, Status, log, socket};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Ask, Change, DaemonError, PathEvent, Request, Response, Status, log, socket};
 use crate::context::Context;
+use crate::workspace::{fsmonitor, mounts};
 
 /// How long a daemon that was just started may take until it listens. It remounts what a
 /// predecessor held before it does.
@@ -71,6 +76,63 @@ pub fn changes(ctx: &Context, id: &str) -> Result<Vec<Change>, DaemonError> {
     }
 }
 
+/// Asks for git, in the root of the work tree and for the workspace whose directory under the
+/// home is `workspace`, what changed since `token`. Nothing is started, and of the home nothing
+/// but the link to the socket is looked at.
+pub fn git(workspace: &Path, token: &str) -> Result<fsmonitor::Answer, DaemonError> {
+    // What was written through a mapping of memory, the kernel has not told anybody yet.
+    std::fs::File::open(".")
+        .and_then(|here| nix::unistd::syncfs(here).map_err(io::Error::from))
+        .map_err(DaemonError::Broken)?;
+    let id = workspace.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let root = mounts::root_here().map_err(DaemonError::Broken)?;
+    let socket =
+        std::fs::read_link(workspace.join(fsmonitor::SOCKET)).map_err(DaemonError::Broken)?;
+    let stream = UnixStream::connect(socket).map_err(DaemonError::Broken)?;
+    let mut reader = send(stream, &Ask::Git { id, token: token.to_owned(), root })?;
+    let (length, directories) = match receive(&mut reader)? {
+        Response::Git { length, directories } => (length, directories),
+        other => return Err(unexpected(other)),
+    };
+    let mut text = vec![0; length];
+    reader.read_exact(&mut text).map_err(DaemonError::Broken)?;
+    Ok(fsmonitor::Answer { text, directories })
+}
+
+/// Follows what changes in the mounted workspace `id`, until `each` says that it is enough, the
+/// reader of `output` has gone, or the mount.
+pub fn events(
+    ctx: &Context,
+    id: &str,
+    output: &impl AsFd,
+    each: &mut dyn FnMut(&[PathEvent]) -> bool,
+) -> Result<(), DaemonError> {
+    let (_, path) = socket(ctx);
+    let stream = UnixStream::connect(path).map_err(DaemonError::Broken)?;
+    let mut reader = send(stream, &Ask::Events { id: id.to_owned() })?;
+    loop {
+        // What was read ahead is answered first.
+        while reader.buffer().is_empty() {
+            let mut fds = [
+                PollFd::new(reader.get_ref().as_fd(), PollFlags::POLLIN),
+                // Errors are told without being asked for.
+                PollFd::new(output.as_fd(), PollFlags::empty()),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => return Err(DaemonError::Broken(errno.into())),
+                Ok(_) if fds[0].any() == Some(true) => break,
+                Ok(_) => return Ok(()),
+            }
+        }
+        match receive(&mut reader)? {
+            Response::Events(events) if events.is_empty() || each(&events) => {}
+            Response::Events(_) | Response::Done => return Ok(()),
+            other => return Err(unexpected(other)),
+        }
+    }
+}
+
 /// How the daemon is; `None` where none runs.
 pub fn status(ctx: &Context) -> Result<Option<Status>, DaemonError> {
     match ask_running(ctx, Ask::Status)? {
@@ -110,13 +172,21 @@ fn unexpected(answer: Response) -> DaemonError {
     }
 }
 
-fn converse(mut stream: UnixStream, ask: &Ask) -> Result<Response, DaemonError> {
+fn converse(stream: UnixStream, ask: &Ask) -> Result<Response, DaemonError> {
+    receive(&mut send(stream, ask)?)
+}
+
+fn send(mut stream: UnixStream, ask: &Ask) -> Result<BufReader<UnixStream>, DaemonError> {
     let request = Request { program: env!("CARGO_PKG_VERSION").into(), ask: ask.clone() };
     let mut line = serde_json::to_vec(&request).expect("a request is plain data");
     line.push(b'\n');
     stream.write_all(&line).map_err(DaemonError::Broken)?;
+    Ok(BufReader::new(stream))
+}
+
+fn receive(reader: &mut BufReader<UnixStream>) -> Result<Response, DaemonError> {
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(DaemonError::Broken)?;
+    reader.read_line(&mut answer).map_err(DaemonError::Broken)?;
     if answer.is_empty() {
         return Err(DaemonError::Broken(io::ErrorKind::UnexpectedEof.into()));
     }

@@ -13,8 +13,8 @@
 //!
 //! # Protocol
 //!
-//! One connection a request, one line of JSON each way ([`Request`], [`Response`]), on a
-//! stream socket in a directory that only its user can enter. A request says which version of
+//! One connection a request, one line of JSON each way ([`Request`], [`Response`]; more
+//! follows where they say so), on a stream socket in a directory that only its user can enter. A request says which version of
 //! the program asks; another version is answered with an error, never guessed at.
 
 pub mod client;
@@ -25,7 +25,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use zagi_fuse::delta;
+use zagi_fuse::{delta, overlay};
 
 use crate::context::Context;
 
@@ -59,6 +59,20 @@ pub enum Ask {
         /// The workspace.
         id: String,
     },
+    /// What changed, for git, which asks with `token`.
+    Git {
+        /// The workspace.
+        id: String,
+        /// What it was told before.
+        token: String,
+        /// The device number and the inode of the directory that it asks of.
+        root: String,
+    },
+    /// Tell what changes from now on, until there is nobody to tell or nothing to tell of.
+    Events {
+        /// The workspace.
+        id: String,
+    },
     /// How the daemon is.
     Status,
     /// Unmount everything and end.
@@ -81,6 +95,16 @@ pub enum Response {
     },
     /// Answer to [`Ask::Changes`].
     Changes(Vec<Change>),
+    /// Answer to [`Ask::Git`]: what git is to be told follows.
+    Git {
+        /// So many bytes.
+        length: usize,
+        /// Whether some of it are directories.
+        directories: bool,
+    },
+    /// Answer to [`Ask::Events`]: one line with none when it begins, then one as often as
+    /// something changed, and [`Response::Done`] when the mount is gone.
+    Events(Vec<PathEvent>),
     /// Answer to [`Ask::Status`].
     Status(Status),
     /// It failed, and why; the daemon's own words.
@@ -121,6 +145,74 @@ impl From<delta::Change> for Change {
             delta::ChangeKind::Deleted => ChangeKind::Deleted,
         };
         Change { path: change.path.to_string_lossy().into_owned(), kind, bytes: change.bytes }
+    }
+}
+
+/// Something that happened to a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathEvent {
+    /// What.
+    pub kind: EventKind,
+    /// Relative to the workspace; empty for its root.
+    pub path: PathName,
+    /// A directory is there, or was until it went.
+    pub directory: bool,
+}
+
+/// The ways a path can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// It is there, and was not, or was something else.
+    Created,
+    /// Its content is another.
+    Changed,
+    /// Mode, owner, times or extended attributes are others.
+    Attributes,
+    /// It is gone.
+    Removed,
+    /// More changed than is known one by one.
+    Everything,
+}
+
+/// A path, which need not be UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PathName {
+    /// It is.
+    Text(String),
+    /// It is not.
+    Bytes(Vec<u8>),
+}
+
+impl PathName {
+    /// As the file system has it.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            PathName::Text(text) => text.as_bytes(),
+            PathName::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl PathEvent {
+    fn everything() -> PathEvent {
+        let (kind, path) = (EventKind::Everything, PathName::Text(String::new()));
+        PathEvent { kind, path, directory: true }
+    }
+}
+
+impl From<overlay::Event> for PathEvent {
+    fn from(event: overlay::Event) -> PathEvent {
+        let kind = match event.kind {
+            overlay::EventKind::Created => EventKind::Created,
+            overlay::EventKind::Changed => EventKind::Changed,
+            overlay::EventKind::Attributes => EventKind::Attributes,
+            overlay::EventKind::Removed => EventKind::Removed,
+        };
+        let path = String::from_utf8(event.path)
+            .map_or_else(|e| PathName::Bytes(e.into_bytes()), PathName::Text);
+        PathEvent { kind, path, directory: event.directory }
     }
 }
 
@@ -182,7 +274,7 @@ pub enum DaemonError {
 /// The directory of the socket, and the socket: in the user's runtime directory where there
 /// is one, named by a hash of the home; else in the home; in a short directory of the
 /// user's own where that would exceed the 108 bytes of `sockaddr_un`.
-fn socket(ctx: &Context) -> (PathBuf, PathBuf) {
+pub(super) fn socket(ctx: &Context) -> (PathBuf, PathBuf) {
     let hash = blake3::hash(ctx.home.root().as_os_str().as_bytes()).to_hex();
     let name = format!("zagi-{}.sock", &hash[..16]);
     let own = ctx.var("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|d| {

@@ -1,5 +1,7 @@
 //! The process that answers the kernel. See the room's own page for the protocol.
 
+mod changes;
+
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,7 +23,9 @@ use super::{Ask, Change, MountStatus, Request, Response, Status};
 use crate::context::Context;
 use crate::store::Store;
 use crate::workspace::description::Description;
-use crate::workspace::{layers, mounts};
+use crate::workspace::index_layer::{Origin, Owner};
+use crate::workspace::{fsmonitor, layers, mounts};
+use changes::say;
 
 /// A daemon that holds nothing for this long ends; the next command starts another.
 const IDLE: Duration = Duration::from_secs(60);
@@ -35,6 +39,10 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 struct Mount {
     path: PathBuf,
     overlay: Arc<Overlay>,
+    /// What git's first index follows from.
+    origin: Origin,
+    /// Its device number and the inode of its root, as [`Ask::Git`] has them.
+    root: String,
     /// Dropped with the mount; its thread ends when the kernel lets go.
     _serving: Box<dyn Serving>,
 }
@@ -196,6 +204,10 @@ impl Worker {
                     VERSION, request.program
                 ),
             },
+            Ok(Request { ask: Ask::Git { id, token, root }, .. }) => {
+                return self.git(&stream, &id, &token, &root);
+            }
+            Ok(Request { ask: Ask::Events { id }, .. }) => return self.follow(&stream, &id),
             Ok(request) => {
                 let answer = self.answer(&request.ask);
                 stop = matches!((&request.ask, &answer), (Ask::Stop { .. }, Response::Done));
@@ -203,9 +215,7 @@ impl Worker {
             }
             Err(e) => Response::Failed { message: format!("not a request: {e}") },
         };
-        let mut line = serde_json::to_vec(&answer).expect("an answer is plain data");
-        line.push(b'\n');
-        let _ = (&stream).write_all(&line);
+        let _ = say(&stream, &answer);
         if stop {
             let _ = self.end();
             std::process::exit(0);
@@ -224,6 +234,9 @@ impl Worker {
             Ask::Unmount { id, force } => self.unmount(id, *force),
             Ask::Changes { id } => self.changes(id),
             Ask::Status => Response::Status(self.status()),
+            Ask::Git { .. } | Ask::Events { .. } => {
+                Response::Failed { message: "answered with more than one line".into() }
+            }
             Ask::Stop { force } => {
                 let ids: Vec<String> = self.mounts().keys().cloned().collect();
                 let answers = ids.iter().map(|id| self.unmount(id, *force));
@@ -256,7 +269,13 @@ impl Worker {
         send(&self.supervisor, &Message::Held(id.to_owned()), &[fd.as_fd()])?;
         let serving = self.driver.serve(fd, overlay.clone(), Start::Mounted)?;
         description.set_mounted(&self.ctx.home, true)?;
-        let mount = Mount { path: description.path, overlay, _serving: serving };
+        // Without them git looks by itself.
+        if let Err(e) = fsmonitor::link(&self.ctx, id) {
+            self.complain(&format!("{}: git is not told of changes: {e}", id));
+        }
+        let origin = Origin::of(&description, Owner::me());
+        let root = mounts::root(&description.path)?.unwrap_or_default();
+        let mount = Mount { path: description.path, overlay, origin, root, _serving: serving };
         mounts.insert(id.to_owned(), mount);
         Ok(())
     }
