@@ -208,7 +208,9 @@ fn what_is_still_mapped_is_seen() {
 /// No file of the tree is looked at, and no directory opened, by a git that knows nothing yet.
 #[test]
 fn the_first_status_looks_at_nothing() {
-    let machine = machine(Who::Me);
+    let mut machine = machine(Who::Me);
+    // What was committed this very second, git would look at once more.
+    machine.set("GIT_COMMITTER_DATE", "2020-01-01T00:00:00Z");
     let origin = origin(&machine);
     machine.zagi(&["mount", origin.to_str().unwrap(), "w"]).ok();
     let w = machine.work().join("w");

@@ -129,10 +129,11 @@ impl IndexLayer {
         self.directory().join("index")
     }
 
-    /// Later than every file it speaks of, or git would suspect each of a change within the
-    /// same second.
+    /// Later than every file it speaks of, or git suspects each of a change within the same
+    /// second; but not later than the first change can be. So of a commit of this very second
+    /// git reads what it is told has changed.
     fn mtime(&self) -> i64 {
-        self.description.created.max(self.description.source.date + 1)
+        self.description.created.max(self.description.source.date)
     }
 
     fn made(&self) -> io::Result<Made> {
