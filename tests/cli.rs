@@ -106,6 +106,13 @@ fn errors_say_what_why_and_what_to_run() {
     );
     fails(
         dir,
+        &["events"],
+        1,
+        "error: `DIR` is not in a workspace\n\n\
+         hint: `zagi list` shows the workspaces, `zagi mount REPO DIR` makes one\n",
+    );
+    fails(
+        dir,
         &["unmount", "x"],
         1,
         "error: `DIR/x` is not in a workspace\n\n\

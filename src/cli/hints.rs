@@ -157,6 +157,9 @@ fn workspace(e: &WorkspaceError) -> Option<String> {
         WorkspaceError::Materialised(dir) => {
             format!("`zagi discard {}` deletes it", dir.display())
         }
+        WorkspaceError::NotFollowed(_) => {
+            "`zagi status` compares them; a mounted workspace can be followed".into()
+        }
         WorkspaceError::ForeignProgram { file, .. } => {
             format!("do not trust this repository; without `{file}` it could be mounted")
         }

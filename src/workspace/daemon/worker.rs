@@ -205,9 +205,11 @@ impl Worker {
                 ),
             },
             Ok(Request { ask: Ask::Git { id, token, root }, .. }) => {
-                return self.git(&stream, &id, &token, &root);
+                return changes::git(&stream, self.asked(&id, &root), &token);
             }
-            Ok(Request { ask: Ask::Events { id }, .. }) => return self.follow(&stream, &id),
+            Ok(Request { ask: Ask::Events { id }, .. }) => {
+                return changes::follow(&stream, &|| self.followed(&id));
+            }
             Ok(request) => {
                 let answer = self.answer(&request.ask);
                 stop = matches!((&request.ask, &answer), (Ask::Stop { .. }, Response::Done));
@@ -343,6 +345,17 @@ impl Worker {
             }
             None => Response::Failed { message: "the workspace is not mounted".into() },
         }
+    }
+
+    /// The mount of `id`, if `root` is its root.
+    fn asked(&self, id: &str, root: &str) -> Option<(Arc<Overlay>, Origin)> {
+        let mounts = self.mounts();
+        let mount = mounts.get(id).filter(|mount| mount.root == root)?;
+        Some((Arc::clone(&mount.overlay), mount.origin))
+    }
+
+    fn followed(&self, id: &str) -> Option<Arc<Overlay>> {
+        self.mounts().get(id).map(|mount| Arc::clone(&mount.overlay))
     }
 
     fn status(&self) -> Status {

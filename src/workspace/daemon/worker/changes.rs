@@ -9,73 +9,64 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zagi_fuse::overlay::{Journal, Overlay};
 
-use super::super::{PathEvent, Response};
-use super::Worker;
+use crate::workspace::daemon::{PathEvent, Response};
 use crate::workspace::fsmonitor;
+use crate::workspace::index_layer::Origin;
 
 /// How long a follower waits before it looks whether there is still somebody, and a mount.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long it lets changes gather, so that a file written in many pieces is one line.
 const GATHER: Duration = Duration::from_millis(10);
 
-impl Worker {
-    /// The answer to git's question in the mount of `id`, if `root` is that mount's.
-    pub(super) fn git(&self, stream: &UnixStream, id: &str, token: &str, root: &str) {
-        let asked = self
-            .mounts()
-            .get(id)
-            .filter(|mount| mount.root == root)
-            .map(|mount| (Arc::clone(&mount.overlay), mount.origin));
-        let Some((overlay, origin)) = asked else {
-            let message = "git asks of another directory than the mount".into();
-            let _ = say(stream, &Response::Failed { message });
-            return;
-        };
-        let answer = fsmonitor::answer(&overlay, &origin, token.as_bytes());
-        let (length, directories) = (answer.text.len(), answer.directories);
-        let _ = say(stream, &Response::Git { length, directories })
-            .and_then(|()| { stream }.write_all(&answer.text));
-    }
+/// The answer to git's question with `token` in a mount; `None` if it asks in something else.
+pub(super) fn git(stream: &UnixStream, mount: Option<(Arc<Overlay>, Origin)>, token: &str) {
+    let Some((overlay, origin)) = mount else {
+        let message = "git asks of another directory than the mount".into();
+        let _ = say(stream, &Response::Failed { message });
+        return;
+    };
+    let answer = fsmonitor::answer(&overlay, &origin, token.as_bytes());
+    let (length, directories) = (answer.text.len(), answer.directories);
+    let _ = say(stream, &Response::Git { length, directories })
+        .and_then(|()| { stream }.write_all(&answer.text));
+}
 
-    /// Tells all that changes in the mount of `id`, until it is gone or nobody listens.
-    pub(super) fn follow(&self, stream: &UnixStream, id: &str) {
-        let Some(journal) = self.followed(id).map(|overlay| Arc::clone(overlay.journal())) else {
-            let message = "the workspace is not mounted".into();
-            let _ = say(stream, &Response::Failed { message });
+/// Tells all that changes in the mount that `now` gives, until it is gone or another, or nobody
+/// listens.
+pub(super) fn follow(stream: &UnixStream, now: &dyn Fn() -> Option<Arc<Overlay>>) {
+    let Some(journal) = now().map(|overlay| Arc::clone(overlay.journal())) else {
+        let message = "the workspace is not mounted".into();
+        let _ = say(stream, &Response::Failed { message });
+        return;
+    };
+    let mut position = journal.position();
+    let mut told = say(stream, &Response::Events(Vec::new()));
+    while told.is_ok() {
+        let more = journal.wait(position, LOOK);
+        // Not held while waiting: after an unmount the overlay is to end.
+        let Some(overlay) = now().filter(|now| is_of(now, &journal)) else {
+            let _ = say(stream, &Response::Done);
             return;
         };
-        let mut position = journal.position();
-        let mut told = say(stream, &Response::Events(Vec::new()));
-        while told.is_ok() {
-            let more = journal.wait(position, LOOK);
-            // Not held while waiting: after an unmount the overlay is to end.
-            let Some(overlay) = self.followed(id).filter(|now| is_of(now, &journal)) else {
-                let _ = say(stream, &Response::Done);
+        if !more {
+            if has_gone(stream) {
                 return;
-            };
-            if !more {
-                if has_gone(stream) {
-                    return;
-                }
-                continue;
             }
-            std::thread::sleep(GATHER);
-            let events = match overlay.events(position) {
-                Some((now, events)) => {
-                    position = now;
-                    events.into_iter().map(PathEvent::from).collect()
-                }
-                None => {
-                    position = journal.position();
-                    vec![PathEvent::everything()]
-                }
-            };
-            told = say(stream, &Response::Events(events));
+            continue;
         }
-    }
-
-    fn followed(&self, id: &str) -> Option<Arc<Overlay>> {
-        self.mounts().get(id).map(|mount| Arc::clone(&mount.overlay))
+        std::thread::sleep(GATHER);
+        let events = match overlay.events(position) {
+            Some((now, events)) => {
+                position = now;
+                events.into_iter().map(PathEvent::from).collect()
+            }
+            None => {
+                position = journal.position();
+                vec![PathEvent::everything()]
+            }
+        };
+        drop(overlay);
+        told = say(stream, &Response::Events(events));
     }
 }
 
