@@ -96,3 +96,54 @@ fn revisions_are_mounted_as_asked() {
         );
     }
 }
+
+/// The directories of a tree are kept for its next workspace, and a file that is damaged is
+/// worth as much as none.
+#[test]
+fn what_is_kept_of_a_tree_is_not_believed_when_damaged() {
+    let machine = Machine::new(Who::Me);
+    let origin = repository(&machine, "kept");
+    let origin = origin.to_str().unwrap();
+    let sizes = "find . -path ./.git -prune -o -printf '%p %s %i\\n' | sort";
+    machine.zagi(&["mount", origin, "w"]).ok();
+    let w = machine.work().join("w");
+    machine.git(&w, &["status"]).ok();
+    let first = machine.sh(&w, sizes).ok().out;
+    assert!(first.contains("sub/beta.txt 5 "), "{first}");
+    let trees = machine.home().join("cache/trees");
+    let kept: Vec<PathBuf> =
+        std::fs::read_dir(&trees).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [kept] = &kept[..] else { panic!("there is one tree: {kept:?}") };
+    let sound = std::fs::read(kept).unwrap();
+    let damages: [fn(&mut Vec<u8>); 3] = [
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.iter_mut().skip(24).for_each(|byte| *byte ^= 0x55),
+        |bytes| bytes.clear(),
+    ];
+    for (number, damage) in damages.iter().enumerate() {
+        let mut bytes = sound.clone();
+        damage(&mut bytes);
+        std::fs::write(kept, bytes).unwrap();
+        let name = format!("w{number}");
+        machine.zagi(&["mount", origin, &name]).ok();
+        let w = machine.work().join(name);
+        assert_eq!(machine.sh(&w, sizes).ok().out, first);
+        assert_eq!(machine.git(&w, &["status", "--porcelain"]).ok().out, "");
+        assert_eq!(std::fs::read(kept).unwrap(), sound, "it was made anew");
+    }
+    // The same of the index itself, which is kept for when the workspace is mounted again.
+    machine.zagi(&["unmount", "w0"]).ok();
+    let workspaces = machine.home().join("workspaces");
+    for entry in std::fs::read_dir(workspaces).unwrap() {
+        let index = entry.unwrap().path().join("index");
+        if let Ok(mut bytes) = std::fs::read(&index) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&index, bytes).unwrap();
+        }
+    }
+    machine.zagi(&["mount", "w0"]).ok();
+    let w = machine.work().join("w0");
+    assert_eq!(machine.git(&w, &["status", "--porcelain"]).ok().out, "");
+    machine.git(&w, &["fsck", "--strict"]).ok();
+}
