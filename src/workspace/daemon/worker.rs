@@ -47,6 +47,19 @@ struct Mount {
     _serving: Box<dyn Serving>,
 }
 
+impl Mount {
+    fn of(
+        description: &Description,
+        overlay: Arc<Overlay>,
+        serving: Box<dyn Serving>,
+    ) -> io::Result<Mount> {
+        let origin = Origin::of(description, Owner::me());
+        let path = description.path.clone();
+        let root = mounts::root(&path)?.unwrap_or_default();
+        Ok(Mount { path, overlay, origin, root, _serving: serving })
+    }
+}
+
 struct Worker {
     ctx: Context,
     driver: Box<dyn Driver>,
@@ -165,7 +178,7 @@ impl Worker {
     ) -> Result<(), Box<dyn std::error::Error>> {
         let overlay = self.overlay(description, Overlay::take_over)?;
         let serving = self.driver.serve(device, overlay.clone(), Start::TakenOver)?;
-        let mount = Mount { path: description.path.clone(), overlay, _serving: serving };
+        let mount = Mount::of(description, overlay, serving)?;
         self.mounts().insert(description.id.clone(), mount);
         Ok(())
     }
@@ -275,10 +288,7 @@ impl Worker {
         if let Err(e) = fsmonitor::link(&self.ctx, id) {
             self.complain(&format!("{}: git is not told of changes: {e}", id));
         }
-        let origin = Origin::of(&description, Owner::me());
-        let root = mounts::root(&description.path)?.unwrap_or_default();
-        let mount = Mount { path: description.path, overlay, origin, root, _serving: serving };
-        mounts.insert(id.to_owned(), mount);
+        mounts.insert(id.to_owned(), Mount::of(&description, overlay, serving)?);
         Ok(())
     }
 
