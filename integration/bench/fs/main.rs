@@ -13,7 +13,7 @@
 //! what `zagi mount --materialise` and `cp -a` made of the same repository, on the same disk.
 //! "Cold" is a fresh mount over a warm disk cache, "warm" the second look. What is deleted to
 //! begin a round anew is moved away, since ext4 is slow to make files for a minute after a
-//! large tree was deleted.
+//! large tree was deleted. All of it lies in `$TMPDIR`, some gigabytes.
 //!
 //! | file | what |
 //! |---|---|

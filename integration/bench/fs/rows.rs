@@ -209,7 +209,6 @@ pub const ROWS: &[Row] = &[
         ],
         after: "$(ls -d /usr/lib/postgresql/*/bin/pg_ctl | tail -1) -D pg -m fast stop",
         undo: "mkdir $TRASH/$N && mv pg pg.log $TRASH/$N",
-        ..ROW
     },
     Row {
         key: "create",
