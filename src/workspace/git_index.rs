@@ -206,10 +206,23 @@ impl Writer<'_> {
             return Ok((Rules { negates: true, ..rules }, Some([0xff; 20])));
         }
         let content = (self.contents.read)(&item.id)?;
-        let negated = content.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"!"));
-        rules.negates |= negated;
+        rules.negates |= self.negates(&content);
         let id = if rules.converts { as_read(&content) } else { sha1_of(&item.id) };
         Ok((rules, Some(id)))
+    }
+
+    /// Whether patterns may say that something foreign is not ignored. They cannot speak of what
+    /// is in a directory that is.
+    fn negates(&self, patterns: &[u8]) -> bool {
+        let names = || self.contents.foreign.iter().flat_map(|at| at.split(|byte| *byte == b'/'));
+        patterns.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"!")).any(
+            |line| {
+                let pattern = line.trim_ascii_end();
+                let pattern = pattern.strip_suffix(b"/").unwrap_or(pattern);
+                let last = pattern.rsplit(|byte| *byte == b'/').next().unwrap_or(pattern);
+                names().any(|name| may_match(last, name))
+            },
+        )
     }
 
     fn entry(&mut self, item: &Item, path: &[u8], ino: u64) {
@@ -249,6 +262,22 @@ fn stat(out: &mut Vec<u8>, date: i64, ino: u64, mode: Option<u32>, uid: u32, gid
 /// Whether `path` is below `dir`.
 fn is_in(path: &[u8], dir: &[u8]) -> bool {
     dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+/// Whether the pattern may match the name: `*` is anything, and so is what follows a `?`, a `[`
+/// or a backslash.
+fn may_match(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, _) => name.is_empty(),
+        (Some((b'?' | b'[' | b'\\', _)), _) => true,
+        (Some((b'*', rest)), _) => {
+            let rest = &rest[rest.iter().take_while(|byte| **byte == b'*').count()..];
+            // A hostile pattern is not worth the time.
+            rest.contains(&b'*') || (0..=name.len()).any(|at| may_match(rest, &name[at..]))
+        }
+        (Some((one, pattern)), Some((other, name))) => one == other && may_match(pattern, name),
+        (Some(_), None) => false,
+    }
 }
 
 /// Whether some `.gitattributes` may make git convert a `.gitignore`. Where this is wrong, git

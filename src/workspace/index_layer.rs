@@ -170,11 +170,10 @@ impl IndexLayer {
         let read = |id: &ObjectId| {
             repo.find_object(*id).map(|found| found.detach().data).map_err(io::Error::other)
         };
-        // Beside dependencies there is the link to the environment.
-        let above = Path::new(LINK).parent().unwrap_or(Path::new(LINK));
         let directories = self.description.dependencies.iter().flat_map(|d| &d.directories);
         let mut foreign: Vec<Vec<u8>> = directories.map(|d| d.clone().into_bytes()).collect();
-        foreign.push(above.as_os_str().as_bytes().to_vec());
+        // And the link to the environment.
+        foreign.push(LINK.as_bytes().to_vec());
         git_index::write(&Contents {
             listings,
             tree: self.source.tree(),

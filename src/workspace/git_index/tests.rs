@@ -53,6 +53,16 @@ fn what_may_convert_a_file_of_patterns_is_noticed() {
 }
 
 #[test]
+fn a_pattern_that_may_match_is_not_overlooked() {
+    for pattern in ["node_modules", "*", "**", "node_*", "*_modules", "n?x", "[n]", "\\n", "*o*"] {
+        assert!(may_match(pattern.as_bytes(), b"node_modules"), "{pattern}");
+    }
+    for pattern in ["", "node_module", "*.js", "node_modules2", "x*", "settings.json"] {
+        assert!(!may_match(pattern.as_bytes(), b"node_modules"), "{pattern}");
+    }
+}
+
+#[test]
 fn below_is_not_beside() {
     assert!(is_in(b"a/b", b"a") && is_in(b"a", b"") && !is_in(b"ab", b"a") && !is_in(b"a", b"a"));
 }
