@@ -325,9 +325,14 @@ fn decode_node(reader: &mut Reader<'_>) -> Result<Node, DecodeError> {
     let origin = reader.option(|reader| reader.bytes(MAX_ORIGIN))?.map(Box::from);
     let target = reader.option(|reader| reader.bytes(MAX_TARGET))?.map(Box::from);
     let mut xattrs = BTreeMap::new();
+    let mut length = 0;
     for _ in 0..reader.u32()? {
-        let name = reader.name()?.into();
-        xattrs.insert(name, reader.bytes(MAX_XATTRS)?.into());
+        let (name, value) = (reader.name()?, reader.bytes(MAX_XATTRS)?);
+        length += name.len() + value.len();
+        if length > MAX_XATTRS {
+            return Err(DecodeError::Long);
+        }
+        xattrs.insert(name.into(), value.into());
     }
     let (own, changed) = (flags & 1 != 0, flags & 2 != 0);
     Ok(Node {

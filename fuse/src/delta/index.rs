@@ -113,6 +113,17 @@ pub enum ApplyError {
     /// A node's kind changed, or the root is not a directory.
     #[error("a node of the wrong kind")]
     Kind,
+    /// A directory has two places, or is inside itself.
+    #[error("a directory that is not in one place")]
+    Place,
+    /// There are no such inode numbers.
+    #[error("a number beyond the last")]
+    Next,
+}
+
+/// What `op` gives a name.
+fn entered(op: &Op) -> Option<u64> {
+    if let Op::Entry { ino, .. } = op { Some(*ino) } else { None }
 }
 
 /// All nodes and entries.
@@ -247,6 +258,7 @@ impl Index {
     /// numbers are returned.
     pub fn apply(&mut self, ops: Vec<Op>) -> Result<Vec<u64>, ApplyError> {
         let mut loose = Vec::new();
+        let entered: Vec<u64> = ops.iter().filter_map(entered).collect();
         self.closed = false;
         for op in ops {
             match op {
@@ -265,6 +277,7 @@ impl Index {
                 Op::Remove { parent, name, time } => {
                     self.set(parent, &name, None, time, &mut loose)?;
                 }
+                Op::Next(next) if next & CREATED != 0 => return Err(ApplyError::Next),
                 Op::Next(next) => self.next = self.next.max(next),
                 Op::Closed => {
                     self.closed = true;
@@ -274,7 +287,9 @@ impl Index {
                 Op::Done { operation, ino } => self.record_done(operation, ino),
             }
         }
-        self.drop_loose(loose)
+        let loose = self.drop_loose(loose)?;
+        super::check::places(self, &entered, self.nodes.len())?;
+        Ok(loose)
     }
 
     fn put(&mut self, ino: u64, node: Node) -> Result<(), ApplyError> {

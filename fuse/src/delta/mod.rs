@@ -6,6 +6,7 @@
 //! fields of the log.
 
 mod changes;
+mod check;
 mod codec;
 mod data;
 mod error;
@@ -34,6 +35,7 @@ use error::io_error;
 pub use format::{FileKind, Node, Op, ROOT, Time};
 pub use index::{ApplyError, Child, Index, Slot, join};
 use log::Log;
+pub use log::{Replayed, replay};
 pub(crate) use node::blank;
 
 /// Deleted data files wait for the log that says so to be on the disk: this many at most …

@@ -187,3 +187,123 @@ fn what_a_crash_left_among_the_data_files_is_cleared_away() {
     assert_eq!(fs::read_dir(&stray).expect("there").count(), 0);
     assert_eq!(paths(dir.path()).len(), 6);
 }
+
+/// A log with everything in it that a log can hold.
+fn varied() -> Vec<u8> {
+    let dir = filled();
+    let time = Time { secs: 1, nanos: 2 };
+    let node = |kind| Box::new(blank(kind, 0o755, 1, 2, time));
+    let entry = |parent, name: &str, ino| Op::Entry {
+        parent,
+        name: name.as_bytes().into(),
+        ino,
+        over: true,
+        time: Some(time),
+    };
+    let name = |name: &str| Box::from(name.as_bytes());
+    let mut other = node(FileKind::File);
+    other.xattrs.insert(name("user.x"), name("value"));
+    other.origin = Some(name("sub/file"));
+    let frames = [
+        vec![Op::Node { ino: 77, node: node(FileKind::Directory) }, entry(ROOT, "sub", 77)],
+        vec![Op::Node { ino: 78, node: other }, entry(77, "file", 78), entry(ROOT, "hard", 78)],
+        vec![Op::Node { ino: 79, node: node(FileKind::Directory) }, entry(77, "deep", 79)],
+        vec![entry(79, "moved", 78), Op::Whiteout { parent: 77, name: name("file"), time: None }],
+        vec![entry(ROOT, "up", 79), Op::Remove { parent: 77, name: name("deep"), time: None }],
+        vec![Op::Next(500)],
+        vec![Op::Closed],
+    ];
+    let log = fs::read(dir.path().join("log")).expect("readable");
+    let frames = frames.map(|ops| format::frame(&ops).expect("fits"));
+    [log, frames.concat()].concat()
+}
+
+/// Damage that no checksum shows: whatever a log says, it is refused, or it is a tree whose
+/// compaction says the same.
+#[test]
+fn a_log_that_was_tampered_with_is_refused_or_whole() {
+    let sound = varied();
+    let bounds = boundaries(&sound);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let (mut whole, mut refused) = (0, 0);
+    for _ in 0..3_000 {
+        let mut frames: Vec<Vec<u8>> =
+            bounds.windows(2).map(|pair| sound[pair[0] + 16..pair[1]].to_vec()).collect();
+        for _ in 0..1 + random(3) {
+            let at = random(frames.len());
+            let other = frames[random(frames.len())].clone();
+            let frame = &mut frames[at];
+            let place = random(frame.len());
+            match random(6) {
+                // Small numbers are kinds, lengths and inode numbers.
+                0 => frame[place] = random(9) as u8,
+                1 => frame[place] = [77, 78, 79, 1, 0x80, 0xff][random(6)],
+                2 => *frame = other,
+                3 => frame.extend(other),
+                4 => frame.truncate(place.max(1)),
+                _ => {
+                    frames.remove(at);
+                }
+            }
+        }
+        let mut log = format::header().to_vec();
+        for payload in &frames {
+            log.extend(format::FRAME_MAGIC);
+            log.extend((payload.len() as u32).to_le_bytes());
+            log.extend(format::checksum(payload));
+            log.extend(payload);
+        }
+        let Ok(replayed) = replay(Path::new("log"), &log) else {
+            refused += 1;
+            continue;
+        };
+        whole += 1;
+        let compacted = |index: &Index| {
+            let frames = index.snapshot();
+            let frames = frames.iter().map(|ops| format::frame(ops).expect("fits"));
+            [format::header().to_vec()].into_iter().chain(frames).flatten().collect::<Vec<u8>>()
+        };
+        let once = compacted(&replayed.index);
+        let again = replay(Path::new("log"), &once).expect("what was written is read");
+        assert!(compacted(&again.index) == once);
+    }
+    assert!(whole > 300 && refused > 300, "{whole} whole, {refused} refused");
+}
+
+#[test]
+fn a_directory_has_one_place() {
+    let time = Time::default();
+    let node = |ino| Op::Node { ino, node: Box::new(blank(FileKind::Directory, 0, 0, 0, time)) };
+    let entry = |parent, name: &str, ino| Op::Entry {
+        parent,
+        name: name.as_bytes().into(),
+        ino,
+        over: false,
+        time: None,
+    };
+    let remove = |name: &str| Op::Remove { parent: ROOT, name: name.as_bytes().into(), time: None };
+    let start = || {
+        let mut index = Index::new();
+        index.apply(vec![node(ROOT), node(5), entry(ROOT, "a", 5)]).expect("sound");
+        index.apply(vec![node(6), entry(5, "b", 6)]).expect("sound");
+        index
+    };
+    for ops in [
+        vec![entry(ROOT, "again", 5)],
+        vec![entry(5, "itself", 5)],
+        vec![entry(6, "above", 5), remove("a")],
+        vec![entry(5, "root", ROOT)],
+        vec![node(7), entry(7, "x", 7)],
+        vec![node(7), node(8), entry(7, "x", 8), entry(8, "y", 7)],
+        vec![entry(ROOT, "c", 5), entry(ROOT, "d", 5), remove("d"), remove("a")],
+    ] {
+        let refused = start().apply(ops.clone());
+        assert_eq!(refused, Err(ApplyError::Place), "{ops:?}");
+    }
+    assert_eq!(start().apply(vec![entry(ROOT, "moved", 5), remove("a")]), Ok(Vec::new()));
+    assert_eq!(start().apply(vec![Op::Next(CREATED)]), Err(ApplyError::Next));
+}

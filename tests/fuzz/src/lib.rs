@@ -1,4 +1,4 @@
-//! Fuzz targets of the store's format: hostile bytes for every reader, and for values that
+//! Fuzz targets of the store's format and of the delta's log: hostile bytes for every reader, and for values that
 //! are read, that what is written again is the same.
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //! may allocate at once: the longest record, and a little. Hashes are in the way of a
 //! fuzzer, so the targets put right ones where a reader looks for them.
 //!
-//! The format's module alone is compiled in here, through a symbolic link, and not the whole
+//! The store's format alone is compiled in here, through a symbolic link, and not the whole
 //! program, which would take minutes.
 
 // Less is used here than in the program.
