@@ -5,6 +5,7 @@ mod copies;
 mod crash;
 mod journal;
 mod lazy;
+mod limits;
 mod model;
 mod mounted;
 mod parallel;

@@ -19,11 +19,16 @@ use crate::delta::{FileKind, errno};
 
 /// How much one `copy_file_range` moves at most, so that nobody waits long for an answer.
 const MAX_COPY: u64 = 16 << 20;
+/// The longest a file can be: `off_t` has no more. Not every caller has asked a kernel first.
+const MAX_SIZE: u64 = i64::MAX as u64;
 
 impl Overlay {
     /// Reads from the file `ino`, from `offset` on; fewer bytes than `buf` has only at the end.
     pub fn read(&self, ino: u64, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         let inode = self.file(ino)?;
+        let room = MAX_SIZE.saturating_sub(offset);
+        let length = buf.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        let buf = &mut buf[..length];
         let own = inode.own.read().unwrap_or_else(PoisonError::into_inner);
         if *own {
             return read_full(&*self.delta.data.file(ino)?, offset, buf);
@@ -41,6 +46,9 @@ impl Overlay {
         unprivileged: Option<Caller>,
     ) -> Result<usize, Errno> {
         let inode = self.file(ino)?;
+        if offset > MAX_SIZE - data.len() as u64 {
+            return Err(Errno::EFBIG);
+        }
         let own = self.own(&inode, u64::MAX)?;
         let _noting = self.noting(&inode);
         let file = self.delta.data.file(ino)?;
@@ -58,6 +66,9 @@ impl Overlay {
             FileKind::File => {}
             FileKind::Directory => return Err(Errno::EISDIR),
             _ => return Err(Errno::EINVAL),
+        }
+        if size > MAX_SIZE {
+            return Err(Errno::EFBIG);
         }
         let _own = self.own(inode, size)?;
         let _noting = self.noting(inode);
