@@ -29,6 +29,9 @@ pub struct Mount {
     /// Make real files instead of mounting
     #[arg(long)]
     materialise: bool,
+    /// Let other users of this machine in, as the files' modes say
+    #[arg(long, conflicts_with = "materialise")]
+    allow_other: bool,
     /// Do not install dependencies
     #[arg(long)]
     no_deps: bool,
@@ -53,6 +56,7 @@ impl Mount {
             directory: self.dir.as_deref().map(|dir| settings.absolute(dir)),
             cwd: settings.cwd.clone(),
             materialise: self.materialise,
+            allow_other: self.allow_other,
             dependencies: !self.no_deps,
         };
         let description = workspace::mount(&ctx, &request)?;

@@ -28,6 +28,8 @@ pub struct Request {
     pub cwd: PathBuf,
     /// Real files, although FUSE may be there.
     pub materialise: bool,
+    /// Whether other users are let in. Of a workspace that is resumed: from now on.
+    pub allow_other: bool,
     /// Whether to install dependencies.
     pub dependencies: bool,
 }
@@ -38,13 +40,13 @@ pub fn mount(ctx: &Context, request: &Request) -> Result<Description, WorkspaceE
         // `zagi mount DIR`: a workspace's own directory says which repository it is of.
         let dir = request.cwd.join(&request.repository);
         if let Some(found) = Description::at(&ctx.home, dir.components().as_path())? {
-            return resume(ctx, found);
+            return resume(ctx, request, found);
         }
     }
     let address = Address::parse(&request.repository, &ctx.config.default_host, &request.cwd)?;
     let dir = request.directory.clone().unwrap_or_else(|| request.cwd.join(address.name()));
     match Description::at(&ctx.home, &dir)? {
-        Some(found) if is_of(&found, &address) => return resume(ctx, found),
+        Some(found) if is_of(&found, &address) => return resume(ctx, request, found),
         Some(found) => {
             return Err(WorkspaceError::Taken { path: dir, by: found.source.repository });
         }
@@ -55,7 +57,7 @@ pub fn mount(ctx: &Context, request: &Request) -> Result<Description, WorkspaceE
     // Until the description says what must stay.
     let _hold = store.hold()?;
     let prepared = prepare::prepare(ctx, &store, &address, request.dependencies)?;
-    let description = describe(ctx, &prepared, &dir, presented)?;
+    let description = describe(ctx, request, &prepared, &dir, presented)?;
     present(ctx, &store, &description, &prepared)?;
     Ok(description)
 }
@@ -67,7 +69,11 @@ fn is_of(found: &Description, address: &Address) -> bool {
     asked == found.source.repository || format!("{asked}{revision}") == found.source.repository
 }
 
-fn resume(ctx: &Context, description: Description) -> Result<Description, WorkspaceError> {
+fn resume(
+    ctx: &Context,
+    request: &Request,
+    mut description: Description,
+) -> Result<Description, WorkspaceError> {
     let dir = &description.path;
     if description.presented == Presentation::Materialised {
         return match dir.is_dir() {
@@ -80,6 +86,11 @@ fn resume(ctx: &Context, description: Description) -> Result<Description, Worksp
     {
         return Err(WorkspaceError::AlreadyThere(dir.clone()));
     }
+    if request.allow_other && !description.allow_other {
+        description.allow_other = true;
+        description.write(&description::directory(&ctx.home, &description.id))?;
+    }
+    let dir = &description.path;
     prepare::step(
         ctx,
         "mounted",
@@ -134,6 +145,7 @@ fn make_directory(dir: &Path) -> Result<bool, WorkspaceError> {
 /// Puts the description under the home, with everything that the mount will read.
 fn describe(
     ctx: &Context,
+    request: &Request,
     prepared: &Prepared,
     dir: &Path,
     presented: Presentation,
@@ -148,6 +160,7 @@ fn describe(
         path: dir.to_owned(),
         created: ctx.now,
         presented,
+        allow_other: request.allow_other && presented == Presentation::Fuse,
         environment: prepared.realised.as_ref().map_or_else(String::new, |r| r.key.clone()),
         environment_inputs: environment_inputs(detected),
         source: SourceRecord {

@@ -113,6 +113,9 @@ pub struct Description {
     pub created: i64,
     /// How it is presented.
     pub presented: Presentation,
+    /// Whether users other than the one who mounts are let in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_other: bool,
     /// The environment's key, and so the directory under `envs/`.
     pub environment: String,
     /// The files that it was read from, relative to the workspace.

@@ -277,7 +277,7 @@ impl Worker {
         let overlay = self.overlay(&description, Overlay::open)?;
         let options = MountOptions {
             fs_name: description.name.clone(),
-            allow_other: false,
+            allow_other: description.allow_other,
             fusermount3: self.fusermount3(),
         };
         let fd = mount::mount(&description.path, &options)?;
