@@ -3,6 +3,7 @@
 
 pub mod machine;
 pub mod publish;
+pub mod suites;
 
 /// Real git, as the library's own tests serve it.
 #[allow(missing_docs)]

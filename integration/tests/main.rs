@@ -11,5 +11,7 @@ mod git_walk;
 mod lifecycle;
 mod locks;
 mod materialise;
+mod posix;
+mod privacy;
 mod projects;
 mod store;
