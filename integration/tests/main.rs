@@ -6,6 +6,7 @@ mod bad_input;
 mod daemon;
 mod disks;
 mod events;
+mod faults;
 mod git;
 mod git_walk;
 mod lifecycle;
