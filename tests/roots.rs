@@ -122,6 +122,7 @@ fn description(f: &Fixture, tree: String) -> Description {
         path: f.machine.dir.path().join("web"),
         created: NOW,
         presented: Presentation::Fuse,
+        allow_other: false,
         environment: "needed".into(),
         environment_inputs: Vec::new(),
         source: SourceRecord {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use zagi_fuse::directory::Directory;
-use zagi_fuse::driver::{Driver, Serving};
-use zagi_fuse::fuser_driver::FuserDriver;
+use zagi_fuse::driver::{Driver, Serving, Start};
+use zagi_fuse::linux::LinuxDriver;
 use zagi_fuse::mount::{How, MountOptions, mount, unmount};
 use zagi_fuse::overlay::{Attached, Options, Overlay};
 
@@ -67,7 +67,7 @@ impl Disk {
         let options = Options { layers, delta: disk.at("disk/delta"), uid: 0, gid: 0 };
         let overlay = Arc::new(Overlay::open(options).unwrap());
         let device = mount(&disk.at("mnt"), &MountOptions::default()).unwrap();
-        disk.serving = Some(FuserDriver { threads: 2 }.serve(device, overlay).unwrap());
+        disk.serving = Some(LinuxDriver::new().unwrap().serve(device, overlay, Start::Mounted).unwrap());
         disk
     }
 
