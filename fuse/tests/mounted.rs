@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,10 +14,12 @@ use nix::fcntl::{AT_FDCWD, FallocateFlags, Flock, FlockArg, RenameFlags, falloca
 use nix::unistd::Whence;
 use zagi_fuse::driver::{Driver, Serving, Start};
 use zagi_fuse::fuser_driver::FuserDriver;
+use zagi_fuse::layer::{Entry, Key, Kind, Layer, Node};
 use zagi_fuse::linux::LinuxDriver;
 use zagi_fuse::mount::{
     Device, How, MountError, MountOptions, find_fusermount3, mount, probe, unmount,
 };
+use zagi_fuse::overlay::{Attached, Options, Overlay};
 
 use crate::support::open;
 
@@ -62,6 +64,7 @@ by_each_driver! {
     a_directory_with_many_entries_is_listed_and_deleted,
     a_large_directory_of_a_layer_is_deleted_entirely,
     busy_and_absent_are_told_apart,
+    a_file_made_without_a_name_can_be_given_one,
 }
 
 /// A mounted overlay of one directory, unmounted at the end.
@@ -402,4 +405,85 @@ fn busy_and_absent_are_told_apart(by: By) {
         MountOptions { fusermount3: mounted.fusermount3.clone(), ..MountOptions::default() };
     assert!(mount(&mounted.dir.path().join("lower/f"), &options).is_err(), "not a directory");
     assert!(mount(&mounted.dir.path().join("nowhere"), &options).is_err());
+}
+
+fn a_file_made_without_a_name_can_be_given_one(by: By) {
+    let mut mounted = Mounted::new(by);
+    let mut options = File::options();
+    options.read(true).write(true).mode(0o640).custom_flags(libc::O_TMPFILE);
+    let opened = options.open(mounted.at("d"));
+    if !mounted.driver.capabilities().nameless_files {
+        let refused = opened.expect_err("this driver cannot").raw_os_error();
+        assert_eq!(refused, Some(libc::EOPNOTSUPP));
+        return;
+    }
+    let mut file = opened.expect("made");
+    file.write_all(b"nameless").expect("written");
+    assert_eq!(mounted.names("d"), ["deep", "g"]);
+    assert_eq!(file.metadata().expect("there").nlink(), 0);
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    nix::unistd::linkat(
+        AT_FDCWD,
+        link.as_str(),
+        AT_FDCWD,
+        &mounted.at("named"),
+        nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW,
+    )
+    .expect("linked");
+    drop(file);
+    drop(options.open(mounted.at("")).expect("another, which nobody names"));
+    for _ in 0..2 {
+        mounted.again();
+        assert_eq!(mounted.read("named"), "nameless");
+        let meta = fs::metadata(mounted.at("named")).expect("there");
+        assert_eq!((meta.nlink(), meta.mode() & 0o7777), (1, 0o640));
+        assert_eq!(mounted.data_files(), 1);
+    }
+}
+
+/// A layer of one file, which takes its time to be read.
+struct Slow;
+
+impl Layer for Slow {
+    fn root(&self) -> Node {
+        let key = b"".as_slice().into();
+        Node { kind: Kind::Directory, mode: 0o755, size: 0, mtime: 0, key }
+    }
+
+    fn lookup(&self, _: &Key, name: &[u8]) -> io::Result<Option<Node>> {
+        let key = b"f".as_slice().into();
+        let file = Node { kind: Kind::File, mode: 0o644, size: 5, mtime: 0, key };
+        Ok((name == b"f").then_some(file))
+    }
+
+    fn list(&self, _: &Key) -> io::Result<Vec<Entry>> {
+        Ok(Vec::new())
+    }
+
+    fn read(&self, _: &Key, _: u64, _: &mut [u8]) -> io::Result<usize> {
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(5)
+    }
+}
+
+#[test]
+fn a_request_that_takes_too_long_is_answered_and_holds_up_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = dir.path().join("mnt");
+    fs::create_dir(&at).expect("made");
+    let layers = vec![Attached { at: PathBuf::new(), layer: Arc::new(Slow) }];
+    let options = Options { layers, delta: dir.path().join("delta"), uid: 0, gid: 0 };
+    let overlay = Arc::new(Overlay::open(options).expect("opens"));
+    let fusermount3 = find_fusermount3(std::env::var_os("PATH").as_deref());
+    let options = MountOptions { fusermount3: fusermount3.clone(), ..MountOptions::default() };
+    let device = mount(&at, &options).expect("/dev/fuse can be used");
+    let driver = LinuxDriver::with_deadline(Duration::from_millis(200)).expect("epoll is there");
+    let serving = driver.serve(device, overlay, Start::Mounted).expect("serves");
+    let (file, other) = (at.join("f"), at.join("other"));
+    let reader = std::thread::spawn(move || fs::read(file));
+    fs::write(&other, "meanwhile").expect("the mount goes on");
+    let answer = reader.join().expect("no panic").expect_err("it takes too long");
+    assert_eq!(answer.raw_os_error(), Some(libc::ETIMEDOUT));
+    unmount(&at, How::Normal, fusermount3.as_deref()).expect("nobody uses it");
+    serving.wait().expect("ends in order");
 }

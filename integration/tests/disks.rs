@@ -67,7 +67,8 @@ impl Disk {
         let options = Options { layers, delta: disk.at("disk/delta"), uid: 0, gid: 0 };
         let overlay = Arc::new(Overlay::open(options).unwrap());
         let device = mount(&disk.at("mnt"), &MountOptions::default()).unwrap();
-        disk.serving = Some(LinuxDriver::new().unwrap().serve(device, overlay, Start::Mounted).unwrap());
+        disk.serving =
+            Some(LinuxDriver::new().unwrap().serve(device, overlay, Start::Mounted).unwrap());
         disk
     }
 
