@@ -5,12 +5,20 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+
 use super::error::DeltaError;
 use super::format::{self, FRAME_HEADER_LEN, Framed, HEADER_LEN, MAGIC, Op, VERSION};
 use super::index::Index;
 
 /// A log that grows beyond this and is mostly dead is written anew.
 const COMPACT_FROM: u64 = 1 << 20;
+
+/// How much room for the log is set aside on the disk at a time, in bytes, and how much of it is
+/// kept for what removes something: on a full disk nothing else makes room.
+const RESERVE: u64 = 16 << 10;
+const FOR_REMOVALS: u64 = 8 << 10;
 
 /// The open log of a delta.
 #[derive(Debug)]
@@ -19,6 +27,8 @@ pub struct Log {
     file: File,
     /// Everything before it is whole.
     end: u64,
+    /// The disk has room for the log up to here.
+    reserved: u64,
     /// When `end` reaches it, somebody should compact.
     limit: u64,
     /// After an append that could neither be done nor undone.
@@ -102,7 +112,15 @@ impl Log {
         if (end as usize) < bytes.len() {
             file.set_len(end).map_err(failed("truncate"))?;
         }
-        let mut log = Log { path: path.into(), file, end, limit: 0, broken: false, dirty: true };
+        let mut log = Log {
+            path: path.into(),
+            file,
+            end,
+            reserved: end,
+            limit: 0,
+            broken: false,
+            dirty: true,
+        };
         log.set_limit(&index);
         if log.end >= log.limit || version < VERSION {
             log.compact(&index).map_err(failed("compact"))?;
@@ -121,12 +139,34 @@ impl Log {
         }
         let too_long = || io::Error::from_raw_os_error(libc::ENAMETOOLONG);
         let frame = format::frame(ops).ok_or_else(too_long)?;
+        self.reserve(self.end + frame.len() as u64, ops)?;
         if let Err(error) = self.file.write_all_at(&frame, self.end) {
             self.broken = self.file.set_len(self.end).is_err();
             return Err(error);
         }
         self.end += frame.len() as u64;
         self.dirty = true;
+        Ok(())
+    }
+
+    /// Sees to it that there is room for the log up to `end`, and some more.
+    fn reserve(&mut self, end: u64, ops: &[Op]) -> io::Result<()> {
+        if end + FOR_REMOVALS <= self.reserved {
+            return Ok(());
+        }
+        let (at, flags) = (self.reserved.max(self.end), FallocateFlags::FALLOC_FL_KEEP_SIZE);
+        let length = (end - self.end) + RESERVE;
+        match fallocate(&self.file, flags, at as i64, length as i64) {
+            Ok(()) => self.reserved = at + length,
+            Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => {
+                let removes = |op: &Op| matches!(op, Op::Whiteout { .. } | Op::Remove { .. });
+                if end > self.reserved || !ops.iter().any(removes) {
+                    return Err(errno.into());
+                }
+            }
+            // Where room cannot be set aside there is none for removals.
+            Err(_) => {}
+        }
         Ok(())
     }
 
@@ -171,6 +211,7 @@ impl Log {
             File::open(parent)?.sync_all()?;
         }
         (self.file, self.end, self.dirty) = (file, bytes.len() as u64, false);
+        self.reserved = self.end;
         self.set_limit(index);
         Ok(())
     }

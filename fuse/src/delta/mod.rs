@@ -76,8 +76,8 @@ impl Delta {
             let orphans = delta.read().orphans().map(|(ino, _)| ino).collect::<Vec<_>>();
             orphans.into_iter().for_each(|ino| drop(delta.index_mut().remove_orphan(ino)));
             delta.sweep(path)?;
-            let mut writer = delta.begin();
-            writer.close().map_err(io_error("write", &path.join("log")))?;
+            // On a full disk the log cannot say so; the next open finds the same, and clears up.
+            let _ = delta.begin().close();
         }
         Ok(delta)
     }
@@ -189,7 +189,14 @@ impl Writer<'_> {
             ops.push(Op::Done { operation, ino: entered(&ops) });
         }
         self.delta.read().check(&ops).map_err(|_| Errno::ESTALE)?;
-        self.state.log.append(&ops).map_err(errno)?;
+        match self.state.log.append(&ops).map_err(errno) {
+            // Deleted files may still hold the space.
+            Err(Errno::ENOSPC | Errno::EDQUOT) if !self.state.trash.is_empty() => {
+                self.empty_trash().map_err(errno)?;
+                self.state.log.append(&ops).map_err(errno)?;
+            }
+            other => other?,
+        }
         let loose = self.delta.index_mut().apply(ops);
         if self.state.log.wants_compaction() {
             // The log as it is stays good if this fails.

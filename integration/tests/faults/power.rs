@@ -140,11 +140,12 @@ fn look(dir: &Path, copied: &Copied, states: &[Names]) {
     // A name may stand for one file before and for another after it was replaced: every state
     // with these names is looked at.
     let mut nearly = Vec::new();
-    for at in copied.synced..=copied.begun {
-        if !states[at].keys().eq(names.iter()) {
+    let (first, last) = (copied.synced, copied.begun);
+    for (at, state) in states.iter().enumerate().take(last + 1).skip(first) {
+        if !state.keys().eq(names.iter()) {
             continue;
         }
-        let wrong: Vec<u64> = states[at]
+        let wrong: Vec<u64> = state
             .iter()
             .filter(|(name, (number, synced))| {
                 let whole = content(*number);
