@@ -76,6 +76,7 @@ impl Delta {
             let orphans = delta.read().orphans().map(|(ino, _)| ino).collect::<Vec<_>>();
             orphans.into_iter().for_each(|ino| drop(delta.index_mut().remove_orphan(ino)));
             delta.sweep(path)?;
+            delta.fill_gaps();
             // On a full disk the log cannot say so; the next open finds the same, and clears up.
             let _ = delta.begin().close();
         }
@@ -118,6 +119,17 @@ impl Delta {
             data,
             _lock: lock,
         })
+    }
+
+    /// A file that was made and never synced may have lost its content with the power: it is
+    /// empty then, as on other disks.
+    fn fill_gaps(&self) {
+        for (ino, _) in self.read().nodes().filter(|(_, slot)| slot.node.own) {
+            if self.data.stat(ino) == Err(Errno::ENOENT) {
+                // If it cannot be made, reading it fails.
+                let _ = self.data.create(ino);
+            }
+        }
     }
 
     /// Deletes the data files that belong to no node.

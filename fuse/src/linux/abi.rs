@@ -15,6 +15,11 @@ pub(super) const OUT_HEADER: usize = 16;
 /// Set in the number of a request that was sent to a process before (FUSE_UNIQUE_RESEND).
 pub(super) const RESENT: u64 = 1 << 63;
 
+/// The longest write the kernel sends, in bytes; the threads' buffers hold it.
+pub(super) const MAX_WRITE: u32 = 1 << 20;
+/// Requests the kernel keeps going without anybody waiting for them: read-ahead.
+pub(super) const MAX_BACKGROUND: u16 = 64;
+
 /// What is asked (`enum fuse_opcode`).
 pub(super) mod opcode {
     pub const LOOKUP: u32 = 1;

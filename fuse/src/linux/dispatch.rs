@@ -5,8 +5,9 @@ use std::io::Write;
 
 use nix::errno::Errno;
 
-use super::abi::{self, Header, Input, Output, fattr, init, notify, opcode};
-use super::{MAX_BACKGROUND, MAX_WRITE};
+use super::abi::{
+    self, Header, Input, MAX_BACKGROUND, MAX_WRITE, Output, fattr, init, notify, opcode,
+};
 use crate::delta::Time;
 use crate::overlay::{Attr, Caller, Overlay, RenameMode, SetAttr, SetTime};
 

@@ -15,7 +15,7 @@
 //!
 //! A mount costs no thread and no buffer. A thread that takes a request first lets another wait
 //! for the next one (`EPOLLONESHOT`, epoll(7)), so one that is slow holds up nobody; when none is
-//! left to wait, a thread is added, up to [`MAX_THREADS`], and those without work end.
+//! left to wait, a thread is added, up to 64, and those without work end.
 
 mod abi;
 mod desk;
@@ -31,12 +31,6 @@ use crate::driver::{Capabilities, Driver, Serving, Start};
 use crate::overlay::Overlay;
 use pool::Pool;
 
-/// The longest write the kernel sends, in bytes; the threads' buffers hold it.
-const MAX_WRITE: u32 = 1 << 20;
-/// Requests the kernel keeps going without anybody waiting for them: read-ahead.
-const MAX_BACKGROUND: u16 = 64;
-/// The most threads.
-const MAX_THREADS: usize = 64;
 /// How long a request may take, but for those that wait for a disk to sync: then whoever waits
 /// gets ETIMEDOUT.
 const DEADLINE: Duration = Duration::from_secs(300);

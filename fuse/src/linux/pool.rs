@@ -13,13 +13,14 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::abi::{Input, Output, notify, opcode};
+use super::abi::{Input, MAX_WRITE, Output, notify, opcode};
 use super::desk::Desk;
 use super::dispatch::Request;
-use super::{MAX_THREADS, MAX_WRITE};
 use crate::driver::{Serving, Start};
 use crate::overlay::Overlay;
 
+/// The most threads.
+const MAX_THREADS: usize = 64;
 /// A request and its header fit, as the kernel demands.
 const BUFFER: usize = MAX_WRITE as usize + 4096;
 /// How long a thread waits before it asks itself whether it is still needed, in milliseconds.

@@ -32,7 +32,7 @@ fn crate_with_dependencies(machine: &Machine) -> PathBuf {
     let dir = machine.work().join("crate-origin");
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vendored");
     let script = r#"
-        cp -r "$1" "$2" && cd "$2" && mkdir .cargo .zagi && "$3" vendor -q --locked >.cargo/config.toml
+        cp -r "$1" "$2" && cd "$2" && mkdir .cargo .zagi && "$3" vendor --locked >.cargo/config.toml
         # Neither tools nor dependencies are zagi's here: what builds is what builds zagi.
         : >.zagi/env.toml && echo '/target*' >.gitignore && git init -q -b main && git add -A -f
         git -c user.name=T -c user.email=t@localhost commit -q -m first"#;
