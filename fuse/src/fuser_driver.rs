@@ -27,7 +27,7 @@ use crate::driver::{Capabilities, Driver, Serving, Start};
 use crate::overlay::{Caller, Overlay, SetAttr};
 use convert::{
     GENERATION, TTL, attributes, caller, empty, entry, error, file_attr, file_kind, file_type,
-    foreign, nothing, rename_mode, set_time, written, xattr,
+    foreign, is_hole, nothing, rename_mode, set_time, written, xattr,
 };
 
 /// The longest write the kernel sends; a buffer of each thread grows to it.
@@ -184,8 +184,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let Some(kind) = file_kind(mode) else { return reply.error(Errno::EINVAL) };
-        let mode = mode as u16 & 0o7777;
-        let name = name.as_bytes();
+        let (name, mode) = (name.as_bytes(), mode as u16 & 0o7777);
         entry(reply, self.overlay.mknod(caller(request, umask), parent.0, name, kind, mode, rdev));
     }
 
@@ -469,11 +468,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let hole = match whence {
-            libc::SEEK_DATA => false,
-            libc::SEEK_HOLE => true,
-            _ => return reply.error(Errno::EINVAL),
-        };
+        let Some(hole) = is_hole(whence) else { return reply.error(Errno::EINVAL) };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
         match self.overlay.seek(ino.0, offset, hole) {
             Ok(found) => reply.offset(found as i64),

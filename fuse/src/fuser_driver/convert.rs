@@ -64,6 +64,15 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
     }
 }
 
+/// Whether a seek is for a hole and not for data.
+pub(super) fn is_hole(whence: i32) -> Option<bool> {
+    match whence {
+        libc::SEEK_DATA => Some(false),
+        libc::SEEK_HOLE => Some(true),
+        _ => None,
+    }
+}
+
 pub(super) fn system_time(time: Time) -> SystemTime {
     let nanos = Duration::from_nanos(u64::from(time.nanos));
     let secs = Duration::from_secs(time.secs.unsigned_abs());
