@@ -23,11 +23,12 @@ use fuser::{
     Session, SessionACL, TimeOrNow, WriteFlags,
 };
 
+use crate::delta::FileKind;
 use crate::driver::{Capabilities, Driver, Serving, Start};
 use crate::overlay::{Caller, Overlay, SetAttr};
 use convert::{
-    GENERATION, TTL, attributes, caller, empty, entry, error, file_attr, file_kind, file_type,
-    foreign, is_hole, nothing, rename_mode, set_time, written, xattr,
+    GENERATION, TTL, attributes, caller, empty, entry, error, file_attr, file_type, foreign,
+    is_hole, nothing, rename_mode, set_time, written, xattr,
 };
 
 /// The longest write the kernel sends; a buffer of each thread grows to it.
@@ -36,7 +37,7 @@ const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 64;
 
 thread_local! {
-    /// What reads are read into; one a thread, as long as the longest read so far.
+    /// What reads are read into, as long as the longest so far.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -51,7 +52,6 @@ struct Adapter {
     overlay: Arc<Overlay>,
     notifier: Arc<OnceLock<Notifier>>,
 }
-
 struct FuserServing(BackgroundSession);
 
 impl Driver for FuserDriver {
@@ -183,7 +183,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let Some(kind) = file_kind(mode) else { return reply.error(Errno::EINVAL) };
+        let Some(kind) = FileKind::of_mknod(mode) else { return reply.error(Errno::EINVAL) };
         let (name, mode) = (name.as_bytes(), mode as u16 & 0o7777);
         entry(reply, self.overlay.mknod(caller(request, umask), parent.0, name, kind, mode, rdev));
     }

@@ -48,7 +48,7 @@ fn round(who: Who) {
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
     assert_eq!(machine.zagi(&["list", "--json"]).ok().json()[0]["mounted"], false);
 
-    machine.zagi(&["mount", "a"]).ok();
+    machine.zagi(&["mount", "./a"]).ok();
     assert_eq!(
         sh("cat alpha.txt hard new/deep/file; ls sub; stat -c %a run"),
         "alpha\nmore\nalpha\nmore\nn\n600\n"

@@ -38,8 +38,9 @@ pub struct Request {
 pub fn mount(ctx: &Context, request: &Request) -> Result<Description, WorkspaceError> {
     if request.directory.is_none() {
         // `zagi mount DIR`: a workspace's own directory says which repository it is of.
-        let dir = request.cwd.join(&request.repository);
-        if let Some(found) = Description::at(&ctx.home, dir.components().as_path())? {
+        // Without the `.` of `./web`: a workspace is known by one way to write its path.
+        let dir: PathBuf = request.cwd.join(&request.repository).components().collect();
+        if let Some(found) = Description::at(&ctx.home, &dir)? {
             return resume(ctx, request, found);
         }
     }

@@ -42,6 +42,18 @@ impl FileKind {
         FileKind::BlockDevice,
     ];
 
+    /// What mknod(2) is to make: the kind in `mode`; a regular file where there is none.
+    pub(crate) fn of_mknod(mode: u32) -> Option<FileKind> {
+        Some(match mode & libc::S_IFMT {
+            libc::S_IFREG | 0 => FileKind::File,
+            libc::S_IFIFO => FileKind::Fifo,
+            libc::S_IFSOCK => FileKind::Socket,
+            libc::S_IFCHR => FileKind::CharDevice,
+            libc::S_IFBLK => FileKind::BlockDevice,
+            _ => return None,
+        })
+    }
+
     /// What stands for it in the log.
     pub(super) fn code(self) -> u8 {
         Self::ALL.iter().position(|kind| *kind == self).expect("every kind is in ALL") as u8

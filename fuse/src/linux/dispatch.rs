@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::abi::{
     self, Header, Input, MAX_BACKGROUND, MAX_WRITE, Output, fattr, init, notify, opcode,
 };
-use crate::delta::Time;
+use crate::delta::{FileKind, Time};
 use crate::overlay::{Attr, Caller, Overlay, RenameMode, SetAttr, SetTime};
 
 /// What the kernel is asked for; one that does not know something goes without.
@@ -143,7 +143,7 @@ impl Request<'_> {
                 let (mode, rdev) = (input.u32()?, input.u32()?);
                 caller.umask = bits(input.u32()?) & 0o777;
                 input.skip(4)?;
-                let kind = abi::kind_of(mode).ok_or(Errno::EINVAL)?;
+                let kind = FileKind::of_mknod(mode).ok_or(Errno::EINVAL)?;
                 overlay.mknod(caller, ino, input.name()?, kind, bits(mode), rdev)
             }
             opcode::MKDIR => {

@@ -47,19 +47,6 @@ struct Mount {
     _serving: Box<dyn Serving>,
 }
 
-impl Mount {
-    fn of(
-        description: &Description,
-        overlay: Arc<Overlay>,
-        serving: Box<dyn Serving>,
-    ) -> io::Result<Mount> {
-        let origin = Origin::of(description, Owner::me());
-        let path = description.path.clone();
-        let root = mounts::root(&path)?.unwrap_or_default();
-        Ok(Mount { path, overlay, origin, root, _serving: serving })
-    }
-}
-
 struct Worker {
     ctx: Context,
     driver: Box<dyn Driver>,
@@ -178,9 +165,25 @@ impl Worker {
     ) -> Result<(), Box<dyn std::error::Error>> {
         let overlay = self.overlay(description, Overlay::take_over)?;
         let serving = self.driver.serve(device, overlay.clone(), Start::TakenOver)?;
-        let mount = Mount::of(description, overlay, serving)?;
+        let mount = self.hold(description, overlay, serving);
         self.mounts().insert(description.id.clone(), mount);
         Ok(())
+    }
+
+    /// What is served of the workspace, and what git asks by. Without either git looks by itself.
+    fn hold(
+        &self,
+        description: &Description,
+        overlay: Arc<Overlay>,
+        serving: Box<dyn Serving>,
+    ) -> Mount {
+        if let Err(e) = fsmonitor::link(&self.ctx, &description.id) {
+            self.complain(&format!("{}: git is not told of changes: {e}", description.id));
+        }
+        let path = description.path.clone();
+        let root = mounts::root(&path).ok().flatten().unwrap_or_default();
+        let origin = Origin::of(description, Owner::me());
+        Mount { path, overlay, origin, root, _serving: serving }
     }
 
     /// Nobody has asked anything for a while.
@@ -284,11 +287,7 @@ impl Worker {
         send(&self.supervisor, &Message::Held(id.to_owned()), &[fd.as_fd()])?;
         let serving = self.driver.serve(fd, overlay.clone(), Start::Mounted)?;
         description.set_mounted(&self.ctx.home, true)?;
-        // Without them git looks by itself.
-        if let Err(e) = fsmonitor::link(&self.ctx, id) {
-            self.complain(&format!("{}: git is not told of changes: {e}", id));
-        }
-        mounts.insert(id.to_owned(), Mount::of(&description, overlay, serving)?);
+        mounts.insert(id.to_owned(), self.hold(&description, overlay, serving));
         Ok(())
     }
 
