@@ -315,8 +315,8 @@ impl Filesystem for Adapter {
         empty(reply, self.overlay.fsync(ino.0, content_only));
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        empty(reply, self.overlay.sync());
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        empty(reply, self.overlay.fsync(ino.0, true));
     }
 
     fn readdir(

@@ -149,13 +149,16 @@ impl Bare {
         (complete.version == COMPLETE).then_some(complete.notices)
     }
 
-    /// Notes that every file of `commit` is here.
+    /// Notes that every file of `commit` is here, and survives a loss of power: what is written in
+    /// a workspace may, and stands on it. (git syncs packs, but no objects that were copied.)
     pub fn set_complete(
         &self,
         ctx: &Context,
         commit: &ObjectId,
         notices: Vec<String>,
     ) -> Result<(), SourceError> {
+        let synced = File::open(&self.dir).and_then(|dir| Ok(nix::unistd::syncfs(dir)?));
+        synced.map_err(SourceError::io(&self.dir))?;
         let complete = Complete { version: COMPLETE, notices };
         let text = serde_json::to_vec(&complete).expect("strings are valid JSON");
         replace(ctx, &self.marker(commit), &text)

@@ -50,12 +50,12 @@ impl Data {
     }
 
     fn open_at(&self, name: &str, flags: OFlag) -> Result<File, Errno> {
-        let flags = flags | OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         openat(&self.dir, name, flags, Mode::from_bits_truncate(0o600)).map(File::from)
     }
 
     fn make(&self, ino: u64, name: &str) -> Result<File, Errno> {
-        let flags = OFlag::O_CREAT | OFlag::O_TRUNC;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_TRUNC;
         match self.open_at(name, flags) {
             Err(Errno::ENOENT) => {
                 match mkdirat(&self.dir, shard(ino).as_str(), Mode::from_bits_truncate(0o700)) {
@@ -101,7 +101,15 @@ impl Data {
 
     /// The data file of `ino`.
     pub fn file(&self, ino: u64) -> Result<Arc<File>, Errno> {
-        self.open.get_or_open(ino, || self.open_at(&name(ino), OFlag::empty()))
+        self.open.get_or_open(ino, || self.open_at(&name(ino), OFlag::O_RDWR))
+    }
+
+    /// The same, to be read only: a disk that has failed is read-only.
+    pub fn file_to_read(&self, ino: u64) -> Result<Arc<File>, Errno> {
+        match self.file(ino) {
+            Err(Errno::EROFS) => self.open_at(&name(ino), OFlag::O_RDONLY).map(Arc::new),
+            other => other,
+        }
     }
 
     /// Length, blocks and times of the data file of `ino`.

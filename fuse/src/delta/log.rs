@@ -31,6 +31,9 @@ pub struct Log {
     reserved: u64,
     /// When `end` reaches it, somebody should compact.
     limit: u64,
+    /// After a sync that failed: the kernel says so once and then takes what it could not write
+    /// for written (fsync(2), NOTES), so that only a log written anew can be trusted.
+    doubtful: bool,
     /// After an append that could neither be done nor undone.
     broken: bool,
     dirty: bool,
@@ -118,6 +121,7 @@ impl Log {
             end,
             reserved: end,
             limit: 0,
+            doubtful: false,
             broken: false,
             dirty: true,
         };
@@ -170,10 +174,13 @@ impl Log {
         Ok(())
     }
 
-    /// Makes everything appended so far survive a loss of power.
-    pub fn sync(&mut self) -> io::Result<()> {
+    /// Makes everything appended so far, which is what `index` says, survive a loss of power.
+    pub fn sync(&mut self, index: &Index) -> io::Result<()> {
+        if self.doubtful {
+            return self.compact(index);
+        }
         if self.dirty {
-            self.file.sync_data()?;
+            self.file.sync_data().inspect_err(|_| self.doubtful = true)?;
             self.dirty = false;
         }
         Ok(())
@@ -207,12 +214,15 @@ impl Log {
             let _ = std::fs::remove_file(&new);
             return Err(error);
         }
-        if let Some(parent) = self.path.parent() {
-            File::open(parent)?.sync_all()?;
-        }
+        // This is the log now, whether or not its name is on the disk yet.
         (self.file, self.end, self.dirty) = (file, bytes.len() as u64, false);
         self.reserved = self.end;
         self.set_limit(index);
+        self.doubtful = true;
+        if let Some(parent) = self.path.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        self.doubtful = false;
         Ok(())
     }
 

@@ -260,7 +260,7 @@ impl Writer<'_> {
                 other => other?,
             }
         }
-        self.state.log.sync()?;
+        self.state.log.sync(&self.delta.read())?;
         self.state.trash_bytes = 0;
         for ino in std::mem::take(&mut self.state.trash) {
             self.delta.data.remove(ino);
@@ -282,7 +282,7 @@ impl Drop for Delta {
         let _ = writer
             .empty_trash()
             .and_then(|()| writer.close())
-            .and_then(|()| writer.state.log.sync());
+            .and_then(|()| writer.state.log.sync(&self.read()));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use nix::errno::Errno;
@@ -31,7 +32,7 @@ impl Overlay {
         let buf = &mut buf[..length];
         let own = inode.own.read().unwrap_or_else(PoisonError::into_inner);
         if *own {
-            return read_full(&*self.delta.data.file(ino)?, offset, buf);
+            return read_full(&*self.delta.data.file_to_read(ino)?, offset, buf);
         }
         self.layers.read(lower_of(&inode)?, offset, buf)
     }
@@ -103,7 +104,7 @@ impl Overlay {
         if *own {
             let whence = if hole { Whence::SeekHole } else { Whence::SeekData };
             let offset = i64::try_from(offset).map_err(|_| Errno::ENXIO)?;
-            let found = nix::unistd::lseek(&*self.delta.data.file(ino)?, offset, whence)?;
+            let found = nix::unistd::lseek(&*self.delta.data.file_to_read(ino)?, offset, whence)?;
             return Ok(found as u64);
         }
         let lower = lower_of(&inode)?;
@@ -181,11 +182,17 @@ impl Overlay {
         Ok(done)
     }
 
-    /// Makes content and metadata of `ino` survive a loss of power.
+    /// Makes content and metadata of `ino`, a file or a directory, survive a loss of power, and
+    /// with the first call all that the workspace stands on, which may be just as new: what lies
+    /// beside the delta was made by many, none of whom waited for the disk.
     pub fn fsync(&self, ino: u64, content_only: bool) -> Result<(), Errno> {
         let inode = self.inode(ino)?;
         if *inode.own.read().unwrap_or_else(PoisonError::into_inner) {
             self.delta.data.sync(ino, content_only).map_err(errno)?;
+        }
+        if !self.settled.load(Ordering::Acquire) {
+            self.sync_all()?;
+            self.settled.store(true, Ordering::Release);
         }
         self.sync()
     }

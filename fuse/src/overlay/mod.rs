@@ -37,6 +37,7 @@ mod rename;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
@@ -132,6 +133,8 @@ pub struct Overlay {
     walk: again::Walk,
     /// Files made without a name that have none yet, and may be given one.
     nameless: Mutex<HashSet<u64>>,
+    /// Whether what the overlay stands on survives a loss of power, too.
+    settled: AtomicBool,
     journal: Arc<Journal>,
     uid: u32,
     gid: u32,
@@ -190,6 +193,7 @@ impl Overlay {
             known_before,
             walk: Default::default(),
             nameless: Mutex::default(),
+            settled: AtomicBool::new(false),
             journal: Arc::new(Journal::new()),
             uid,
             gid,
