@@ -1,8 +1,10 @@
 //! What a workspace survives: processes killed, disks full, faulty or cut off, files that turn
 //! out corrupt.
 
+mod eio;
 mod full;
 mod killed;
+mod power;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
