@@ -45,7 +45,6 @@ pub(super) mod opcode {
     pub const INIT: u32 = 26;
     pub const READDIR: u32 = 28;
     pub const FSYNCDIR: u32 = 30;
-    pub const CREATE: u32 = 35;
     pub const INTERRUPT: u32 = 36;
     pub const DESTROY: u32 = 38;
     pub const IOCTL: u32 = 39;
@@ -104,7 +103,7 @@ pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 pub(super) const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 /// Content only (FUSE_FSYNC_FDATASYNC).
 pub(super) const FSYNC_FDATASYNC: u32 = 1 << 0;
-/// What a file made by CREATE is opened with: what is cached stays (FOPEN_KEEP_CACHE).
+/// What a file made by TMPFILE is opened with: what is cached stays (FOPEN_KEEP_CACHE).
 pub(super) const FOPEN_KEEP_CACHE: u32 = 1 << 1;
 /// What STATX tells: all that stat(2) does (STATX_BASIC_STATS).
 const STATX_BASIC_STATS: u32 = 0x7ff;

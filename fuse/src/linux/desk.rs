@@ -24,6 +24,8 @@ pub(super) struct Desk {
     resent: AtomicBool,
     /// Whether it may take as long as it takes.
     patient: AtomicBool,
+    /// Whether nobody else waits for requests of the mount.
+    holds: AtomicBool,
     epoch: Instant,
 }
 
@@ -37,8 +39,36 @@ impl Desk {
             since: AtomicU64::new(0),
             resent: AtomicBool::new(false),
             patient: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
             epoch,
         }
+    }
+
+    /// From now on nobody but the thread takes requests of the mount that it works for.
+    pub fn hold(&self) {
+        self.holds.store(true, Ordering::Release);
+    }
+
+    /// Whether that is so.
+    pub fn holds(&self) -> bool {
+        self.holds.load(Ordering::Acquire)
+    }
+
+    /// Ends it; says whether it was so.
+    pub fn let_go(&self) -> bool {
+        self.holds.swap(false, Ordering::AcqRel)
+    }
+
+    /// The mount that the thread holds, if its request takes longer than `time`.
+    pub fn held_longer_than(&self, time: Duration) -> Option<u64> {
+        let busy = self.state.load(Ordering::Acquire) != 0 && self.holds();
+        (busy && self.age() >= time).then(|| self.mount.load(Ordering::Relaxed))
+    }
+
+    /// How long ago the request under way began.
+    fn age(&self) -> Duration {
+        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
+        self.epoch.elapsed().saturating_sub(since)
     }
 
     /// The thread begins with a request of the mount `mount`.
@@ -74,8 +104,7 @@ impl Desk {
     /// whoever asks is to answer instead of the thread.
     pub fn overdue(&self, deadline: Duration) -> Option<(u64, u64)> {
         let state = self.state.load(Ordering::Acquire);
-        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
-        let late = self.epoch.elapsed().saturating_sub(since) > deadline;
+        let late = self.age() > deadline;
         if state == 0 || state & ANSWERED != 0 || !late || self.patient.load(Ordering::Relaxed) {
             return None;
         }

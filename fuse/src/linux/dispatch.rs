@@ -72,8 +72,7 @@ impl Request<'_> {
             opcode::IOCTL => Err(Errno::ENOTTY),
             opcode::INIT => self.init(),
             opcode::DESTROY => Ok(()),
-            opcode::CREATE
-            | opcode::TMPFILE
+            opcode::TMPFILE
             | opcode::MKNOD
             | opcode::MKDIR
             | opcode::SYMLINK
@@ -84,7 +83,9 @@ impl Request<'_> {
             | opcode::RENAME2
             | opcode::SETXATTR
             | opcode::REMOVEXATTR => self.once(),
-            // OPEN and OPENDIR among them: from then on the kernel opens by itself.
+            // OPEN and OPENDIR among them: from then on the kernel opens by itself. And CREATE, or
+            // what is made before the first OPEN would be opened here, and released; the kernel
+            // makes files by MKNOD then, with as few requests.
             _ => Err(Errno::ENOSYS),
         }
     }
@@ -116,7 +117,7 @@ impl Request<'_> {
             (_, None) => self.make()?,
         };
         self.out.entry(&attr);
-        if matches!(opcode, opcode::CREATE | opcode::TMPFILE) {
+        if opcode == opcode::TMPFILE {
             self.out.opened();
         }
         Ok(())
@@ -128,15 +129,11 @@ impl Request<'_> {
         let input = &mut self.input;
         let bits = |mode: u32| mode as u16 & 0o7777;
         match self.header.opcode {
-            opcode::CREATE | opcode::TMPFILE => {
+            opcode::TMPFILE => {
                 input.skip(4)?;
                 let mode = bits(input.u32()?);
                 caller.umask = bits(input.u32()?) & 0o777;
-                input.skip(4)?;
-                if self.header.opcode == opcode::TMPFILE {
-                    return overlay.tmpfile(caller, ino, mode);
-                }
-                overlay.create(caller, ino, input.name()?, mode)
+                overlay.tmpfile(caller, ino, mode)
             }
             opcode::MKNOD => {
                 let (mode, rdev) = (input.u32()?, input.u32()?);

@@ -6,6 +6,7 @@
 //! | `dispatch` | a request → a call of the overlay → its answer |
 //! | `pool` | the threads that answer, one pool over all mounts |
 //! | `desk` | what each thread works on: interrupts and deadlines |
+//! | `pace` | how long a thread stays with a mount |
 //!
 //! OPEN and OPENDIR are answered ENOSYS: from then on the kernel opens by itself, keeps what it
 //! has read, and neither OPEN nor RELEASE is sent. All state hangs on inode numbers, so another
@@ -13,13 +14,14 @@
 //! kernel sends again what was not answered (`FUSE_NOTIFY_RESEND`, Linux 6.9). Names and attributes
 //! are valid for a day, as nobody but the kernel on the other side changes anything.
 //!
-//! A mount costs no thread and no buffer. A thread that takes a request first lets another wait
-//! for the next one (`EPOLLONESHOT`, epoll(7)), so one that is slow holds up nobody; when none is
-//! left to wait, a thread is added, up to 64, and those without work end.
+//! A mount costs no thread and no buffer. One thread waits for a mount's next request
+//! (`EPOLLONESHOT`, epoll(7)); before anything slow it lets another wait, so that nobody is held
+//! up; when none is left to wait, a thread is added, up to 64, and those without work end.
 
 mod abi;
 mod desk;
 mod dispatch;
+mod pace;
 mod pool;
 
 use std::io;

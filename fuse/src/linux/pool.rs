@@ -1,4 +1,11 @@
 //! The threads that answer, one pool over all mounts.
+//!
+//! To wake a thread that sleeps takes longer than most requests take to be answered, and whoever
+//! has asked often asks again at once. So a thread that took a request stays with its mount for
+//! a turn: it answers and looks for the next request a little longer ([`Pace`]), letting others run
+//! meanwhile, and only then lets any thread wait for this mount again. What may take long is shared
+//! before it is begun; what turns out to, by the one who looks after the threads, within
+//! milliseconds.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -7,15 +14,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::abi::{Input, MAX_WRITE, Output, notify, opcode};
+use super::abi::{Header, Input, MAX_WRITE, Output, notify, opcode};
 use super::desk::Desk;
 use super::dispatch::Request;
+use super::pace::Pace;
 use crate::driver::{Serving, Start};
 use crate::overlay::Overlay;
 
@@ -27,6 +36,9 @@ const BUFFER: usize = MAX_WRITE as usize + 4096;
 const IDLE: u16 = 5000;
 /// How often somebody looks whether a request takes too long.
 const LOOK: Duration = Duration::from_millis(500);
+/// And how often while there is work, for so many times after the last.
+const TICK: Duration = Duration::from_millis(2);
+const TICKS: u32 = 50;
 
 /// Who waits until a request can be read: one thread at a time for each mount.
 const WATCHED: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT);
@@ -36,6 +48,7 @@ struct Channel {
     device: File,
     /// There until the end.
     overlay: Option<Arc<Overlay>>,
+    pace: Pace,
     end: Arc<End>,
 }
 
@@ -69,8 +82,12 @@ pub(super) struct Pool {
     waiting: AtomicUsize,
     /// Where the threads work. Held while it is decided whether one begins or ends.
     desks: Mutex<Vec<Arc<Desk>>>,
-    /// Whether somebody looks for requests that take too long.
-    looked_after: AtomicBool,
+    /// Who looks for requests that take too long, if there is somebody.
+    looker: Mutex<Option<Thread>>,
+    /// Whether that thread sleeps for long.
+    dozes: AtomicBool,
+    /// Whether there was work since it last looked.
+    stirred: AtomicBool,
     deadline: Duration,
     epoch: Instant,
 }
@@ -101,7 +118,9 @@ impl Pool {
             next: AtomicU64::new(1),
             waiting: AtomicUsize::new(0),
             desks: Mutex::default(),
-            looked_after: AtomicBool::new(false),
+            looker: Mutex::default(),
+            dozes: AtomicBool::new(false),
+            stirred: AtomicBool::new(false),
             deadline,
             epoch: Instant::now(),
         })
@@ -129,7 +148,8 @@ impl Pool {
         let mount = self.next.fetch_add(1, Ordering::Relaxed);
         let end = Arc::new(End::default());
         let served = Served(Arc::clone(&end));
-        let channel = Arc::new(Channel { device: device.into(), overlay: Some(overlay), end });
+        let (device, overlay, pace) = (device.into(), Some(overlay), Pace::new(self.epoch));
+        let channel = Arc::new(Channel { device, overlay, pace, end });
         let mut channels = self.channels.write().unwrap_or_else(PoisonError::into_inner);
         channels.insert(mount, Arc::clone(&channel));
         drop(channels);
@@ -156,10 +176,13 @@ impl Pool {
         if enough {
             return Ok(());
         }
-        if !self.looked_after.swap(true, Ordering::AcqRel) {
+        let mut looker = self.looker.lock().unwrap_or_else(PoisonError::into_inner);
+        if looker.is_none() {
             let pool = Arc::clone(self);
-            std::thread::Builder::new().name("fuse-deadline".into()).spawn(move || pool.look())?;
+            let thread = std::thread::Builder::new().name("fuse-look".into());
+            *looker = Some(thread.spawn(move || pool.look())?.thread().clone());
         }
+        drop(looker);
         let (give, take) = std::sync::mpsc::channel();
         let pool = Arc::clone(self);
         std::thread::Builder::new().name("fuse".into()).spawn(move || {
@@ -181,33 +204,81 @@ impl Pool {
         loop {
             self.waiting.fetch_add(1, Ordering::AcqRel);
             let got = self.epoll.wait(&mut events, EpollTimeout::from(IDLE));
-            let others = self.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
             match got {
                 Ok(0) if self.leaves(desk) => return,
                 Ok(1) => {}
                 _ => continue,
             }
             let mount = events[0].data();
-            let Some(channel) = self.channel(mount) else { continue };
-            match (&channel.device).read(&mut buffer) {
+            if let Some(channel) = self.channel(mount) {
+                self.stir();
+                desk.hold();
+                self.turn(mount, &channel, desk, &mut buffer, &mut out);
+                self.share(mount, &channel, desk);
+            }
+        }
+    }
+
+    /// Answers what is asked of one mount, until nobody asks, or another may take over.
+    fn turn(
+        self: &Arc<Self>,
+        mount: u64,
+        channel: &Channel,
+        desk: &Desk,
+        buffer: &mut [u8],
+        out: &mut Output,
+    ) {
+        let pace = &channel.pace;
+        pace.begin();
+        let mut last = Instant::now();
+        let mut crowded = false;
+        loop {
+            match (&channel.device).read(buffer) {
                 Ok(length) => {
-                    self.watch(mount, &channel);
-                    // Without another thread the next request would wait for this one; where
-                    // none can be had, it does.
-                    if others == 0 {
+                    let Ok((header, input)) = Input::new(&buffer[..length]) else { continue };
+                    // Without another thread the other mounts would wait for this one; where
+                    // none can be had, they do, for one request.
+                    let alone = self.waiting.load(Ordering::Acquire) == 0;
+                    if alone {
                         let _ = self.hire(false);
                     }
-                    self.serve_one(mount, &channel, desk, &buffer[..length], &mut out);
+                    if alone || pace.shares(&header, crowded) {
+                        self.share(mount, channel, desk);
+                    }
+                    self.serve_one(mount, channel, desk, (header, input), out);
+                    if !desk.holds() {
+                        return;
+                    }
+                    (last, crowded) = (Instant::now(), true);
                 }
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     // Another thread was faster, or whoever asked has gone.
-                    Some(Errno::EAGAIN | Errno::EINTR | Errno::ENOENT) => {
-                        self.watch(mount, &channel);
+                    Some(Errno::EAGAIN) if last.elapsed() < pace.patience() => {
+                        crowded = false;
+                        std::thread::yield_now();
                     }
+                    Some(Errno::EAGAIN | Errno::EINTR | Errno::ENOENT) => return pace.end(),
                     // Unmounted, or cut off.
-                    _ => self.remove(mount),
+                    _ => return self.remove(mount),
                 },
             }
+        }
+    }
+
+    /// There is work.
+    fn stir(&self) {
+        if !self.stirred.swap(true, Ordering::SeqCst) && self.dozes.swap(false, Ordering::SeqCst) {
+            let looker = self.looker.lock().unwrap_or_else(PoisonError::into_inner);
+            looker.iter().for_each(Thread::unpark);
+        }
+    }
+
+    /// Lets any thread wait for the next request of the mount that `desk` holds, unless that is so
+    /// already.
+    fn share(&self, mount: u64, channel: &Channel, desk: &Desk) {
+        if desk.let_go() {
+            self.watch(mount, channel);
         }
     }
 
@@ -243,10 +314,9 @@ impl Pool {
         mount: u64,
         channel: &Channel,
         desk: &Desk,
-        request: &[u8],
+        (header, mut input): (Header, Input<'_>),
         out: &mut Output,
     ) {
-        let Ok((header, mut input)) = Input::new(request) else { return };
         out.begin();
         match header.opcode {
             opcode::FORGET => {
@@ -280,24 +350,51 @@ impl Pool {
         }
     }
 
-    /// Answers for threads that take too long, until there is none.
-    fn look(&self) {
+    /// Looks after the threads, until there is none: answers for those that take too long, and
+    /// lets others take over the mounts of those that take longer than was thought.
+    fn look(self: &Arc<Self>) {
         let mut out = Output::default();
+        let mut ticks = 0;
         loop {
-            std::thread::sleep(LOOK.min(self.deadline));
+            self.nap(&mut ticks);
             let desks = self.desks();
             if desks.is_empty() {
-                self.looked_after.store(false, Ordering::Release);
+                *self.looker.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 return;
             }
             let desks = desks.clone();
-            for (mount, unique) in desks.iter().filter_map(|desk| desk.overdue(self.deadline)) {
-                if let Some(channel) = self.channel(mount) {
+            for desk in &desks {
+                if let Some(mount) = desk.held_longer_than(TICK)
+                    && let Some(channel) = self.channel(mount)
+                {
+                    self.share(mount, &channel, desk);
+                    if self.waiting.load(Ordering::Acquire) == 0 {
+                        let _ = self.hire(false);
+                    }
+                }
+                if let Some((mount, unique)) = desk.overdue(self.deadline)
+                    && let Some(channel) = self.channel(mount)
+                {
                     out.begin();
                     write(&channel, out.finish(unique, -(Errno::ETIMEDOUT as i32)));
                 }
             }
         }
+    }
+
+    /// Sleeps until it is time to look.
+    fn nap(&self, ticks: &mut u32) {
+        *ticks = if self.stirred.swap(false, Ordering::SeqCst) { TICKS } else { *ticks };
+        if let Some(fewer) = ticks.checked_sub(1) {
+            *ticks = fewer;
+            return std::thread::sleep(TICK);
+        }
+        self.dozes.store(true, Ordering::SeqCst);
+        // Whoever stirs sees that this thread dozes, or is seen.
+        if !self.stirred.load(Ordering::SeqCst) {
+            std::thread::park_timeout(LOOK.min(self.deadline));
+        }
+        self.dozes.store(false, Ordering::SeqCst);
     }
 }
 
