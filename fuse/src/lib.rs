@@ -10,6 +10,7 @@
 //! | [`driver`] | the seam between an overlay and what presents it |
 //! | [`fuser_driver`] | presents it through the kernel's FUSE, by the crate `fuser` |
 //! | `linux` | presents it through the kernel's FUSE on Linux, by our own reading of the protocol |
+//! | [`nfs`] | presents it through NFS, by the crate `nfsserve` |
 //! | [`mount`] | mounting and unmounting, as root and as anybody |
 //! | [`sys`] | every `unsafe` of this crate; descriptors through sockets |
 //!
@@ -29,5 +30,6 @@ pub mod layer;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod mount;
+pub mod nfs;
 pub mod overlay;
 pub mod sys;

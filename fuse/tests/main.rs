@@ -8,5 +8,6 @@ mod lazy;
 mod limits;
 mod model;
 mod mounted;
+mod nfs;
 mod parallel;
 mod support;
