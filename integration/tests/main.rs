@@ -12,6 +12,7 @@ mod git_walk;
 mod lifecycle;
 mod locks;
 mod materialise;
+mod nfs;
 mod posix;
 mod privacy;
 mod projects;

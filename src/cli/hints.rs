@@ -157,6 +157,9 @@ fn workspace(e: &WorkspaceError) -> Option<String> {
         WorkspaceError::Materialised(dir) => {
             format!("`zagi discard {}` deletes it", dir.display())
         }
+        WorkspaceError::NfsIsPrivate(dir) => {
+            format!("`zagi mount {}` resumes it through FUSE", dir.display())
+        }
         WorkspaceError::NotFollowed(_) => {
             "`zagi status` compares them; a mounted workspace can be followed".into()
         }

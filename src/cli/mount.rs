@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use serde::Serialize;
+
 use super::error::CommandError;
 use super::output::print_json;
 use super::report;
 use super::settings::Settings;
-use crate::workspace::{self, Description, Request};
+use crate::workspace::{self, Description, NfsMount, Presentation, Request};
 
 /// Mount a repository as a directory that runs
 ///
@@ -26,6 +28,9 @@ pub struct Mount {
     repository: String,
     /// Where; by default the repository's name in the current directory
     dir: Option<PathBuf>,
+    /// What to mount through; by default FUSE, or as before
+    #[arg(long, value_name = "WAY", conflicts_with = "materialise")]
+    via: Option<Via>,
     /// Make real files instead of mounting
     #[arg(long)]
     materialise: bool,
@@ -40,28 +45,60 @@ pub struct Mount {
     json: bool,
 }
 
+/// The ways to mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Via {
+    /// The kernel's FUSE
+    Fuse,
+    /// A server of NFS on this machine, for hosts without FUSE
+    Nfs,
+}
+
+/// What was mounted, as JSON.
+#[derive(Serialize)]
+struct Mounted<'a> {
+    #[serde(flatten)]
+    description: &'a Description,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nfs: Option<&'a NfsMount>,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   zagi mount pypi:jinja2 ~/jinja2
   zagi mount github.com/owner/repo@v1.2 ./repo
   zagi mount ~/src/web ./web-2      a second directory of a local repository
+  zagi mount --via nfs ~/src/web    where there is no FUSE
   zagi mount ./web                  resume after `zagi unmount ./web`";
 
 impl Mount {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let begun = Instant::now();
+        if self.via == Some(Via::Nfs) && self.allow_other {
+            return Err(CommandError::failed("a mount through NFS lets no other users in")
+                .hint("leave out `--allow-other`, or `--via nfs`"));
+        }
         let ctx = settings.context()?;
         let request = Request {
             repository: self.repository,
             directory: self.dir.as_deref().map(|dir| settings.absolute(dir)),
             cwd: settings.cwd.clone(),
-            materialise: self.materialise,
+            presented: match self.via {
+                Some(Via::Fuse) => Some(Presentation::Fuse),
+                Some(Via::Nfs) => Some(Presentation::Nfs),
+                None => self.materialise.then_some(Presentation::Materialised),
+            },
             allow_other: self.allow_other,
             dependencies: !self.no_deps,
         };
         let description = workspace::mount(&ctx, &request)?;
+        let nfs = workspace::attach(&ctx, &description)?;
         if self.json {
-            print_json(&description)?;
+            print_json(&Mounted { description: &description, nfs: nfs.as_ref() })?;
+        } else if let Some(NfsMount { command, by_hand: Some(why), .. }) = &nfs {
+            let path = description.path.display();
+            eprintln!("served, and not mounted at {path} yet: {why}");
+            eprintln!("this mounts it:\n  {command}");
         } else if !settings.quiet() {
             eprintln!("{}", last_lines(&description, begun));
         }

@@ -26,8 +26,9 @@ pub struct Request {
     pub directory: Option<PathBuf>,
     /// Where relative repositories are looked for.
     pub cwd: PathBuf,
-    /// Real files, although FUSE may be there.
-    pub materialise: bool,
+    /// How it is to be presented; by default the best way that this machine allows, and of one
+    /// that is resumed as it was.
+    pub presented: Option<Presentation>,
     /// Whether other users are let in. Of a workspace that is resumed: from now on.
     pub allow_other: bool,
     /// Whether to install dependencies.
@@ -82,13 +83,23 @@ fn resume(
             false => Err(WorkspaceError::Gone(dir.clone())),
         };
     }
-    if mounts::is_ours(dir).map_err(at(dir))?
-        && client::status(ctx)?.is_some_and(|s| holds(&s, &description))
-    {
-        return Err(WorkspaceError::AlreadyThere(dir.clone()));
+    let served = client::status(ctx)?.is_some_and(|s| holds(&s, &description));
+    // A delta cannot become real files.
+    let asked = request.presented.filter(|asked| *asked != Presentation::Materialised);
+    let same = asked.is_none_or(|asked| asked == description.presented);
+    if served && mounts::is_there(&ctx.home, &description).map_err(at(dir))? {
+        // The kernel's side of it may still be wanting; whoever asks is told how to come by it.
+        return match description.presented {
+            Presentation::Nfs if same => Ok(description),
+            _ => Err(WorkspaceError::AlreadyThere(dir.clone())),
+        };
     }
-    if request.allow_other && !description.allow_other {
-        description.allow_other = true;
+    if request.allow_other && !description.allow_other || !same {
+        description.allow_other |= request.allow_other;
+        description.presented = asked.unwrap_or(description.presented);
+        if description.presented == Presentation::Nfs && description.allow_other {
+            return Err(WorkspaceError::NfsIsPrivate(dir.clone()));
+        }
         description.write(&description::directory(&ctx.home, &description.id))?;
     }
     let dir = &description.path;
@@ -99,7 +110,7 @@ fn resume(
             make_directory(dir)?;
             Ok(client::mount(ctx, &description.id)?)
         },
-        |()| ("fuse".into(), "resumed".into()),
+        |()| (description.presented.to_string(), "resumed".into()),
     )?;
     Ok(description)
 }
@@ -110,8 +121,8 @@ fn holds(status: &super::daemon::Status, description: &Description) -> bool {
 
 /// The best way that this machine allows, said aloud where it is not the usual one.
 fn presentation(ctx: &Context, request: &Request) -> Result<Presentation, WorkspaceError> {
-    if request.materialise {
-        return Ok(Presentation::Materialised);
+    if let Some(asked) = request.presented {
+        return Ok(asked);
     }
     match mounts::fuse_lack(ctx) {
         None => Ok(Presentation::Fuse),
@@ -184,7 +195,7 @@ fn describe(
     let comments = prepare::comments(detected);
     write(&scratch.join("env.toml"), detected.spec.render(&comments).as_bytes())?;
     write(&scratch.join("env.lock"), prepared.plan.lock.render().as_bytes())?;
-    if presented == Presentation::Fuse {
+    if presented != Presentation::Materialised {
         gitdir::write(ctx, resolved, &description, &scratch)?;
     }
     let place = description::directory(&ctx.home, &description.id);
@@ -244,7 +255,7 @@ fn present(
         "mounted",
         || -> Result<String, WorkspaceError> {
             match description.presented {
-                Presentation::Fuse => {
+                Presentation::Fuse | Presentation::Nfs => {
                     made = make_directory(dir)?;
                     client::mount(ctx, &description.id)?;
                     Ok(String::new())

@@ -6,6 +6,7 @@
 //! env.lock           what it was resolved to
 //! own/               what `.git` starts with, and the link to the environment (a layer)
 //! delta/             what was created, changed, deleted (crate `zagi-fuse`'s format)
+//! nfs                while it is presented through NFS: port and secret (module `nfs`)
 //! mounted            there while it is to be mounted; its content is the boot id of the
 //!                    kernel that holds the mount, so that a daemon which finds it after a
 //!                    crash mounts again, and after a reboot does not
@@ -31,6 +32,8 @@ pub const VERSION: u32 = 1;
 pub enum Presentation {
     /// Through FUSE: lazy.
     Fuse,
+    /// Through NFS, by a server on this machine: likewise.
+    Nfs,
     /// Real files on the real disk.
     Materialised,
 }
@@ -39,6 +42,7 @@ impl std::fmt::Display for Presentation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Presentation::Fuse => "fuse",
+            Presentation::Nfs => "nfs",
             Presentation::Materialised => "materialised",
         })
     }

@@ -96,7 +96,7 @@ impl ChangeKind {
 /// What differs in the workspace that `dir` is in.
 pub fn status(ctx: &Context, dir: &Path) -> Result<Status, WorkspaceError> {
     let description = manage::around(ctx, dir)?;
-    let mounted = is_there(&description)?;
+    let mounted = is_there(ctx, &description)?;
     let sorted = Sorted::of(&description, changes(ctx, &description)?);
     let edited = |files: &[String]| -> Vec<String> {
         let differs = |file: &&String| sorted.source.iter().any(|c| c.path == **file);
@@ -132,7 +132,12 @@ pub fn loss(ctx: &Context, dir: &Path) -> Result<Loss, WorkspaceError> {
     let all = changes(ctx, &description)?;
     let bytes = all.iter().map(|c| c.bytes).sum();
     let sorted = Sorted::of(&description, all);
-    let commits = match is_there(&description)? {
+    // One that is served through NFS has files there only if the kernel has mounted it.
+    let has_files = match description.presented {
+        Presentation::Nfs => mounts::is_nfs(dir).map_err(at(dir))?,
+        _ => is_there(ctx, &description)?,
+    };
+    let commits = match has_files {
         true => unshared_commits(&description)?,
         // Git needs the directory; what its delta holds still tells that there are some.
         false => sorted.refs.iter().map(|path| format!("of `{path}`")).collect(),
@@ -145,11 +150,8 @@ pub fn loss(ctx: &Context, dir: &Path) -> Result<Loss, WorkspaceError> {
     })
 }
 
-fn is_there(description: &Description) -> Result<bool, WorkspaceError> {
-    match description.presented {
-        Presentation::Fuse => mounts::is_ours(&description.path).map_err(at(&description.path)),
-        Presentation::Materialised => Ok(description.path.is_dir()),
-    }
+fn is_there(ctx: &Context, description: &Description) -> Result<bool, WorkspaceError> {
+    mounts::is_there(&ctx.home, description).map_err(at(&description.path))
 }
 
 /// Everything that differs. For a mounted workspace the daemon knows; for one that is not,
@@ -157,8 +159,8 @@ fn is_there(description: &Description) -> Result<bool, WorkspaceError> {
 fn changes(ctx: &Context, description: &Description) -> Result<Vec<Change>, WorkspaceError> {
     match description.presented {
         Presentation::Materialised => git_changes(description),
-        Presentation::Fuse if is_there(description)? => Ok(client::changes(ctx, &description.id)?),
-        Presentation::Fuse => {
+        _ if is_there(ctx, description)? => Ok(client::changes(ctx, &description.id)?),
+        _ => {
             let changes = Delta::changes(&description.delta(&ctx.home))?;
             Ok(changes.into_iter().map(Change::from).collect())
         }

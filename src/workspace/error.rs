@@ -63,6 +63,8 @@ pub enum WorkspaceError {
     NotMounted(PathBuf),
     #[error("`{0}` consists of real files: there is nothing to unmount")]
     Materialised(PathBuf),
+    #[error("`{0}` lets other users in, which a mount through NFS cannot")]
+    NfsIsPrivate(PathBuf),
     #[error("`{0}` consists of real files, which nobody follows")]
     NotFollowed(PathBuf),
     #[error("cannot access `{path}`: {source}")]

@@ -29,6 +29,7 @@ pub fn list(ctx: &Context) -> Result<Vec<Listed>, WorkspaceError> {
     let listed = all.into_iter().map(|description| {
         let mounted = match description.presented {
             Presentation::Fuse => mounts.contains(&description.path),
+            Presentation::Nfs => description.is_mounted(&ctx.home),
             Presentation::Materialised => description.path.is_dir(),
         };
         Listed { description, mounted }
@@ -46,7 +47,7 @@ pub fn around(ctx: &Context, path: &Path) -> Result<Description, WorkspaceError>
 
 /// Brings a mount back whose daemon died: starting a daemon is all it takes.
 pub(super) fn recover(ctx: &Context, description: &Description) -> Result<(), WorkspaceError> {
-    if description.presented == Presentation::Fuse
+    if description.presented != Presentation::Materialised
         && description.is_mounted(&ctx.home)
         && client::status(ctx)?.is_none()
     {
@@ -66,7 +67,7 @@ pub fn follow(
     if found.presented == Presentation::Materialised {
         return Err(WorkspaceError::NotFollowed(found.path));
     }
-    if !mounts::is_ours(&found.path).map_err(at(&found.path))? {
+    if !mounts::is_there(&ctx.home, &found).map_err(at(&found.path))? {
         return Err(WorkspaceError::NotMounted(found.path));
     }
     Ok(client::events(ctx, &found.id, output, each)?)
@@ -78,7 +79,7 @@ pub fn unmount(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceEr
     if found.presented == Presentation::Materialised {
         return Err(WorkspaceError::Materialised(dir.to_owned()));
     }
-    if !mounts::is_ours(dir).map_err(at(dir))? {
+    if !mounts::is_there(&ctx.home, &found).map_err(at(dir))? {
         return Err(WorkspaceError::NotMounted(dir.to_owned()));
     }
     recover(ctx, &found)?;
@@ -89,12 +90,12 @@ pub fn unmount(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceEr
 pub fn discard(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceError> {
     let found = exactly(ctx, dir)?;
     match found.presented {
-        Presentation::Fuse if mounts::is_ours(dir).map_err(at(dir))? => {
+        Presentation::Materialised => materialise::remove(&found)?,
+        _ if mounts::is_there(&ctx.home, &found).map_err(at(dir))? => {
             recover(ctx, &found)?;
             client::unmount(ctx, &found.id, force)?;
         }
-        Presentation::Fuse => {}
-        Presentation::Materialised => materialise::remove(&found)?,
+        _ => {}
     }
     found.unlink(&ctx.home);
     // Out of sight first: a removal that is interrupted leaves no half workspace.

@@ -18,6 +18,7 @@
 //! | `daemon` | who holds the mounts |
 //! | `doctor` | what this machine offers |
 //! | `mounts` | what the kernel says is mounted |
+//! | `nfs` | what a server is known by, and how the kernel mounts it |
 
 mod create;
 pub mod daemon;
@@ -35,6 +36,7 @@ mod listings;
 mod manage;
 mod materialise;
 mod mounts;
+mod nfs;
 mod prepare;
 mod roots;
 mod store_layer;
@@ -44,5 +46,6 @@ pub use description::{Description, Presentation};
 pub use differ::{Loss, Status, loss, status};
 pub use error::WorkspaceError;
 pub use manage::{Listed, around, discard, follow, init, list, unmount};
+pub use nfs::{NfsMount, attach};
 pub use prepare::detected;
 pub use roots::{RootsError, collect, roots};

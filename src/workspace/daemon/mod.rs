@@ -7,6 +7,8 @@
 //! With it come the descriptors of the mounts: the new worker takes each mount over, and the
 //! kernel sends it again what the old one had not answered. A program in the mount notices no
 //! more than a pause. What cannot be taken over (its supervisor died too) is mounted again.
+//! What is presented through NFS has a listening socket in the place of that descriptor, so that
+//! clients wait at it, and nobody else can take its port.
 //!
 //! A worker whose program on the disk was replaced ends when a command of the new version comes:
 //! the supervisor starts the new one, to which the same happens.

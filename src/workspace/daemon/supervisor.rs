@@ -1,4 +1,5 @@
-//! The process that keeps every `/dev/fuse` descriptor, and a worker alive.
+//! The process that keeps every `/dev/fuse` descriptor (of what is presented through NFS: every
+//! listening socket), and a worker alive.
 //!
 //! Between the two runs a socket pair, the worker's standard input. The supervisor sends a
 //! `begin` on it with the listening socket, and a `held` with its descriptor for each mount that
@@ -33,7 +34,7 @@ pub(super) enum Message {
         /// How many [`Message::Held`] follow.
         held: usize,
     },
-    /// With a `/dev/fuse` descriptor: from the worker one of a new mount, to the worker one of
+    /// With a `/dev/fuse` descriptor or a listening socket: from the worker one of a new mount, to the worker one of
     /// a mount that its predecessor held.
     Held(String),
     /// From the worker: it has taken over what there was, and serves.

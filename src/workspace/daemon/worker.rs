@@ -1,6 +1,7 @@
 //! The process that answers the kernel. See the room's own page for the protocol.
 
 mod changes;
+mod face;
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use zagi_fuse::delta::DeltaError;
-use zagi_fuse::driver::{Driver, Serving, Start};
+use zagi_fuse::driver::{Driver, Start};
 use zagi_fuse::mount::{self, How, MountError, MountOptions};
 use zagi_fuse::overlay::{self, Overlay, OverlayError};
 
@@ -22,10 +23,12 @@ use super::supervisor::{Message, receive, send};
 use super::{Ask, Change, MountStatus, Request, Response, Status};
 use crate::context::Context;
 use crate::store::Store;
-use crate::workspace::description::Description;
+use crate::workspace::description::{Description, Presentation};
 use crate::workspace::index_layer::{Origin, Owner};
+use crate::workspace::nfs::Export;
 use crate::workspace::{fsmonitor, layers, mounts};
 use changes::say;
+use face::Face;
 
 /// A daemon that holds nothing for this long ends; the next command starts another.
 const IDLE: Duration = Duration::from_secs(60);
@@ -43,8 +46,8 @@ struct Mount {
     origin: Origin,
     /// Its device number and the inode of its root, as [`Ask::Git`] has them.
     root: String,
-    /// Dropped with the mount; its thread ends when the kernel lets go.
-    _serving: Box<dyn Serving>,
+    /// Dropped with the mount.
+    face: Face,
 }
 
 struct Worker {
@@ -164,26 +167,27 @@ impl Worker {
         device: OwnedFd,
     ) -> Result<(), Box<dyn std::error::Error>> {
         let overlay = self.overlay(description, Overlay::take_over)?;
-        let serving = self.driver.serve(device, overlay.clone(), Start::TakenOver)?;
-        let mount = self.hold(description, overlay, serving);
+        let face = match description.presented {
+            Presentation::Nfs => face::take_over(&self.ctx, description, device, overlay.clone())?,
+            _ => {
+                let serving = self.driver.serve(device, overlay.clone(), Start::TakenOver)?;
+                Face::Fuse { _serving: serving }
+            }
+        };
+        let mount = self.hold(description, overlay, face);
         self.mounts().insert(description.id.clone(), mount);
         Ok(())
     }
 
     /// What is served of the workspace, and what git asks by. Without either git looks by itself.
-    fn hold(
-        &self,
-        description: &Description,
-        overlay: Arc<Overlay>,
-        serving: Box<dyn Serving>,
-    ) -> Mount {
+    fn hold(&self, description: &Description, overlay: Arc<Overlay>, face: Face) -> Mount {
         if let Err(e) = fsmonitor::link(&self.ctx, &description.id) {
             self.complain(&format!("{}: git is not told of changes: {e}", description.id));
         }
         let path = description.path.clone();
         let root = mounts::root(&path).ok().flatten().unwrap_or_default();
         let origin = Origin::of(description, Owner::me());
-        Mount { path, overlay, origin, root, _serving: serving }
+        Mount { path, overlay, origin, root, face }
     }
 
     /// Nobody has asked anything for a while.
@@ -271,24 +275,50 @@ impl Worker {
         // Held throughout: two requests for one workspace make one mount.
         let mut mounts = self.mounts();
         if let Some(mount) = mounts.get(id) {
-            if mounts::is_ours(&mount.path)? {
+            if matches!(mount.face, Face::Nfs { .. }) || mounts::is_ours(&mount.path)? {
                 return Ok(());
             }
             mounts.remove(id); // taken away behind our back, with umount(8)
         }
         let description = Description::read(&self.ctx.home, id)?;
-        let overlay = self.overlay(&description, Overlay::open)?;
+        let (overlay, face) = match description.presented {
+            Presentation::Nfs => self.present_by_nfs(&description)?,
+            _ => self.present_by_fuse(&description)?,
+        };
+        description.set_mounted(&self.ctx.home, true)?;
+        mounts.insert(id.to_owned(), self.hold(&description, overlay, face));
+        Ok(())
+    }
+
+    fn present_by_nfs(
+        &self,
+        description: &Description,
+    ) -> Result<(Arc<Overlay>, Face), Box<dyn std::error::Error>> {
+        // First whose turn it is, then where: clients of one that died know numbers that this
+        // process has not given out.
+        let again = description.is_mounted(&self.ctx.home);
+        let open = if again { Overlay::take_over } else { Overlay::open };
+        let overlay = self.overlay(description, open)?;
+        let (listener, export) = face::listen(&self.ctx, description)?;
+        send(&self.supervisor, &Message::Held(description.id.clone()), &[listener.as_fd()])?;
+        let face = face::serve(listener, overlay.clone(), export)?;
+        Ok((overlay, face))
+    }
+
+    fn present_by_fuse(
+        &self,
+        description: &Description,
+    ) -> Result<(Arc<Overlay>, Face), Box<dyn std::error::Error>> {
+        let overlay = self.overlay(description, Overlay::open)?;
         let options = MountOptions {
             fs_name: description.name.clone(),
             allow_other: description.allow_other,
             fusermount3: self.fusermount3(),
         };
         let fd = mount::mount(&description.path, &options)?;
-        send(&self.supervisor, &Message::Held(id.to_owned()), &[fd.as_fd()])?;
+        send(&self.supervisor, &Message::Held(description.id.clone()), &[fd.as_fd()])?;
         let serving = self.driver.serve(fd, overlay.clone(), Start::Mounted)?;
-        description.set_mounted(&self.ctx.home, true)?;
-        mounts.insert(id.to_owned(), self.hold(&description, overlay, serving));
-        Ok(())
+        Ok((overlay, Face::Fuse { _serving: serving }))
     }
 
     fn overlay(
@@ -327,14 +357,25 @@ impl Worker {
         let Some(mount) = mounts.get(id) else { return Response::Done };
         let _ = mount.overlay.sync();
         let how = if force { How::Lazy } else { How::Normal };
-        let gone = match mounts::is_ours(&mount.path) {
-            Ok(false) => Ok(()),
+        let mounted = match mount.face {
+            Face::Fuse { .. } => mounts::is_ours(&mount.path),
+            Face::Nfs { .. } => mounts::is_nfs(&mount.path),
+        };
+        let gone = match (mounted, &mount.face) {
+            (Ok(false), _) => Ok(()),
+            (_, Face::Nfs { .. }) if !nix::unistd::geteuid().is_root() => {
+                let dir = mount.path.display();
+                return failed(format!("the kernel has it mounted: `sudo umount {dir}` first"));
+            }
             _ => mount::unmount(&mount.path, how, self.fusermount3().as_deref()),
         };
         match gone {
             Ok(()) => {}
             Err(MountError::Busy { dir: path }) => return Response::Busy { path },
             Err(e) => return failed(e),
+        }
+        if let Err(e) = Export::remove(&self.ctx.home, id) {
+            return failed(e);
         }
         if let Some(mount) = mounts.remove(id) {
             self.detached().insert(id.to_owned(), Arc::downgrade(&mount.overlay));
