@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fstatat, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::stock::Stock;
 use crate::descriptors::Descriptors;
 
 /// How many data files are held open at a time.
@@ -20,7 +22,8 @@ const OPEN_FILES: usize = 64;
 
 /// The directory `data` of a delta, held by descriptor.
 pub struct Data {
-    dir: OwnedFd,
+    dir: Arc<OwnedFd>,
+    stock: Stock,
     open: Descriptors,
     /// Files whose names a loss of power could still take.
     unnamed: Mutex<HashSet<u64>>,
@@ -38,6 +41,34 @@ fn new_name(ino: u64) -> String {
     format!("{}.new", name(ino))
 }
 
+fn open_at(dir: &OwnedFd, name: &str, flags: OFlag) -> Result<File, Errno> {
+    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    openat(dir, name, flags, Mode::from_bits_truncate(0o600)).map(File::from)
+}
+
+/// Makes a data file and, if need be, the directory it is in.
+fn make(dir: &OwnedFd, name: &str, flags: OFlag) -> Result<File, Errno> {
+    let flags = flags | OFlag::O_RDWR | OFlag::O_CREAT;
+    match open_at(dir, name, flags) {
+        Err(Errno::ENOENT) => match mkdirat(dir, &name[..2], Mode::from_bits_truncate(0o700)) {
+            Ok(()) | Err(Errno::EEXIST) => open_at(dir, name, flags),
+            Err(errno) => Err(errno),
+        },
+        other => other,
+    }
+}
+
+/// Makes the data file of `ino`, which must not be there.
+pub(super) fn make_new(dir: &OwnedFd, ino: u64) -> Result<File, Errno> {
+    make(dir, &name(ino), OFlag::O_EXCL)
+}
+
+/// Removes the data file of `ino`, if it can be.
+pub(super) fn unlink(dir: &OwnedFd, ino: u64) {
+    // A file that stays is found and deleted at the next unclean open or compaction.
+    let _ = unlinkat(dir, name(ino).as_str(), UnlinkatFlags::NoRemoveDir);
+}
+
 impl Data {
     /// Opens `path`, making it if it is missing.
     pub fn open(path: &Path) -> io::Result<Data> {
@@ -45,34 +76,35 @@ impl Data {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let dir = OpenOptions::new().read(true).custom_flags_directory().open(path)?.into();
-        Ok(Data { dir, open: Descriptors::new(OPEN_FILES), unnamed: Mutex::default() })
-    }
-
-    fn open_at(&self, name: &str, flags: OFlag) -> Result<File, Errno> {
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        openat(&self.dir, name, flags, Mode::from_bits_truncate(0o600)).map(File::from)
-    }
-
-    fn make(&self, ino: u64, name: &str) -> Result<File, Errno> {
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_TRUNC;
-        match self.open_at(name, flags) {
-            Err(Errno::ENOENT) => {
-                match mkdirat(&self.dir, shard(ino).as_str(), Mode::from_bits_truncate(0o700)) {
-                    Ok(()) | Err(Errno::EEXIST) => self.open_at(name, flags),
-                    Err(errno) => Err(errno),
-                }
-            }
-            other => other,
-        }
+        let dir = OpenOptions::new().read(true).custom_flags_directory().open(path)?;
+        let dir = Arc::new(OwnedFd::from(dir));
+        let (stock, open) = (Stock::new(Arc::clone(&dir)), Descriptors::new(OPEN_FILES));
+        Ok(Data { dir, stock, open, unnamed: Mutex::default() })
     }
 
     /// Makes the empty data file of `ino`; what a crash left there is gone.
     pub fn create(&self, ino: u64) -> Result<Arc<File>, Errno> {
-        let file = Arc::new(self.make(ino, &name(ino))?);
+        Ok(self.made(ino, make(&self.dir, &name(ino), OFlag::O_TRUNC)?))
+    }
+
+    /// The same, where every number is higher than all before it: it may have been made ahead.
+    pub fn create_next(&self, ino: u64) -> Result<Arc<File>, Errno> {
+        let Some(file) = self.stock.take(ino) else { return self.create(ino) };
+        // Its content is as old as the file in the mount.
+        futimens(&file, &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW)?;
+        Ok(self.made(ino, file))
+    }
+
+    /// Makes nothing ahead any more.
+    pub fn end(&self) {
+        self.stock.end();
+    }
+
+    fn made(&self, ino: u64, file: File) -> Arc<File> {
+        let file = Arc::new(file);
         self.unnamed().insert(ino);
         self.open.put(ino, Arc::clone(&file));
-        Ok(file)
+        file
     }
 
     fn unnamed(&self) -> MutexGuard<'_, HashSet<u64>> {
@@ -81,16 +113,13 @@ impl Data {
 
     /// Begins a copy-up: an empty file that [`Data::commit`] gives its name.
     pub fn stage(&self, ino: u64) -> Result<File, Errno> {
-        self.make(ino, &new_name(ino))
+        make(&self.dir, &new_name(ino), OFlag::O_TRUNC)
     }
 
     /// Ends a copy-up.
     pub fn commit(&self, ino: u64, file: File) -> Result<Arc<File>, Errno> {
         renameat(&self.dir, new_name(ino).as_str(), &self.dir, name(ino).as_str())?;
-        self.unnamed().insert(ino);
-        let file = Arc::new(file);
-        self.open.put(ino, Arc::clone(&file));
-        Ok(file)
+        Ok(self.made(ino, file))
     }
 
     /// Gives a copy-up up.
@@ -101,13 +130,13 @@ impl Data {
 
     /// The data file of `ino`.
     pub fn file(&self, ino: u64) -> Result<Arc<File>, Errno> {
-        self.open.get_or_open(ino, || self.open_at(&name(ino), OFlag::O_RDWR))
+        self.open.get_or_open(ino, || open_at(&self.dir, &name(ino), OFlag::O_RDWR))
     }
 
     /// The same, to be read only: a disk that has failed is read-only.
     pub fn file_to_read(&self, ino: u64) -> Result<Arc<File>, Errno> {
         match self.file(ino) {
-            Err(Errno::EROFS) => self.open_at(&name(ino), OFlag::O_RDONLY).map(Arc::new),
+            Err(Errno::EROFS) => open_at(&self.dir, &name(ino), OFlag::O_RDONLY).map(Arc::new),
             other => other,
         }
     }
@@ -145,8 +174,7 @@ impl Data {
     pub fn remove(&self, ino: u64) {
         self.open.remove(ino);
         self.unnamed().remove(&ino);
-        // A file that stays is found and deleted at the next unclean open or compaction.
-        let _ = unlinkat(&self.dir, name(ino).as_str(), UnlinkatFlags::NoRemoveDir);
+        unlink(&self.dir, ino);
     }
 
     /// Deletes everything that `keep` does not know.

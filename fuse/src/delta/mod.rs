@@ -15,6 +15,7 @@ mod index;
 mod log;
 mod node;
 mod places;
+mod stock;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -271,6 +272,7 @@ impl Writer<'_> {
 
 impl Drop for Delta {
     fn drop(&mut self) {
+        self.data.end();
         let mut writer = self.begin();
         let own = |(ino, slot): (u64, &Slot)| slot.node.own.then_some(ino);
         let orphans: Vec<u64> = writer.read().orphans().filter_map(own).collect();

@@ -44,7 +44,7 @@ impl Overlay {
         }
         self.inherit(&dir, &mut node, caller.umask);
         let ino = writer.read().next | CREATED;
-        self.delta.data.create(ino)?;
+        self.delta.data.create_next(ino)?;
         if let Err(errno) = writer.commit(vec![Op::Node { ino, node: Box::new(node) }]) {
             self.delta.data.remove(ino);
             return Err(errno);
@@ -136,7 +136,7 @@ impl Overlay {
         let ino = writer.read().next | CREATED;
         let own = node.own;
         if own {
-            self.delta.data.create(ino)?;
+            self.delta.data.create_next(ino)?;
         }
         ops.push(Op::Node { ino, node: Box::new(node) });
         ops.push(Op::Entry { parent, name: name.into(), ino, over, time: Some(now) });
