@@ -11,7 +11,9 @@ use super::{Attr, Child, Overlay, Target};
 use crate::delta::format::CREATED;
 use crate::delta::{FileKind, ROOT, Slot, Time};
 
-/// How many entries of the delta a listing takes at a time.
+/// How many entries a listing takes at first, and at most, at a time: whoever has little room shall
+/// not pay for what does not fit.
+const FIRST_BATCH: usize = 32;
 const BATCH: usize = 1024;
 /// The position of `.` in a listing, then of `..`, then of everything else.
 const AFTER_DOT: u64 = 1;
@@ -194,8 +196,10 @@ impl Overlay {
             None => None,
         };
         let mut taken = false;
+        let mut most = FIRST_BATCH;
         loop {
-            let (batch, more) = self.batch(&dir, cursor, lower.as_ref());
+            let (batch, more) = self.batch(&dir, cursor, lower.as_ref(), most);
+            most = (most * 2).min(BATCH);
             for (at, listed) in batch.iter().enumerate() {
                 // Two names with one hash stay together: going on between them would lose one.
                 let twin = batch.get(at + 1).is_some_and(|next| next.cookie == listed.cookie);
@@ -246,18 +250,19 @@ impl Overlay {
         }
     }
 
-    /// The names after the position `cursor`, and up to which position they are complete (if
-    /// there are more).
+    /// About `most` names after the position `cursor`, and up to which position they are complete
+    /// (if there are more).
     fn batch(
         &self,
         dir: &Inode,
         cursor: u64,
         lower: Option<&Listing>,
+        most: usize,
     ) -> (Vec<Listed>, Option<u64>) {
         let lower = lower.map_or(&[][..], |listing| {
             &listing[listing.partition_point(|child| child.ino <= cursor)..]
         });
-        let mut more = lower.get(BATCH).map(|_| lower[BATCH - 1].ino);
+        let mut more = lower.get(most).map(|_| lower[most - 1].ino);
         let mut upper: Vec<(u64, Box<[u8]>, Child)> = Vec::new();
         let index = self.delta.read();
         match (index.named(dir.ino), index.slot(dir.ino)) {
@@ -266,7 +271,7 @@ impl Overlay {
                     if more.is_some_and(|bound| cookie > bound) {
                         break;
                     }
-                    if upper.len() >= BATCH && upper.last().is_some_and(|last| last.0 != cookie) {
+                    if upper.len() >= most && upper.last().is_some_and(|last| last.0 != cookie) {
                         more = upper.last().map(|last| last.0);
                         break;
                     }
