@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod delta;
 mod farm;
+mod hostile;
 mod killed;
 mod odd;
 mod repair;

@@ -9,6 +9,7 @@ mod events;
 mod faults;
 mod git;
 mod git_walk;
+mod hostile;
 mod lifecycle;
 mod locks;
 mod materialise;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! repos/<name>-<hash>/        an ordinary bare repository, which anything may borrow from
-//!   zagi/complete/<commit>    every file of this commit is here; what is odd about it
+//!   zagi/complete/<commit>    every file of this commit is here, and may be shown; what is odd about it
 //! repos/<name>-<hash>.lock    held by whoever changes it
 //! ```
 //!
@@ -14,8 +14,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
-use gix::bstr::ByteSlice as _;
-use gix::objs::tree::EntryKind;
 use serde::{Deserialize, Serialize};
 
 use super::error::SourceError;
@@ -29,7 +27,7 @@ struct Complete {
     notices: Vec<String>,
 }
 
-const COMPLETE: u32 = 1;
+const COMPLETE: u32 = 2;
 
 /// The name of the remote that is fetched from: one that no configuration of the user's has.
 pub(super) const REMOTE: &str = "zagi-source";
@@ -37,14 +35,6 @@ pub(super) const REMOTE: &str = "zagi-source";
 /// A shared bare clone, which need not exist yet.
 pub(super) struct Bare {
     pub dir: PathBuf,
-}
-
-/// What a commit's tree holds.
-pub(super) struct Survey {
-    /// Blobs that were not fetched.
-    pub missing: Vec<ObjectId>,
-    attributes: Vec<(String, ObjectId)>,
-    submodules: Vec<String>,
 }
 
 impl Bare {
@@ -195,83 +185,6 @@ pub(super) fn open(dir: &Path) -> Result<gix::Repository, SourceError> {
         .map_err(|e| SourceError::repository(dir)(Box::new(e)))?;
     repo.object_cache_size_if_unset(4 << 20);
     Ok(repo)
-}
-
-impl Survey {
-    /// Looks through the whole tree of `commit`.
-    pub fn of(repo: &gix::Repository, commit: ObjectId) -> Result<Survey, SourceError> {
-        let error = |e| SourceError::repository(repo.git_dir())(e);
-        let mut repo = repo.clone();
-        // Many may be missing; looking for each on the disk again would take long.
-        repo.objects.refresh_never();
-        let tree = repo
-            .find_commit(commit)
-            .map_err(|e| error(Box::new(e)))?
-            .tree()
-            .map_err(|e| error(Box::new(e)))?;
-        let entries = tree.traverse().breadthfirst.files().map_err(|e| error(Box::new(e)))?;
-        let (mut missing, mut attributes, mut submodules) = (Vec::new(), Vec::new(), Vec::new());
-        for entry in entries {
-            match entry.mode.kind() {
-                EntryKind::Tree => {}
-                EntryKind::Commit => submodules.push(entry.filepath.to_string()),
-                EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link => {
-                    if !repo.has_object(entry.oid) {
-                        missing.push(entry.oid);
-                    }
-                    if entry.filepath.rsplit_str(b"/").next() == Some(b".gitattributes") {
-                        attributes.push((entry.filepath.to_string(), entry.oid));
-                    }
-                }
-            }
-        }
-        missing.sort_unstable();
-        missing.dedup();
-        Ok(Survey { missing, attributes, submodules })
-    }
-
-    /// What a user must know about it: submodules, and files that a filter is to make.
-    pub fn notices(&self, repo: &gix::Repository) -> Vec<String> {
-        let mut notices = Vec::new();
-        if !self.submodules.is_empty() {
-            notices.push(format!(
-                "its submodules are left out ({}); run `git submodule update --init` inside",
-                some(&self.submodules)
-            ));
-        }
-        let mut filters = Vec::new();
-        for (_, blob) in &self.attributes {
-            let Ok(blob) = repo.find_blob(*blob) else { continue };
-            for line in blob.data.lines().filter(|line| !line.starts_with(b"#")) {
-                let attributes = line.split(|c| c.is_ascii_whitespace()).skip(1);
-                let names = attributes.filter_map(|a| a.strip_prefix(b"filter="));
-                filters.extend(names.map(|name| name.to_str_lossy().into_owned()));
-            }
-        }
-        filters.sort_unstable();
-        filters.dedup();
-        if filters.iter().any(|filter| filter == "lfs") {
-            let text = "it keeps files in Git LFS, of which there are only pointers here; \
-                        run `git lfs pull` inside";
-            notices.push(text.to_owned());
-        }
-        filters.retain(|filter| filter != "lfs");
-        if !filters.is_empty() {
-            notices.push(format!(
-                "its files are shown as they are stored, without the filters {}; \
-                 set them up and run `git checkout .` inside",
-                some(&filters)
-            ));
-        }
-        notices
-    }
-}
-
-/// The first few of `names`.
-fn some(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(4).map(String::as_str).collect();
-    let more = if names.len() > shown.len() { ", …" } else { "" };
-    format!("{}{more}", shown.join(", "))
 }
 
 /// Gives `path` these bytes, all of them or none.

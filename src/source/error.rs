@@ -100,6 +100,24 @@ pub enum SourceError {
         /// How many are missing.
         count: usize,
     },
+    /// The revision holds what git itself refuses to check out, or what no disk could hold.
+    #[error("`{address}` cannot be shown: `{path}` in it {why}")]
+    Refused {
+        /// The repository.
+        address: String,
+        /// Where in its tree, harmless to print.
+        path: String,
+        /// What is wrong there.
+        why: &'static str,
+    },
+    /// The revision stands for more paths than can be, however small it is itself.
+    #[error("`{address}` cannot be shown: it has {paths} paths or more, too many for git")]
+    TooLarge {
+        /// The repository.
+        address: String,
+        /// How many were counted.
+        paths: u64,
+    },
     /// A repository's data cannot be read or written by gix.
     #[error("cannot read the repository `{path}`: {source}")]
     Repository {

@@ -7,6 +7,8 @@
 //! | `local` | a repository or plain directory on this machine |
 //! | `package` | a published package, as a repository of one commit a version |
 //! | `bare` | the shared clone: its layout, its lock, what is complete in it |
+//! | `survey` | what is in a revision, and whether it may be shown |
+//! | [`name`] | what may be called what |
 //! | `snapshot` | files on disk, made into a commit by their bytes alone |
 //! | `pack` | objects, written as one pack |
 //! | `git` | runs the git program |
@@ -23,20 +25,25 @@ mod error;
 pub mod files;
 mod git;
 mod local;
+pub mod name;
 mod pack;
 mod package;
 mod remote;
 mod snapshot;
+mod survey;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 
 use gix::ObjectId;
 
 pub use self::address::{Address, AddressError, Package, Registry};
-use self::bare::{Bare, Survey};
+use self::bare::Bare;
 pub use self::checkout::{DotGit, checkout};
 pub use self::error::SourceError;
 pub use self::files::GitFiles;
+use self::survey::Survey;
 use crate::context::Context;
 use crate::event::Event;
 use crate::registry::http::Client;
@@ -158,8 +165,8 @@ impl Found {
     }
 }
 
-/// Makes sure that every file of `commit` is in `bare`, noting what is odd about it, besides
-/// what is `known`. `fetch` brings the files that are missing, all at once.
+/// Makes sure that every file of `commit` is in `bare` and may be shown, noting what is odd about
+/// it, besides what is `known`. `fetch` brings the files that are missing, all at once.
 fn complete(
     ctx: &Context,
     bare: &Bare,
@@ -172,16 +179,17 @@ fn complete(
         return Ok(notices);
     }
     let mut repo = bare.open()?;
-    let mut survey = Survey::of(&repo, commit)?;
+    let mut survey = Survey::of(&repo, address, commit)?;
     if !survey.missing.is_empty() {
         fetch(&survey.missing)?;
         repo = bare.open()?;
-        survey = Survey::of(&repo, commit)?;
+        survey.look_again(&repo);
     }
     if !survey.missing.is_empty() {
         let (address, count) = (address.to_owned(), survey.missing.len());
         return Err(SourceError::Incomplete { address, count });
     }
+    survey.check_links(&repo)?;
     let notices = [known, survey.notices(&repo)].concat();
     bare.set_complete(ctx, &commit, notices.clone())?;
     Ok(notices)
@@ -226,18 +234,4 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_names() {
-        let names = ["main", "mian", "release/1.0", "v1.0", "v1.0.1", "completely-else"];
-        assert_eq!(nearest("mian", names.into_iter()), ["mian", "main"]);
-        assert_eq!(nearest("1.0", names.into_iter()), ["release/1.0", "v1.0", "v1.0.1"]);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "é"), 1);
-    }
 }

@@ -15,6 +15,7 @@ use gix::objs::{Kind, WriteTo as _};
 use gix::refs::transaction::PreviousValue;
 
 use super::error::SourceError;
+use super::name::{is_name, shown};
 use super::pack::Pack;
 
 /// What a commit is made of; all else of it is fixed.
@@ -66,10 +67,9 @@ pub(super) fn tree(
         let mut node = &mut top;
         let mut parts = file.split(|&c| c == b'/').peekable();
         while let Some(part) = parts.next() {
-            // git refuses to check such a name out, in any case, and so do we.
-            if part.eq_ignore_ascii_case(b".git") {
-                let path = String::from_utf8_lossy(file).into_owned();
-                return Err(SourceError::GitInside { path });
+            // git refuses to check such a name out, and so do we.
+            if !is_name(part) {
+                return Err(SourceError::GitInside { path: shown(file) });
             }
             match parts.peek() {
                 Some(_) => node = node.directories.entry(part).or_default(),

@@ -89,7 +89,7 @@ pub use diff::{Change, ChangeKind};
 pub use error::StoreError;
 pub use farm::{MTIME, Make};
 pub use figures::{Class, Counts, Figures};
-pub use format::tree::{Entry, Kind};
+pub use format::tree::{Entry, Kind, MAX_NAME, MAX_TARGET, is_name};
 pub use format::{FileId, PackId, ParseIdError, TreeId};
 pub use hold::Hold;
 pub use leases::Lease;

@@ -20,8 +20,8 @@ use gix::ObjectId;
 use sha1::{Digest, Sha1};
 use zagi_fuse::delta::format::{ROOT, lower_ino};
 
-use super::git_layer::is_component;
 use super::listings::{Item, Kind, Listings};
+use crate::source::name::is_name;
 
 /// `DIR_SHOW_OTHER_DIRECTORIES` and `DIR_HIDE_EMPTY_DIRECTORIES`: what `git status` asks for
 /// where nobody has configured something else.
@@ -164,8 +164,8 @@ impl Writer<'_> {
         let mut below = Vec::new();
         let first = self.count;
         for item in items {
-            if !is_component(&item.name) {
-                return Err(io::Error::other("a tree names a path that climbs out"));
+            if !is_name(&item.name) {
+                return Err(io::Error::other("a tree holds a name that cannot be"));
             }
             let length = path.len();
             if length > 0 {

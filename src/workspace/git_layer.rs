@@ -21,6 +21,7 @@ use gix::{ObjectId, ThreadSafeRepository};
 use zagi_fuse::layer::{Entry, Key, Kind, Layer, Node};
 
 use super::listings::{self, Listings};
+use crate::source::name::is_name;
 
 /// Inflated contents kept, in bytes, of one layer.
 const CONTENTS: NonZeroUsize = NonZeroUsize::new(16 << 20).expect("is not zero");
@@ -129,8 +130,8 @@ impl GitLayer {
         };
         let mut entries = Vec::with_capacity(items.len());
         for item in items {
-            if !is_component(&item.name) {
-                return Err(io::Error::other("a tree names a path that climbs out"));
+            if !is_name(&item.name) {
+                return Err(io::Error::other("a tree holds a name that cannot be"));
             }
             let (kind, mode) = match item.kind {
                 listings::Kind::Directory | listings::Kind::Submodule => (Kind::Directory, 0o755),
@@ -166,8 +167,11 @@ impl GitLayer {
         if let Some(data) = self.contents.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(data.clone());
         }
-        let data =
-            Arc::new(self.repo.to_thread_local().find_object(id).map_err(broken)?.detach().data);
+        let object = self.repo.to_thread_local().find_object(id).map_err(broken)?.detach();
+        if object.kind != gix::objs::Kind::Blob {
+            return Err(io::Error::other("a tree calls something a file that is none"));
+        }
+        let data = Arc::new(object.data);
         // One that is larger than the whole cache is not kept.
         let _ = self
             .contents
@@ -220,13 +224,56 @@ fn broken(e: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(e)
 }
 
-/// A name that can stand in a directory: git itself refuses to check out any other, and
-/// `.git` in a tree could plant a hook.
-pub(super) fn is_component(name: &[u8]) -> bool {
-    !(name.is_empty()
-        || name == b"."
-        || name == b".."
-        || name.eq_ignore_ascii_case(b".git")
-        || name.contains(&b'/')
-        || name.contains(&0))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::tests::{Odd, Parts, Random};
+
+    /// The source room refuses hostile trees before they are mounted; here they are shown as
+    /// they are, or not at all.
+    #[test]
+    fn mutated_trees_are_shown_as_they_are_or_not_at_all() {
+        let odd = Odd::new();
+        let parts = Parts::new(&odd);
+        let mut shown = 0;
+        for seed in 10_000..13_000 {
+            let bytes = parts.mutant(&mut Random::new(seed));
+            let expected = parts.model(&bytes);
+            let tree = odd.raw(&bytes).to_string();
+            let layer = GitLayer::open(odd.dir.path(), &tree, 0, &odd.dir.path().join("none"));
+            let (layer, place) = (layer.unwrap(), bytes.escape_ascii());
+            let listed = layer.list(&layer.root().key);
+            for entry in listed.iter().flatten() {
+                assert!(is_name(&entry.name), "{seed}: {place}");
+                assert!(layer.lookup(&layer.root().key, &entry.name).unwrap().is_some());
+                let mut content = vec![0; 5000];
+                if let (false, Ok(n)) = (
+                    entry.node.kind == Kind::Directory,
+                    layer.read(&entry.node.key, 0, &mut content),
+                ) {
+                    assert_eq!(n as u64, entry.node.size, "{seed}: {place}");
+                }
+            }
+            let Some(expected) = expected else { continue };
+            if expected.values().any(|(_, length)| *length == usize::MAX) {
+                continue; // a tree that is called a file: shown, and not to be read
+            }
+            let listed = listed.unwrap_or_else(|e| panic!("{seed}: {place}: {e}"));
+            let seen = listed.iter().map(|entry| {
+                let kind = match (entry.node.kind, entry.node.mode) {
+                    (Kind::Directory, _) => 'd',
+                    (Kind::Symlink, _) => 'l',
+                    (Kind::File, 0o755) => 'x',
+                    (Kind::File, _) => 'f',
+                };
+                (entry.name.to_vec(), (kind, entry.node.size as usize))
+            });
+            let seen: Vec<_> = seen.collect();
+            let kind = |kind| if kind == 'm' { 'd' } else { kind };
+            let model = expected.into_iter().map(|(name, (k, length))| (name, (kind(k), length)));
+            assert_eq!(seen, model.collect::<Vec<_>>(), "{seed}: {place}");
+            shown += 1;
+        }
+        assert!(shown > 400, "{shown}");
+    }
 }

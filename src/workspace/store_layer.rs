@@ -16,6 +16,7 @@ use zagi_fuse::layer::{Entry, Key, Kind, Layer, Node};
 
 use super::git_layer::copy_from;
 use crate::dependencies::relocate::{self, Relocations};
+use crate::source::name::is_name;
 use crate::store::{self, FileId, Store, StoreError, Tree, TreeId};
 
 /// Open files kept. A process may have 1024, and there may be many mounts.
@@ -78,6 +79,12 @@ impl StoreLayer {
         Node { kind, mode, size, mtime: self.mtime, key }
     }
 
+    /// Whether the tree may have something called `name` in `dir`. Its root is the workspace's:
+    /// a `.git` there would be laid over the workspace's own, with its settings and hooks.
+    fn may_stand(&self, dir: &Key, name: &[u8]) -> bool {
+        is_name(name) || dir.split_first() != Some((&DIRECTORY, self.tree.as_bytes()))
+    }
+
     fn directory(&self, key: &Key) -> io::Result<Arc<Tree>> {
         match key.split_first() {
             Some((&DIRECTORY, id)) => {
@@ -120,6 +127,9 @@ impl Layer for StoreLayer {
     }
 
     fn lookup(&self, dir: &Key, name: &[u8]) -> io::Result<Option<Node>> {
+        if !self.may_stand(dir, name) {
+            return Ok(None);
+        }
         Ok(self.directory(dir)?.get(name).map(|entry| self.node(entry)))
     }
 
@@ -128,6 +138,7 @@ impl Layer for StoreLayer {
         Ok(tree
             .entries
             .iter()
+            .filter(|entry| self.may_stand(dir, &entry.name))
             .map(|entry| Entry { name: entry.name.clone(), node: self.node(entry) })
             .collect())
     }
@@ -187,4 +198,43 @@ fn read_full(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever an installation left behind, it does not get at the settings and hooks of the
+    /// workspace's own `.git`.
+    #[test]
+    fn no_tree_stands_where_git_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let link = |name: &str, to: &str| store::Entry {
+            name: name.as_bytes().into(),
+            kind: store::Kind::Symlink(to.as_bytes().into()),
+        };
+        let hooks = store.put_tree(vec![link("pre-commit", "/bin/evil")]).unwrap();
+        let directory = |name: &str, id| store::Entry {
+            name: name.as_bytes().into(),
+            kind: store::Kind::Directory(id),
+        };
+        let inside = store.put_tree(vec![directory(".git", hooks)]).unwrap();
+        let names = [".GIT", ".git", "git~1", "modules"];
+        let entries = names.map(|name| directory(name, inside)).to_vec();
+        let tree = store.put_tree(entries).unwrap();
+        let layer = StoreLayer::new(store, tree, 0, Relocations::default(), "/w");
+        let root = layer.root().key;
+        let list = |dir: &Key| -> Vec<Vec<u8>> {
+            layer.list(dir).unwrap().into_iter().map(|entry| entry.name.into()).collect()
+        };
+        assert_eq!(list(&root), [b"modules"]);
+        for name in &names[..3] {
+            assert_eq!(layer.lookup(&root, name.as_bytes()).unwrap(), None, "{name}");
+        }
+        // That of a module belongs to the module.
+        let modules = layer.lookup(&root, b"modules").unwrap().unwrap().key;
+        assert_eq!(list(&modules), [b".git"]);
+        assert!(layer.lookup(&modules, b".git").unwrap().is_some());
+    }
 }
