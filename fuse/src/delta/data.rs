@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{FileStat, Mode, fstatat, futimens, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fstatat, futimens};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::files::{make, name, new_name, open_at, shard, unlink};
 use super::stock::Stock;
 use crate::descriptors::Descriptors;
 
@@ -27,46 +28,6 @@ pub struct Data {
     open: Descriptors,
     /// Files whose names a loss of power could still take.
     unnamed: Mutex<HashSet<u64>>,
-}
-
-fn shard(ino: u64) -> String {
-    format!("{:02x}", ino & 0xff)
-}
-
-fn name(ino: u64) -> String {
-    format!("{:02x}/{ino:016x}", ino & 0xff)
-}
-
-fn new_name(ino: u64) -> String {
-    format!("{}.new", name(ino))
-}
-
-fn open_at(dir: &OwnedFd, name: &str, flags: OFlag) -> Result<File, Errno> {
-    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    openat(dir, name, flags, Mode::from_bits_truncate(0o600)).map(File::from)
-}
-
-/// Makes a data file and, if need be, the directory it is in.
-fn make(dir: &OwnedFd, name: &str, flags: OFlag) -> Result<File, Errno> {
-    let flags = flags | OFlag::O_RDWR | OFlag::O_CREAT;
-    match open_at(dir, name, flags) {
-        Err(Errno::ENOENT) => match mkdirat(dir, &name[..2], Mode::from_bits_truncate(0o700)) {
-            Ok(()) | Err(Errno::EEXIST) => open_at(dir, name, flags),
-            Err(errno) => Err(errno),
-        },
-        other => other,
-    }
-}
-
-/// Makes the data file of `ino`, which must not be there.
-pub(super) fn make_new(dir: &OwnedFd, ino: u64) -> Result<File, Errno> {
-    make(dir, &name(ino), OFlag::O_EXCL)
-}
-
-/// Removes the data file of `ino`, if it can be.
-pub(super) fn unlink(dir: &OwnedFd, ino: u64) {
-    // A file that stays is found and deleted at the next unclean open or compaction.
-    let _ = unlinkat(dir, name(ino).as_str(), UnlinkatFlags::NoRemoveDir);
 }
 
 impl Data {

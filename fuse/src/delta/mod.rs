@@ -10,6 +10,7 @@ mod check;
 mod codec;
 mod data;
 mod error;
+mod files;
 pub mod format;
 mod index;
 mod log;

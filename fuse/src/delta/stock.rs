@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::data::{make_new, unlink};
+use super::files::{make_new, unlink};
 
 /// So many new files, with less than [`PAUSE`] between them, are a sign of more.
 const STREAK: u32 = 16;

@@ -39,6 +39,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// And how often while there is work, for so many times after the last.
 const TICK: Duration = Duration::from_millis(2);
 const TICKS: u32 = 50;
+/// After so many times without work (ten seconds) memory that is free is given back.
+const QUIET: u32 = 20;
 
 /// Who waits until a request can be read: one thread at a time for each mount.
 const WATCHED: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT);
@@ -355,10 +357,15 @@ impl Pool {
     fn look(self: &Arc<Self>) {
         let mut out = Output::default();
         let mut ticks = 0;
+        let mut quiet = 0;
         loop {
-            self.nap(&mut ticks);
+            quiet = if self.nap(&mut ticks) { quiet + 1 } else { 0 };
+            if quiet == QUIET {
+                crate::sys::give_back_memory();
+            }
             let desks = self.desks();
             if desks.is_empty() {
+                crate::sys::give_back_memory();
                 *self.looker.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 return;
             }
@@ -382,12 +389,13 @@ impl Pool {
         }
     }
 
-    /// Sleeps until it is time to look.
-    fn nap(&self, ticks: &mut u32) {
+    /// Sleeps until it is time to look. Whether that was for long.
+    fn nap(&self, ticks: &mut u32) -> bool {
         *ticks = if self.stirred.swap(false, Ordering::SeqCst) { TICKS } else { *ticks };
         if let Some(fewer) = ticks.checked_sub(1) {
             *ticks = fewer;
-            return std::thread::sleep(TICK);
+            std::thread::sleep(TICK);
+            return false;
         }
         self.dozes.store(true, Ordering::SeqCst);
         // Whoever stirs sees that this thread dozes, or is seen.
@@ -395,6 +403,7 @@ impl Pool {
             std::thread::park_timeout(LOOK.min(self.deadline));
         }
         self.dozes.store(false, Ordering::SeqCst);
+        true
     }
 }
 
