@@ -5,7 +5,7 @@ use std::time::Duration;
 /// One thing worth telling while a command runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A step began ("source", "environment", "dependencies", "mounted").
+    /// A step began ("source", "environment", "dependencies", "mounted", "served").
     Begin {
         /// The step's name, as it will stand at the start of its line.
         step: &'static str,

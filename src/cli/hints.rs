@@ -90,10 +90,8 @@ impl From<SourceError> for CommandError {
             SourceError::Denied { .. } => {
                 error.hint("check the address, and that `git ls-remote` of it works for you")
             }
-            SourceError::Refused { .. } => error.hint(
-                "do not trust it: git does not check it out either; ask who made it to run \
-                 `git fsck --strict`",
-            ),
+            SourceError::Refused { .. } => error
+                .hint("do not trust it; whoever made it sees the same with `git fsck --strict`"),
             SourceError::TooLarge { .. } => {
                 error.hint("do not trust it, or mount a revision that is smaller")
             }

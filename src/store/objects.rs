@@ -190,7 +190,8 @@ impl Objects {
 
     /// Runs `work`; if a record is missing or damaged, which may be the index's fault, makes
     /// the index anew and runs it again. Only the first time in this process; threads that
-    /// come upon the same fault meanwhile wait, and run theirs again, too.
+    /// come upon the same fault meanwhile wait, and run theirs again, too. Later, what is damaged
+    /// in a pack that was opened long ago is looked for again: somebody may have mended it.
     pub fn doubting<R>(&self, work: impl Fn() -> Result<R, StoreError>) -> Result<R, StoreError> {
         let was_doubted = *self.doubted.lock().expect(UNPOISONED);
         let done = work();
@@ -201,13 +202,20 @@ impl Objects {
                 | StoreError::DamagedRecord { .. }
                 | StoreError::Read { .. })
         );
-        if !doubtful || was_doubted {
+        if !doubtful {
             return done;
+        }
+        if was_doubted {
+            if matches!(done, Err(StoreError::Missing { .. })) {
+                return done;
+            }
+            self.close_packs();
+            return work();
         }
         let mut doubted = self.doubted.lock().expect(UNPOISONED);
         if !*doubted {
             self.rebuild_index()?;
-            self.packs.lock().expect(UNPOISONED).clear();
+            self.close_packs();
             *doubted = true;
         }
         drop(doubted);

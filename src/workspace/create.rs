@@ -105,7 +105,7 @@ fn resume(
     let dir = &description.path;
     prepare::step(
         ctx,
-        "mounted",
+        description.presented.step(),
         || -> Result<_, WorkspaceError> {
             make_directory(dir)?;
             Ok(client::mount(ctx, &description.id)?)
@@ -252,7 +252,7 @@ fn present(
     let mut made = false;
     let shown = prepare::step(
         ctx,
-        "mounted",
+        description.presented.step(),
         || -> Result<String, WorkspaceError> {
             match description.presented {
                 Presentation::Fuse | Presentation::Nfs => {

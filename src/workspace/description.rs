@@ -38,6 +38,13 @@ pub enum Presentation {
     Materialised,
 }
 
+impl Presentation {
+    /// What its step is called: a server of NFS is there for a kernel that may yet mount it.
+    pub(super) fn step(self) -> &'static str {
+        if self == Presentation::Nfs { "served" } else { "mounted" }
+    }
+}
+
 impl std::fmt::Display for Presentation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

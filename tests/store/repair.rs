@@ -101,6 +101,25 @@ fn places(length: usize) -> BTreeSet<usize> {
     ends.step_by(3).chain((0..length).step_by(length / 40)).collect()
 }
 
+/// A process that goes on, as the daemon does, need not be started anew.
+#[test]
+fn who_met_damage_sees_that_it_was_mended() {
+    let damaged = Damaged::new(false);
+    let store = damaged.reset();
+    let sound = fs::read(&damaged.pack).unwrap();
+    let mut bad = sound.clone();
+    let half = bad.len() / 2;
+    bad[16..half].iter_mut().step_by(7).for_each(|byte| *byte ^= 0x55);
+    fs::write(&damaged.pack, bad).unwrap();
+    for _ in 0..2 {
+        let out = damaged.f.path("bad");
+        assert!(store.restore(&damaged.tree, &out).is_err());
+    }
+    fs::rename(&damaged.pack, damaged.f.path("aside")).unwrap();
+    fs::write(&damaged.pack, sound).unwrap();
+    damaged.restores(&store);
+}
+
 #[test]
 fn a_changed_bit_in_a_pack_is_mended_from_the_directory() {
     let d = Damaged::new(true);

@@ -15,7 +15,7 @@ pub fn shard(ino: u64) -> String {
 
 /// The data file's name in `data`.
 pub fn name(ino: u64) -> String {
-    format!("{:02x}/{ino:016x}", ino & 0xff)
+    format!("{}/{ino:016x}", shard(ino))
 }
 
 /// Its name until it is whole.

@@ -5,9 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::path::{Component, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 
@@ -71,7 +74,12 @@ pub(crate) struct Layers {
     /// The uppermost first: that is the order in which they are asked.
     layers: Vec<Placed>,
     listings: Mutex<VecDeque<(u64, Listing)>>,
+    /// Who is told what failed; see [`super::Overlay::complain_to`].
+    pub complain: OnceLock<Complain>,
 }
+
+/// Takes a path of the merged tree, and what its layer said.
+pub(crate) type Complain = Box<dyn Fn(&Path, &io::Error) + Send + Sync>;
 
 /// A layer and the names that lead to its root.
 struct Placed {
@@ -138,7 +146,6 @@ impl Layers {
     /// Takes the layers in order, the lowest first. Fails with a path that cannot be one to
     /// attach to.
     pub fn new(attached: Vec<Attached>) -> Result<Layers, PathBuf> {
-        use std::os::unix::ffi::OsStrExt;
         let mut layers = Vec::new();
         for Attached { at, layer } in attached.into_iter().rev() {
             let mut names: Vec<Box<[u8]>> = Vec::new();
@@ -153,7 +160,7 @@ impl Layers {
             }
             layers.push(Placed { at: names, layer });
         }
-        Ok(Layers { layers, listings: Mutex::new(VecDeque::new()) })
+        Ok(Layers { layers, listings: Mutex::default(), complain: OnceLock::new() })
     }
 
     /// The root of the merged tree.
@@ -200,8 +207,10 @@ impl Layers {
                     if merge.as_ref().is_some_and(|merge| merge.closed) {
                         break;
                     }
-                    if let Some(node) =
-                        self.layers[*index].layer.lookup(key, name).map_err(errno)?
+                    if let Some(node) = self.layers[*index]
+                        .layer
+                        .lookup(key, name)
+                        .map_err(|e| self.failed(dir, e))?
                     {
                         Merge::begin(&mut merge, *index, &node).add(*index, &node);
                     }
@@ -240,7 +249,8 @@ impl Layers {
         for part in parts {
             match part {
                 Part::Inside(index, key) => {
-                    for entry in self.layers[*index].layer.list(key).map_err(errno)? {
+                    let layer = &self.layers[*index].layer;
+                    for entry in layer.list(key).map_err(|e| self.failed(dir, e))? {
                         let merge = merged.entry(entry.name).or_default();
                         Merge::begin(merge, *index, &entry.node).add(*index, &entry.node);
                     }
@@ -271,6 +281,14 @@ impl Layers {
         Some(listing)
     }
 
+    /// Tells of a failure at `node`. What its caller is told.
+    fn failed(&self, node: &LowerNode, error: io::Error) -> Errno {
+        if let (Some(complain), Ok(path)) = (self.complain.get(), node.path()) {
+            complain(Path::new(OsStr::from_bytes(&path)), &error);
+        }
+        errno(error)
+    }
+
     /// The node at `path`, which is an origin: `None` if the layers have it no more.
     pub fn resolve(
         &self,
@@ -298,10 +316,12 @@ impl Layers {
         let mut done = 0;
         while done < want {
             let (layer, at) = (&self.layers[*index].layer, offset + done as u64);
-            match layer.read(key, at, &mut buf[done..want]).map_err(errno)? {
+            match layer.read(key, at, &mut buf[done..want]).map_err(|e| self.failed(node, e))? {
                 // The layer promised more; and it was asked for no more.
-                0 => return Err(Errno::EIO),
-                count if count > want - done => return Err(Errno::EIO),
+                count if count == 0 || count > want - done => {
+                    let error = io::Error::other("its content is not as long as it should be");
+                    return Err(self.failed(node, error));
+                }
                 count => done += count,
             }
         }
@@ -312,9 +332,8 @@ impl Layers {
     /// says. (One that is not is read like anything else, and found out there.)
     pub fn file(&self, node: &LowerNode) -> Result<Option<Arc<File>>, Errno> {
         let Body::File(index, key) = &node.body else { return Ok(None) };
-        let Some(file) = self.layers[*index].layer.file(key).map_err(errno)? else {
-            return Ok(None);
-        };
+        let file = self.layers[*index].layer.file(key).map_err(|e| self.failed(node, e))?;
+        let Some(file) = file else { return Ok(None) };
         let length = file.metadata().map_err(errno)?.len();
         Ok(Some(file).filter(|_| length == node.size))
     }

@@ -36,7 +36,8 @@ mod names;
 mod rename;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -198,6 +199,12 @@ impl Overlay {
             uid,
             gid,
         })
+    }
+
+    /// Has `complain` told, from now on, where a layer failed and what it said: callers get only a
+    /// number. It is called while somebody waits. Whoever is first is told.
+    pub fn complain_to(&self, complain: impl Fn(&Path, &io::Error) + Send + Sync + 'static) {
+        let _ = self.layers.complain.set(Box::new(complain));
     }
 
     /// What differs from the layers, sorted by path.

@@ -145,14 +145,14 @@ impl Worker {
             if let Some(device) = devices.remove(&description.id) {
                 match self.take_over(&description, device) {
                     Ok(()) => continue,
-                    Err(e) => self.complain(&format!("{}: {e}", description.path.display())),
+                    Err(e) => complain(&format!("{}: {e}", description.path.display())),
                 }
             }
             if mounts::is_ours(&description.path).unwrap_or(false) {
                 let _ = mount::unmount(&description.path, How::Lazy, self.fusermount3().as_deref());
             }
             if let Response::Failed { message } = self.mount(&description.id) {
-                self.complain(&format!("{}: {message}", description.path.display()));
+                complain(&format!("{}: {message}", description.path.display()));
                 // Else every later command would wait for what cannot be, and so would those
                 // who are in the old mount, as long as its descriptor is held.
                 let _ = description.set_mounted(&self.ctx.home, false);
@@ -182,7 +182,7 @@ impl Worker {
     /// What is served of the workspace, and what git asks by. Without either git looks by itself.
     fn hold(&self, description: &Description, overlay: Arc<Overlay>, face: Face) -> Mount {
         if let Err(e) = fsmonitor::link(&self.ctx, &description.id) {
-            self.complain(&format!("{}: git is not told of changes: {e}", description.id));
+            complain(&format!("{}: git is not told of changes: {e}", description.id));
         }
         let path = description.path.clone();
         let root = mounts::root(&path).ok().flatten().unwrap_or_default();
@@ -200,11 +200,6 @@ impl Worker {
 
     fn fusermount3(&self) -> Option<PathBuf> {
         mount::find_fusermount3(self.ctx.var("PATH"))
-    }
-
-    /// To the log: standard error is that file.
-    fn complain(&self, what: &str) {
-        let _ = writeln!(io::stderr(), "{what}");
     }
 
     fn converse(&self, stream: UnixStream) {
@@ -347,7 +342,13 @@ impl Worker {
                 {
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                other => return Ok(Arc::new(other?)),
+                other => {
+                    let (overlay, dir) = (other?, description.path.clone());
+                    overlay.complain_to(move |path, error| {
+                        complain(&format!("{}: {}", dir.join(path).display(), in_full(error)));
+                    });
+                    return Ok(Arc::new(overlay));
+                }
             }
         }
     }
@@ -449,8 +450,17 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
+/// To the log: standard error is that file.
+fn complain(what: &str) {
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
 fn failed(e: impl Into<Box<dyn std::error::Error>>) -> Response {
-    let e = e.into();
+    Response::Failed { message: in_full(&*e.into()) }
+}
+
+/// What `e` says, and all that led to it.
+fn in_full(e: &dyn std::error::Error) -> String {
     let mut message = e.to_string();
     let mut cause = e.source();
     while let Some(c) = cause {
@@ -460,7 +470,7 @@ fn failed(e: impl Into<Box<dyn std::error::Error>>) -> Response {
         }
         cause = c.source();
     }
-    Response::Failed { message }
+    message
 }
 
 /// Resident memory of this process in bytes: the second field of proc_pid_statm(5), in
