@@ -1,6 +1,7 @@
 //! What a workspace survives: processes killed, disks full, faulty or cut off, files that turn
 //! out corrupt.
 
+mod corrupt;
 mod eio;
 mod full;
 mod killed;

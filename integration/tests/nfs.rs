@@ -234,7 +234,7 @@ fn what_to_run_is_said_where_the_kernel_cannot_mount() {
         let origin = super::git::repository(&machine, "letters");
         let origin = origin.to_str().unwrap();
         let said = machine.zagi(&["mount", "--via", "nfs", origin, "w"]).ok().err;
-        assert!(said.contains("mounted       nfs"), "{said}");
+        assert!(said.contains("served        nfs"), "{said}");
         let command = said.lines().last().unwrap();
         assert!(command.starts_with(&(sudo.to_owned() + "-t nfs -o vers=3,")), "{said}");
         assert!(command.ends_with(machine.work().join("w").to_str().unwrap()), "{said}");
