@@ -125,15 +125,16 @@ impl Log {
             broken: false,
             dirty: true,
         };
-        log.set_limit(&index);
+        log.set_limit(index.weight());
         if log.end >= log.limit || version < VERSION {
             log.compact(&index).map_err(failed("compact"))?;
         }
         Ok((log, index))
     }
 
-    fn set_limit(&mut self, index: &Index) {
-        self.limit = COMPACT_FROM.max(index.weight() * 4);
+    /// Of which `live` bytes are not dead. What is written anew must not be due at once again.
+    fn set_limit(&mut self, live: u64) {
+        self.limit = COMPACT_FROM.max(live * 4);
     }
 
     /// Appends one transaction. If that fails, the log is as it was.
@@ -217,7 +218,7 @@ impl Log {
         // This is the log now, whether or not its name is on the disk yet.
         (self.file, self.end, self.dirty) = (file, bytes.len() as u64, false);
         self.reserved = self.end;
-        self.set_limit(index);
+        self.set_limit(self.end);
         self.doubtful = true;
         if let Some(parent) = self.path.parent() {
             File::open(parent)?.sync_all()?;

@@ -1,6 +1,7 @@
 //! Tests of the delta on a real disk: reopening, torn tails, damage.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::format::{CREATED, HEADER_LEN};
@@ -171,6 +172,29 @@ fn compaction_keeps_the_state_and_the_numbers() {
     assert_eq!(Delta::changes(dir.path()).expect("readable"), before);
     let delta = Delta::open(dir.path()).expect("opens");
     assert_eq!(delta.read().next, next + 2000, "numbers are never given out twice");
+}
+
+/// A directory of a layer that is emptied, and files that are open and have no name.
+#[test]
+fn a_log_that_is_all_alive_is_not_written_anew_at_each_change() {
+    let dir = filled();
+    let delta = Delta::open(dir.path()).expect("opens");
+    let next = delta.read().next;
+    let mut writer = delta.begin();
+    let now = writer.now().expect("a time");
+    let log = dir.path().join("log");
+    let number = || fs::metadata(&log).expect("there").ino();
+    let (mut seen, mut anew) = (number(), 0);
+    for round in 0..20_000_u64 {
+        let name = format!("{round:060}").into_bytes().into();
+        let node = Box::new(blank(FileKind::File, 0o600, 1, 1, now));
+        let gone = Op::Whiteout { parent: ROOT, name, time: None };
+        writer.commit(vec![gone]).expect("committed");
+        writer.commit(vec![Op::Node { ino: CREATED | (next + round), node }]).expect("committed");
+        anew += u32::from(std::mem::replace(&mut seen, number()) != seen);
+        assert!(anew < 4, "written anew {anew} times until {round}");
+    }
+    assert!(fs::metadata(&log).expect("there").len() > 3 << 20);
 }
 
 #[test]
