@@ -296,7 +296,10 @@ impl Description {
     pub fn set_mounted(&self, home: &Home, mounted: bool) -> Result<(), DescriptionError> {
         let path = directory(home, &self.id).join("mounted");
         if mounted {
-            write_whole(&path, boot_id().as_bytes()).map_err(io_at(&path))
+            // Not synced: after a loss of power it is another boot.
+            let new = path.with_extension("new");
+            let written = std::fs::write(&new, boot_id());
+            written.and_then(|()| std::fs::rename(&new, &path)).map_err(io_at(&path))
         } else {
             match std::fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_at(&path)(e)),

@@ -62,7 +62,7 @@ pub struct GitLayer {
     mtime: i64,
     directories: RwLock<HashMap<ObjectId, Arc<Vec<Entry>>>>,
     listings: Arc<Listings>,
-    /// How many directories nobody knew the sizes of.
+    /// How many directories nobody knew the sizes of; a large one counts as several.
     unknown: AtomicUsize,
     contents: Mutex<Contents>,
 }
@@ -124,8 +124,9 @@ impl GitLayer {
         let items = match self.listings.cached(&id) {
             Some(items) => items,
             None => {
-                self.learn();
-                self.listings.list(&id)?
+                let items = self.listings.list(&id)?;
+                self.learn(items.len());
+                items
             }
         };
         let mut entries = Vec::with_capacity(items.len());
@@ -152,10 +153,12 @@ impl GitLayer {
         Ok(entries)
     }
 
-    /// One more directory was not known. After some, all are made known, by a thread that
-    /// nobody waits for.
-    fn learn(&self) {
-        if self.unknown.fetch_add(1, Ordering::Relaxed) + 1 == MANY {
+    /// One more directory, of so many entries, was not known. After some, or a large one, all are
+    /// made known, by a thread that nobody waits for.
+    fn learn(&self, entries: usize) {
+        let more = 1 + entries / MANY;
+        let before = self.unknown.fetch_add(more, Ordering::Relaxed);
+        if before < MANY && before + more >= MANY {
             let listings = Arc::clone(&self.listings);
             // What could not be found out is asked for again where it is needed.
             let _ =
