@@ -61,7 +61,7 @@ fn asked(tool: &str, constraint: &str) -> Requirement {
 fn lock_of(ctx: &Context, tools: Vec<Requirement>, date: i64) -> Result<Lock, ResolveError> {
     let limits = Limits { connect: Duration::from_millis(300), ..Limits::default() };
     let client = Client::with_limits(ctx, limits);
-    resolve(ctx, &client, &Detected { tools, ..Detected::default() }, date)
+    resolve(ctx, &client, &Detected { tools, ..Detected::default() }, date, &Lock::default())
 }
 
 fn realised(ctx: &Context, lock: &Lock) -> Result<Realised, RealiseError> {

@@ -32,7 +32,7 @@ pub struct Events {
 impl Events {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let ctx = settings.context()?;
-        let dir = self.dir.map_or_else(|| settings.cwd.clone(), |d| settings.absolute(&d));
+        let dir = settings.directory(self.dir);
         let mut failed = None;
         workspace::follow(&ctx, &dir, &std::io::stdout(), &mut |events| {
             let text: String = events.iter().map(|event| line(event, self.json)).collect();

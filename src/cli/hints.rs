@@ -109,9 +109,14 @@ impl From<SourceError> for CommandError {
 impl From<ResolveError> for CommandError {
     fn from(e: ResolveError) -> CommandError {
         let error = CommandError::from_chain(&e);
-        match e.hint() {
-            Some(hint) => error.hint(hint),
-            None => error,
+        match &e {
+            ResolveError::Unreachable { reasons, .. } if reasons.iter().any(|r| offline(r)) => {
+                error.hint("run it once without `--offline`")
+            }
+            _ => match e.hint() {
+                Some(hint) => error.hint(hint),
+                None => error,
+            },
         }
     }
 }
@@ -170,6 +175,12 @@ fn workspace(e: &WorkspaceError) -> Option<String> {
         }
         WorkspaceError::ForeignProgram { file, .. } => {
             format!("do not trust this repository; without `{file}` it could be mounted")
+        }
+        WorkspaceError::NotAsked { tool, evidence: None } => {
+            format!("`zagi add {tool}` asks for it; `zagi env` shows what there is")
+        }
+        WorkspaceError::NotAsked { evidence: Some(read), .. } => {
+            format!("edit `{}`", read.file)
         }
         WorkspaceError::Exists(_) => "add `--force` to write it anew".into(),
         WorkspaceError::Address(_) => {

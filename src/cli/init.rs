@@ -26,7 +26,7 @@ pub struct Init {
 impl Init {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let ctx = settings.context()?;
-        let dir = self.dir.map_or_else(|| settings.cwd.clone(), |d| settings.absolute(&d));
+        let dir = settings.directory(self.dir);
         for path in workspace::init(&ctx, &dir, self.force)? {
             if !settings.quiet() {
                 eprintln!("wrote {}", path.display());

@@ -7,12 +7,14 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod add;
 mod chunk;
 mod daemon;
 mod detect;
 mod diff;
 mod discard;
 mod doctor;
+mod env;
 mod error;
 mod events;
 mod exec;
@@ -21,8 +23,10 @@ mod hints;
 mod hook;
 mod init;
 mod list;
+mod lock;
 mod mount;
 mod output;
+mod remove;
 mod report;
 mod restore;
 mod settings;
@@ -31,6 +35,8 @@ mod snapshot;
 mod status;
 mod store;
 mod unmount;
+mod update;
+mod why;
 
 use std::process::ExitCode;
 
@@ -72,7 +78,13 @@ enum Command {
     Exec(exec::Exec),
     Shell(shell::Shell),
     Detect(detect::Detect),
+    Why(why::Why),
+    Env(env::Env),
     Init(init::Init),
+    Add(add::Add),
+    Remove(remove::Remove),
+    Update(update::Update),
+    Lock(lock::Lock),
     Hook(hook::Hook),
     #[command(hide = true)]
     HookEnv(hook::HookEnv),
@@ -129,7 +141,13 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Exec(c) => c.run(&settings),
         Command::Shell(c) => c.run(&settings),
         Command::Detect(c) => c.run(&settings),
+        Command::Why(c) => c.run(&settings),
+        Command::Env(c) => c.run(&settings),
         Command::Init(c) => c.run(&settings),
+        Command::Add(c) => c.run(&settings),
+        Command::Remove(c) => c.run(&settings),
+        Command::Update(c) => c.run(&settings),
+        Command::Lock(c) => c.run(&settings),
         Command::Hook(c) => c.run(&settings),
         Command::HookEnv(c) => c.run(&settings),
         Command::Restore(c) => c.run(&settings),

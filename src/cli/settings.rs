@@ -98,6 +98,11 @@ impl Settings {
         self.quiet
     }
 
+    /// The directory that was named, or the current one.
+    pub fn directory(&self, named: Option<PathBuf>) -> PathBuf {
+        named.map_or_else(|| self.cwd.clone(), |dir| self.absolute(&dir))
+    }
+
     /// A path argument, absolute and without `.` and `..` where those need no look at the
     /// disk; its parent is resolved, so that one directory has one name.
     pub fn absolute(&self, path: &Path) -> PathBuf {

@@ -24,7 +24,7 @@ pub struct Status {
 impl Status {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let ctx = settings.context()?;
-        let dir = self.dir.map_or_else(|| settings.cwd.clone(), |d| settings.absolute(&d));
+        let dir = settings.directory(self.dir);
         let status = workspace::status(&ctx, &dir)?;
         if self.json {
             print_json(&status)?

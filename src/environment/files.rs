@@ -132,6 +132,51 @@ impl Files for std::collections::BTreeMap<String, Vec<u8>> {
     }
 }
 
+/// Files of which one is as it would be if it were written.
+pub struct Amended<'a> {
+    /// The files as they are.
+    pub files: &'a dyn Files,
+    /// The one file's path, in a directory that lies in the root.
+    pub path: (&'a str, &'a str),
+    /// What it holds.
+    pub bytes: &'a [u8],
+}
+
+impl Files for Amended<'_> {
+    fn read(&self, path: &str) -> Option<Vec<u8>> {
+        match path.split_once('/') {
+            Some(parts) if parts == self.path => Some(self.bytes.to_owned()),
+            _ => self.files.read(path),
+        }
+    }
+
+    fn read_start(&self, path: &str, limit: usize) -> Option<Vec<u8>> {
+        match path.split_once('/') {
+            Some(parts) if parts == self.path => {
+                Some(self.bytes[..limit.min(self.bytes.len())].to_owned())
+            }
+            _ => self.files.read_start(path, limit),
+        }
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        path.split_once('/') == Some(self.path) || self.files.exists(path)
+    }
+
+    fn list(&self, dir: &str) -> Vec<FileEntry> {
+        let mut found = self.files.list(dir);
+        let (directory, name) = self.path;
+        if dir.is_empty() {
+            found.push(FileEntry { name: directory.to_owned(), directory: true });
+        } else if dir == directory {
+            found.push(FileEntry { name: name.to_owned(), directory: false });
+        }
+        found.sort();
+        found.dedup();
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

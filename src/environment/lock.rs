@@ -266,6 +266,12 @@ impl Fixups {
     }
 }
 
+impl Default for Lock {
+    fn default() -> Lock {
+        Lock::new(Vec::new())
+    }
+}
+
 impl Lock {
     /// A lock of these tools.
     pub fn new(mut tools: Vec<Tool>) -> Lock {

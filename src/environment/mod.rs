@@ -14,6 +14,7 @@
 //! | | [`provider`] | npm, PyPI, Debian, this machine: which versions, which files |
 //! | | [`resolve`] | the decisions, as [`lock`] (`env.lock`) |
 //! | | [`stranger`] | what a lock that comes with a repository may not say |
+//! | edit | [`edit`] | the text of `env.toml`, changed in one place |
 //! | realise | `fetch` | parts into the store, as published |
 //! | | `place`, [`tree`], [`elf`] | a tool's tree in the farm, fixed up for this home |
 //! | | [`realise`], `bins` | `envs/<key>`: programs and `activate.json` |
@@ -23,6 +24,7 @@ pub mod activate;
 mod bins;
 pub mod catalog;
 pub mod detect;
+pub mod edit;
 pub mod elf;
 mod fetch;
 pub mod files;

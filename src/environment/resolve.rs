@@ -23,12 +23,14 @@ use crate::registry::http::Client;
 pub use self::error::ResolveError;
 
 /// Decides every tool of `detected`, and the tools that those need, for this machine.
-/// `date` is the commit's, in seconds since the epoch.
+/// `date` is the commit's, in seconds since the epoch. What `kept` has stays as it is there, where
+/// it will do: nobody is asked for it.
 pub fn resolve(
     ctx: &Context,
     client: &Client,
     detected: &Detected,
     date: i64,
+    kept: &Lock,
 ) -> Result<Lock, ResolveError> {
     let catalog = Catalog::load(&ctx.home.root().join("catalog.toml"))?;
     let world = World::new(ctx, client, &catalog);
@@ -39,7 +41,12 @@ pub fn resolve(
         ctx.events.emit(Event::Warning(text));
     }
     let mut done: Vec<(Tool, Version, Option<Version>)> = Vec::new();
+    let kept = kept.platform(&ctx.platform);
     for mut requirement in wanted(&catalog, detected)? {
+        if let Some(found) = kept_for(&kept, &requirement) {
+            done.push(found);
+            continue;
+        }
         let tool = &catalog.tool[&requirement.tool];
         for suits in &tool.suits {
             let other = done.iter().find(|(t, _, _)| t.name == suits.tool);
@@ -59,6 +66,15 @@ pub fn resolve(
         done.push((build(&world, &requirement.tool, source, &offer, parts)?, version, libc));
     }
     Ok(Lock::new(done.into_iter().map(|(tool, _, _)| tool).collect()))
+}
+
+/// What was decided before and will still do, with its version and its C library's.
+fn kept_for(kept: &[&Tool], requirement: &Requirement) -> Option<(Tool, Version, Option<Version>)> {
+    let tool = *kept.iter().find(|tool| tool.name == requirement.tool)?;
+    let version = Version::parse(&tool.version).ok()?;
+    let libc = tool.fixups.elf.as_ref().and_then(|elf| elf.libc.as_ref());
+    let libc = libc.and_then(|libc| Version::parse(libc).ok());
+    requirement.constraint.matches(&version).then(|| (tool.clone(), version, libc))
 }
 
 /// The requirements and what they need, each after those that its choice depends on.

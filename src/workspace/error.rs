@@ -9,9 +9,11 @@ use super::layers::LayersError;
 use crate::dependencies::DependenciesError;
 use crate::dependencies::relocate::RelocateError;
 use crate::environment::catalog::CatalogError;
+use crate::environment::detect::Evidence;
 use crate::environment::lock::LockError;
 use crate::environment::realise::RealiseError;
 use crate::environment::resolve::ResolveError;
+use crate::environment::spec::SpecError;
 use crate::source::{AddressError, SourceError};
 use crate::store::StoreError;
 
@@ -38,6 +40,8 @@ pub enum WorkspaceError {
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error("`{file}` says that {tool} brings a program `{program}`, which it does not")]
     ForeignProgram { file: &'static str, tool: String, program: String },
@@ -61,6 +65,10 @@ pub enum WorkspaceError {
     NotAWorkspace(PathBuf),
     #[error("`{0}` is not mounted")]
     NotMounted(PathBuf),
+    #[error("{tool} is not asked for in .zagi/env.toml{}", read_in(.evidence))]
+    NotAsked { tool: String, evidence: Option<Evidence> },
+    #[error("`{0}` is a symbolic link, which nothing is written through")]
+    Linked(PathBuf),
     #[error("`{0}` consists of real files: there is nothing to unmount")]
     Materialised(PathBuf),
     #[error("`{0}` lets other users in, which a mount through NFS cannot")]
@@ -71,6 +79,10 @@ pub enum WorkspaceError {
     Io { path: PathBuf, source: io::Error },
     #[error("git failed in `{path}`: {message}")]
     Git { path: PathBuf, message: String },
+}
+
+fn read_in(evidence: &Option<Evidence>) -> String {
+    evidence.as_ref().map_or_else(String::new, |e| format!(", but read in {}:{}", e.file, e.line))
 }
 
 /// Wraps an error of the file system at `path`.

@@ -50,6 +50,22 @@ pub fn link_environment(environment: &Path, root: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(environment, link)
 }
 
+/// Links another environment in place of the one that is there, or none.
+pub fn relink_environment(environment: Option<&Path>, root: &Path) -> io::Result<()> {
+    let link = root.join(LINK);
+    let Some(environment) = environment else {
+        return match std::fs::remove_file(&link) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        };
+    };
+    // Nobody shall find it missing.
+    let new = link.with_extension("new");
+    let _ = std::fs::remove_file(&new);
+    std::os::unix::fs::symlink(environment, &new)?;
+    std::fs::rename(&new, &link)
+}
+
 /// Directories that builds and tests make and that no repository keeps.
 pub const BUILT: [&str; 7] = [
     "target",

@@ -8,6 +8,7 @@ use super::description::{self, Description, Presentation};
 use super::error::{WorkspaceError, at};
 use super::{materialise, mounts, prepare};
 use crate::context::Context;
+use crate::environment::{lock, spec};
 
 /// A workspace, and whether it can be entered now.
 #[derive(Debug)]
@@ -129,14 +130,25 @@ pub fn init(ctx: &Context, dir: &Path, force: bool) -> Result<Vec<PathBuf>, Work
             (dir.to_owned(), toml, lock)
         }
     };
-    let place = root.join(".zagi");
-    let files = [(place.join("env.toml"), toml), (place.join("env.lock"), lock)];
-    if let Some((path, _)) = files.iter().find(|(path, _)| path.exists() && !force) {
+    let files = [(spec::PATH, toml), (lock::PATH, lock)];
+    let paths = files.each_ref().map(|(name, _)| root.join(name));
+    if let Some(path) = paths.iter().find(|path| path.exists() && !force) {
         return Err(WorkspaceError::Exists(path.clone()));
     }
-    std::fs::create_dir_all(&place).map_err(at(&place))?;
-    for (path, text) in &files {
-        description::write_whole(path, text.as_bytes()).map_err(at(path))?;
+    for (name, text) in &files {
+        write_into(&root, name, text)?;
     }
-    Ok(files.map(|(path, _)| path).into())
+    Ok(paths.into())
+}
+
+/// Writes the file `name`, which lies in a directory below `root`, whole. That directory came with
+/// the repository, and must not lead elsewhere.
+pub(super) fn write_into(root: &Path, name: &str, text: &str) -> Result<(), WorkspaceError> {
+    let path = root.join(name);
+    let place = path.parent().expect("it is below the root");
+    if place.is_symlink() {
+        return Err(WorkspaceError::Linked(place.to_owned()));
+    }
+    std::fs::create_dir_all(place).map_err(at(place))?;
+    description::write_whole(&path, text.as_bytes()).map_err(at(&path))
 }

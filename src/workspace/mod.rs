@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `create` | REPO and DIR → a workspace, or the one that is there resumed |
 //! | `prepare` | the road up to the mount, and the cache of plans |
+//! | `amend` | `env.toml` and `env.lock` changed: add, remove, update, lock |
 //! | `description` | what a workspace is, on disk |
 //! | `gitdir` | its own `.git` |
 //! | `layers`, `git_layer`, `store_layer`, `index_layer` | what the overlay is made of |
@@ -20,6 +21,7 @@
 //! | `mounts` | what the kernel says is mounted |
 //! | `nfs` | what a server is known by, and how the kernel mounts it |
 
+pub mod amend;
 mod create;
 pub mod daemon;
 pub mod description;

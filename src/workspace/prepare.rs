@@ -18,7 +18,7 @@ use crate::dependencies::{self, Provided};
 use crate::environment::catalog::{self, Catalog};
 use crate::environment::detect::{Detected, detect};
 use crate::environment::files::{Directory, Files};
-use crate::environment::lock::Lock;
+use crate::environment::lock::{self, Lock};
 use crate::environment::realise::{self, Realised};
 use crate::environment::resolve;
 use crate::environment::stranger;
@@ -78,7 +78,7 @@ fn settle(
     let path = cache_file(ctx, &resolved);
     let lock = match locked(ctx, &resolved, &detected)? {
         Some(lock) => lock,
-        None => resolve::resolve(ctx, client, &detected, resolved.date)?,
+        None => resolve::resolve(ctx, client, &detected, resolved.date, &Lock::default())?,
     };
     let cached = Cached { detected, lock: lock.render() };
     if let Ok(json) = serde_json::to_vec(&cached) {
@@ -90,7 +90,7 @@ fn settle(
 }
 
 /// Where a user says where more tools come from.
-fn user_catalog(ctx: &Context) -> PathBuf {
+pub(super) fn user_catalog(ctx: &Context) -> PathBuf {
     ctx.home.root().join("catalog.toml")
 }
 
@@ -100,25 +100,34 @@ fn locked(
     resolved: &Resolved,
     detected: &Detected,
 ) -> Result<Option<Lock>, WorkspaceError> {
-    const FILE: &str = ".zagi/env.lock";
     let files = GitFiles::open(&resolved.repo, &resolved.tree)?;
-    let Some(bytes) = files.read(FILE) else { return Ok(None) };
-    let lock = Lock::parse(FILE, &String::from_utf8_lossy(&bytes))?;
-    let catalog = Catalog::load(&user_catalog(ctx))?;
-    let foreign =
-        |tool| stranger::foreign_program(&catalog, tool).map(|p| (tool.name.clone(), p.to_owned()));
-    if let Some((tool, program)) = lock.tools.iter().find_map(foreign) {
-        return Err(WorkspaceError::ForeignProgram { file: FILE, tool, program });
-    }
+    let Some(bytes) = files.read(lock::PATH) else { return Ok(None) };
+    let lock = brought(ctx, &bytes)?;
     match detected.tools.iter().find(|t| !has(&lock, ctx, &t.tool, &t.constraint)) {
         None => Ok(Some(lock)),
         Some(tool) => {
             ctx.events.emit(Event::Warning(format!(
-                "{FILE} has no {} {}: everything is resolved anew; `zagi init --force` writes it",
-                tool.tool, tool.constraint
+                "{} has no {} {}: everything is resolved anew; `zagi lock` writes it",
+                lock::PATH,
+                tool.tool,
+                tool.constraint
             )));
             Ok(None)
         }
+    }
+}
+
+/// The lock that a tree brings, whose text is `bytes`: a stranger may have written it.
+pub(super) fn brought(ctx: &Context, bytes: &[u8]) -> Result<Lock, WorkspaceError> {
+    let lock = Lock::parse(lock::PATH, &String::from_utf8_lossy(bytes))?;
+    let catalog = Catalog::load(&user_catalog(ctx))?;
+    let foreign =
+        |tool| stranger::foreign_program(&catalog, tool).map(|p| (tool.name.clone(), p.to_owned()));
+    match lock.tools.iter().find_map(foreign) {
+        Some((tool, program)) => {
+            Err(WorkspaceError::ForeignProgram { file: lock::PATH, tool, program })
+        }
+        None => Ok(lock),
     }
 }
 
@@ -235,7 +244,7 @@ fn raised(
 }
 
 /// Whether the lock has `tool` for this machine in a version that will do.
-fn has(lock: &Lock, ctx: &Context, tool: &str, wanted: &Constraint) -> bool {
+pub(super) fn has(lock: &Lock, ctx: &Context, tool: &str, wanted: &Constraint) -> bool {
     lock.platform(&ctx.platform).iter().any(|locked| {
         locked.name == tool && Version::parse(&locked.version).is_ok_and(|v| wanted.matches(&v))
     })
@@ -342,6 +351,6 @@ pub(super) fn environment_of(
     dir: &Path,
 ) -> Result<(String, String), WorkspaceError> {
     let detected = detect(&Directory::new(dir), ctx.now, &ctx.platform);
-    let lock = resolve::resolve(ctx, &Client::new(ctx), &detected, ctx.now)?;
+    let lock = resolve::resolve(ctx, &Client::new(ctx), &detected, ctx.now, &Lock::default())?;
     Ok((detected.spec.render(&comments(&detected)), lock.render()))
 }

@@ -1,0 +1,108 @@
+//! `zagi env`: the tools of a project.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::error::CommandError;
+use super::output::{print, print_json};
+use super::settings::Settings;
+use crate::context::Platform;
+use crate::environment::detect::Evidence;
+use crate::environment::lock::Tool;
+use crate::workspace::amend::{self, Environment};
+
+/// Show the tools of a project: which versions, from where
+///
+/// Of a workspace what it has; of any other directory what its `.zagi/env.lock` says.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  zagi env\n  zagi env --json | jq '.tools[].version'")]
+pub struct Env {
+    /// The project; that of the current directory if not given
+    dir: Option<PathBuf>,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One tool.
+#[derive(Serialize)]
+pub(super) struct Row<'a> {
+    pub name: &'a str,
+    /// What the lock has.
+    pub version: Option<&'a str>,
+    /// What is asked for.
+    pub constraint: Option<String>,
+    pub provider: Option<&'a str>,
+    /// Where its parts come from, or where it is on this machine.
+    pub from: Vec<String>,
+    pub needed_by: &'a [String],
+    pub evidence: &'a [Evidence],
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    root: &'a std::path::Path,
+    tools: Vec<Row<'a>>,
+    env: &'a BTreeMap<String, String>,
+}
+
+impl Env {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        let ctx = settings.context()?;
+        let found = amend::environment(&ctx, &settings.directory(self.dir))?;
+        let tools = rows(&found, &ctx.platform);
+        if self.json {
+            let env = &found.detected.spec.env;
+            print_json(&Shown { root: &found.root, tools, env })?;
+        } else if tools.is_empty() {
+            eprintln!("no tools needed");
+        } else {
+            print(&tools.iter().map(line).collect::<String>())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Every tool that is asked for or locked, by name.
+pub(super) fn rows<'a>(found: &'a Environment, platform: &Platform) -> Vec<Row<'a>> {
+    let locked = found.lock.platform(platform).into_iter();
+    let locked: BTreeMap<&str, &Tool> = locked.map(|tool| (tool.name.as_str(), tool)).collect();
+    let asked = &found.detected.tools;
+    let mut names: Vec<&str> = locked.keys().copied().collect();
+    names.extend(asked.iter().map(|asked| asked.tool.as_str()));
+    names.sort_unstable();
+    names.dedup();
+    let row = |name: &'a str| {
+        let tool = locked.get(name);
+        let asked = asked.iter().find(|asked| asked.tool == name);
+        Row {
+            name,
+            version: tool.map(|tool| tool.version.as_str()),
+            constraint: asked.map(|asked| asked.constraint.to_string()),
+            provider: tool.map(|tool| tool.provider.as_str()),
+            from: tool.map_or_else(Vec::new, |tool| from(tool)),
+            needed_by: found.needs.get(name).map_or(&[], Vec::as_slice),
+            evidence: asked.map_or(&[], |asked| asked.evidence.as_slice()),
+        }
+    };
+    names.into_iter().map(row).collect()
+}
+
+fn from(tool: &Tool) -> Vec<String> {
+    let parts = tool.parts.iter().map(|part| part.url.clone());
+    parts.chain(tool.adopted.iter().map(|a| a.path.display().to_string())).collect()
+}
+
+fn line(row: &Row<'_>) -> String {
+    let from = match row.from.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first, more @ ..] => format!("{first} and {} more", more.len()),
+    };
+    let version = row.version.unwrap_or("not locked");
+    let line = format!("{:<8} {version:<12} {:<7} {from}", row.name, row.provider.unwrap_or(""));
+    format!("{}\n", line.trim_end())
+}

@@ -1,0 +1,89 @@
+//! Changes to the text of an `env.toml`. What is not changed stays as it was written: comments,
+//! order and spacing.
+
+use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+
+use super::spec::{Spec, SpecError};
+use super::version::Constraint;
+
+/// The text in which `tool` is asked for in the versions of `constraint`. `file` is the
+/// text's name in errors.
+pub fn set_tool(
+    file: &str,
+    text: &str,
+    tool: &str,
+    constraint: &Constraint,
+) -> Result<String, SpecError> {
+    let mut document = parsed(file, text)?;
+    let tools = document.entry("tools").or_insert_with(|| Item::Table(Table::new()));
+    if let Some(tools) = tools.as_table_like_mut() {
+        let mut value = Value::from(constraint.to_string());
+        match tools.get_mut(tool).and_then(Item::as_value_mut) {
+            Some(before) => {
+                *value.decor_mut() = before.decor().clone();
+                *before = value;
+            }
+            None => drop(tools.insert(tool, Item::Value(value))),
+        }
+    }
+    let edited = document.to_string();
+    // A name that no tool can have is found here.
+    Spec::parse(file, &edited)?;
+    Ok(edited)
+}
+
+/// The text in which `tool` is not asked for; `None` where it was not.
+pub fn remove_tool(file: &str, text: &str, tool: &str) -> Result<Option<String>, SpecError> {
+    let mut document = parsed(file, text)?;
+    let tools = document.get_mut("tools").and_then(Item::as_table_like_mut);
+    let removed = tools.is_some_and(|tools: &mut dyn TableLike| tools.remove(tool).is_some());
+    Ok(removed.then(|| document.to_string()))
+}
+
+fn parsed(file: &str, text: &str) -> Result<DocumentMut, SpecError> {
+    Spec::parse(file, text)?;
+    Ok(text.parse().expect("what is a specification is TOML"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# ours\n[tools]\nzig = \"0.13\"   # the last that builds\n# see 12\nnode = \"20\" # CI\n\n\
+                        [run] # by hand\ntest = 'make  test'\n";
+
+    fn constraint(text: &str) -> Constraint {
+        Constraint::parse(text).unwrap()
+    }
+
+    #[test]
+    fn nothing_else_changes() {
+        let set = |tool, to| set_tool("f", TEXT, tool, &constraint(to)).unwrap();
+        assert_eq!(set("node", "22"), TEXT.replace("\"20\"", "\"22\""));
+        let added = set("go", ">=1.22");
+        assert_eq!(added, TEXT.replace("# CI\n", "# CI\ngo = \">=1.22\"\n"));
+        assert_eq!(remove_tool("f", &added, "go").unwrap().as_deref(), Some(TEXT));
+        let gone = remove_tool("f", TEXT, "zig").unwrap().unwrap();
+        assert_eq!(gone, TEXT.replace("zig = \"0.13\"   # the last that builds\n", ""));
+        assert_eq!(remove_tool("f", TEXT, "rust").unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_begins() {
+        let text = set_tool("f", "", "node", &constraint("22")).unwrap();
+        assert_eq!(text, "[tools]\nnode = \"22\"\n");
+        assert_eq!(remove_tool("f", "", "node").unwrap(), None);
+        let inline =
+            set_tool("f", "tools = { zig = '0.13' }\n", "node", &constraint("22")).unwrap();
+        assert_eq!(Spec::parse("f", &inline).unwrap().tools.len(), 2, "{inline}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_named_is_refused() {
+        let any = Constraint::any();
+        for (text, tool) in [("[tools", "node"), ("tool = 1", "node"), ("", "a b"), ("", "")] {
+            assert!(set_tool("f", text, tool, &any).is_err(), "{text} {tool}");
+        }
+        assert!(remove_tool("f", "[tools", "node").is_err());
+    }
+}

@@ -1,0 +1,313 @@
+//! `env.toml` and `env.lock` changed for their user: add, remove, update, lock.
+//!
+//! It works in a workspace and in any other directory of a project. What the lock has stays as
+//! long as it will do: only what was added, and what an update names, is decided anew, as of today.
+//! Everything is decided, and in a workspace realised, before anything is written; so what cannot
+//! be had changes nothing. A workspace has the tools at once: its link to the environment goes over
+//! to the new one, in the tree and so in the delta, and its dependencies stay as they were.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::description::{self, Description, write_whole};
+use super::error::{WorkspaceError, at};
+use super::{gitdir, manage, mounts, prepare};
+use crate::context::{Context, Platform};
+use crate::environment::catalog::Catalog;
+use crate::environment::detect::{Detected, Requirement, detect};
+use crate::environment::edit;
+use crate::environment::files::{Amended, Directory, Files};
+use crate::environment::lock::{self, Lock};
+use crate::environment::version::{Constraint, Version};
+use crate::environment::{realise, resolve, spec};
+use crate::registry::http::Client;
+use crate::store::Store;
+
+/// The directory and the name of `env.toml`.
+const ENV_TOML: (&str, &str) = (".zagi", "env.toml");
+
+/// A tool, and the versions that will do; the line of the newest where none are said.
+pub type Wanted = (String, Option<Constraint>);
+
+/// What became of one tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The tool.
+    pub tool: String,
+    /// Its version until now.
+    pub before: Option<String>,
+    /// Its version from now on.
+    pub after: Option<String>,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Amendment {
+    /// The project's directory.
+    pub root: PathBuf,
+    /// Tools whose version is another, or that are new or gone.
+    pub moved: Vec<Moved>,
+}
+
+/// The environment of a directory, as it is asked for and as it is locked.
+#[derive(Debug)]
+pub struct Environment {
+    /// The project's directory.
+    pub root: PathBuf,
+    /// What is asked for.
+    pub detected: Detected,
+    /// What the lock has.
+    pub lock: Lock,
+    /// The tools that some tool needs, by that tool.
+    pub needs: BTreeMap<String, Vec<String>>,
+}
+
+/// Asks for `wanted` in `env.toml`, and locks it.
+pub fn add(ctx: &Context, dir: &Path, wanted: &[Wanted]) -> Result<Amendment, WorkspaceError> {
+    let project = Project::of(ctx, dir)?;
+    let catalog = Catalog::load(&prepare::user_catalog(ctx))?;
+    let any = Constraint::any();
+    let mut text = project.text()?;
+    for (tool, constraint) in wanted {
+        text = edit::set_tool(spec::PATH, &text, tool, constraint.as_ref().unwrap_or(&any))?;
+    }
+    let anew: Vec<&str> = wanted.iter().map(|(tool, _)| tool.as_str()).collect();
+    let lock = project.decide(ctx, &text, |tool| anew.contains(&tool))?;
+    for (tool, _) in wanted.iter().filter(|(_, constraint)| constraint.is_none()) {
+        let length = catalog.tool.get(tool).and_then(|tool| tool.line).unwrap_or(1);
+        if let Some(version) = version_of(&lock, &ctx.platform, tool) {
+            let line = Constraint::prefix(&line_of(&version, length));
+            text = edit::set_tool(spec::PATH, &text, tool, &line)?;
+        }
+    }
+    project.write(ctx, Some(&text), lock)
+}
+
+/// Asks for `tools` no longer.
+pub fn remove(ctx: &Context, dir: &Path, tools: &[String]) -> Result<Amendment, WorkspaceError> {
+    let project = Project::of(ctx, dir)?;
+    let mut text = project.text()?;
+    for tool in tools {
+        text = match edit::remove_tool(spec::PATH, &text, tool)? {
+            Some(text) => text,
+            None => {
+                let detected = project.detected(ctx, &text);
+                let asked = detected.tools.into_iter().find(|r| r.tool == *tool);
+                let evidence = asked.and_then(|r| r.evidence.into_iter().next());
+                return Err(WorkspaceError::NotAsked { tool: tool.clone(), evidence });
+            }
+        };
+    }
+    let lock = project.decide(ctx, &text, |_| false)?;
+    project.write(ctx, Some(&text), lock)
+}
+
+/// Decides `tools` anew, or everything where none is named.
+pub fn update(ctx: &Context, dir: &Path, tools: &[String]) -> Result<Amendment, WorkspaceError> {
+    let project = Project::of(ctx, dir)?;
+    let text = project.text()?;
+    if let Some(tool) = tools.iter().find(|tool| !project.has(&ctx.platform, tool)) {
+        let detected = project.detected(ctx, &text);
+        if !detected.tools.iter().any(|r| r.tool == **tool) {
+            return Err(WorkspaceError::NotAsked { tool: tool.clone(), evidence: None });
+        }
+    }
+    let lock =
+        project.decide(ctx, &text, |tool| tools.is_empty() || tools.iter().any(|t| t == tool))?;
+    project.write(ctx, None, lock)
+}
+
+/// Locks what is asked for.
+pub fn lock(ctx: &Context, dir: &Path) -> Result<Amendment, WorkspaceError> {
+    let project = Project::of(ctx, dir)?;
+    let lock = project.decide(ctx, &project.text()?, |_| false)?;
+    project.write(ctx, None, lock)
+}
+
+/// What is asked for and not in the tree's lock: nothing is decided, nothing written.
+pub fn unlocked(ctx: &Context, dir: &Path) -> Result<Vec<Requirement>, WorkspaceError> {
+    let project = Project::of(ctx, dir)?;
+    let detected = project.detected(ctx, &project.text()?);
+    let lock = match Directory::new(&project.root).read(lock::PATH) {
+        Some(bytes) => prepare::brought(ctx, &bytes)?,
+        None => Lock::default(),
+    };
+    let missing = detected.tools.into_iter();
+    Ok(missing.filter(|r| !prepare::has(&lock, ctx, &r.tool, &r.constraint)).collect())
+}
+
+/// The environment of the project that `dir` is in.
+pub fn environment(ctx: &Context, dir: &Path) -> Result<Environment, WorkspaceError> {
+    let project = Project::of(ctx, dir)?;
+    let detected = project.detected(ctx, &project.text()?);
+    let catalog = Catalog::load(&prepare::user_catalog(ctx))?;
+    let mut needs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for name in project.lock.platform(&ctx.platform).iter().map(|tool| &tool.name) {
+        for need in catalog.tool.get(name).iter().flat_map(|tool| &tool.needs) {
+            needs.entry(need.clone()).or_default().push(name.clone());
+        }
+    }
+    Ok(Environment { root: project.root, detected, lock: project.lock, needs })
+}
+
+/// Where it all stands.
+struct Project {
+    root: PathBuf,
+    /// The workspace that it is, if it is one.
+    workspace: Option<Description>,
+    /// What the tree's lock has, or else what the workspace was mounted with.
+    lock: Lock,
+}
+
+impl Project {
+    fn of(ctx: &Context, dir: &Path) -> Result<Project, WorkspaceError> {
+        let workspace = Description::around(&ctx.home, dir)?;
+        let root = match &workspace {
+            Some(found) => {
+                manage::recover(ctx, found)?;
+                if !mounts::is_there(&ctx.home, found).map_err(at(&found.path))? {
+                    return Err(WorkspaceError::NotMounted(found.path.clone()));
+                }
+                found.path.clone()
+            }
+            None => {
+                let marked =
+                    |dir: &&Path| dir.join(spec::PATH).is_file() || dir.join(".git").exists();
+                dir.ancestors().find(marked).unwrap_or(dir).to_owned()
+            }
+        };
+        let kept = workspace
+            .as_ref()
+            .map(|found| description::directory(&ctx.home, &found.id).join("env.lock"));
+        let lock = match Directory::new(&root).read(lock::PATH) {
+            Some(bytes) => prepare::brought(ctx, &bytes)?,
+            None => match kept.map(std::fs::read_to_string) {
+                Some(Ok(text)) => Lock::parse("env.lock", &text)?,
+                _ => Lock::default(),
+            },
+        };
+        Ok(Project { root, workspace, lock })
+    }
+
+    /// What `env.toml` says now.
+    fn text(&self) -> Result<String, WorkspaceError> {
+        let bytes = Directory::new(&self.root).read(spec::PATH).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        spec::Spec::parse(spec::PATH, &text)?;
+        Ok(text)
+    }
+
+    fn has(&self, platform: &Platform, tool: &str) -> bool {
+        self.lock.platform(platform).iter().any(|locked| locked.name == tool)
+    }
+
+    /// What would be asked for if `env.toml` said `text`.
+    fn detected(&self, ctx: &Context, text: &str) -> Detected {
+        let files = Directory::new(&self.root);
+        let amended = Amended { files: &files, path: ENV_TOML, bytes: text.as_bytes() };
+        detect(&amended, ctx.now, &ctx.platform)
+    }
+
+    /// The lock for that; of what there is, what is not to be made `anew` is kept.
+    fn decide(
+        &self,
+        ctx: &Context,
+        text: &str,
+        anew: impl Fn(&str) -> bool,
+    ) -> Result<Lock, WorkspaceError> {
+        let detected = self.detected(ctx, text);
+        let kept = self.lock.tools.iter().filter(|tool| !anew(&tool.name)).cloned().collect();
+        let kept = Lock::new(kept);
+        let mut lock = resolve::resolve(ctx, &Client::new(ctx), &detected, ctx.now, &kept)?;
+        // Other machines decide for themselves what this one does not know.
+        let names: Vec<String> = lock.tools.iter().map(|tool| tool.name.clone()).collect();
+        let others = kept.tools.into_iter().filter(|tool| names.contains(&tool.name));
+        lock.merge(Lock::new(others.collect()));
+        Ok(lock)
+    }
+
+    /// Writes the lock, and `env.toml` where it is to say something else.
+    fn write(
+        self,
+        ctx: &Context,
+        text: Option<&str>,
+        lock: Lock,
+    ) -> Result<Amendment, WorkspaceError> {
+        let moved = moved(&self.lock, &lock, &ctx.platform);
+        let realised = match &self.workspace {
+            Some(_) if !lock.platform(&ctx.platform).is_empty() => {
+                let store = Store::open(&ctx.home.store())?;
+                let hold = store.hold()?;
+                let realised = realise::realise(ctx, &Client::new(ctx), &store, &lock)?;
+                Some((realised, hold))
+            }
+            _ => None,
+        };
+        let rendered = lock.render();
+        if let Some(text) = text {
+            manage::write_into(&self.root, spec::PATH, text)?;
+        }
+        manage::write_into(&self.root, lock::PATH, &rendered)?;
+        if let Some(mut description) = self.workspace {
+            let place = description::directory(&ctx.home, &description.id);
+            let kept = place.join("env.lock");
+            write_whole(&kept, rendered.as_bytes()).map_err(at(&kept))?;
+            let key = realised.as_ref().map_or("", |(realised, _)| realised.key.as_str());
+            description.environment = key.to_owned();
+            description.write(&place)?;
+            let dir = realised.as_ref().map(|(realised, _)| realised.dir.as_path());
+            gitdir::relink_environment(dir, &self.root).map_err(at(&self.root))?;
+        }
+        Ok(Amendment { root: self.root, moved })
+    }
+}
+
+fn version_of(lock: &Lock, platform: &Platform, tool: &str) -> Option<Version> {
+    let found = lock.platform(platform).into_iter().find(|locked| locked.name == tool)?;
+    Version::parse(&found.version).ok()
+}
+
+/// The line of releases that `version` is of, where `length` numbers say which; but zeros in front
+/// promise nothing (0.5 and 0.6 are two).
+fn line_of(version: &Version, length: usize) -> Version {
+    let numbers = version.numbers();
+    let zeros = numbers.iter().take_while(|number| **number == 0).count();
+    Version::from_numbers(&numbers[..length.max(zeros + 1).min(numbers.len())])
+}
+
+fn moved(before: &Lock, after: &Lock, platform: &Platform) -> Vec<Moved> {
+    let mut all: BTreeMap<&str, [Option<&str>; 2]> = BTreeMap::new();
+    for (i, lock) in [before, after].into_iter().enumerate() {
+        for tool in lock.platform(platform) {
+            all.entry(&tool.name).or_default()[i] = Some(&tool.version);
+        }
+    }
+    let differ = all.into_iter().filter(|(_, [before, after])| before != after);
+    let owned = |version: Option<&str>| version.map(str::to_owned);
+    differ
+        .map(|(tool, [before, after])| Moved {
+            tool: tool.to_owned(),
+            before: owned(before),
+            after: owned(after),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_what_keeps_its_promises() {
+        for (version, length, line) in [
+            ("22.19.0", 1, "22"),
+            ("3.13.1", 2, "3.13"),
+            ("0.5.11", 1, "0.5"),
+            ("0.0.7", 1, "0.0.7"),
+            ("5", 2, "5"),
+        ] {
+            let version = Version::parse(version).unwrap();
+            assert_eq!(line_of(&version, length).to_string(), line);
+        }
+    }
+}
