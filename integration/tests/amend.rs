@@ -39,6 +39,11 @@ fn tools_come_and_go(who: Who) {
     assert!(text.contains("# ours\nnode = \"20\"   # CI has it\n"), "{text}");
     assert_eq!(machine.exec(&dir, "uv --version").ok().out, uv);
 
+    let status = zagi(&["status", "--json"]).ok().json();
+    assert_eq!(status["environment"]["changed"], true);
+    let paths: Vec<_> = status["source"]["changes"].as_array().unwrap().iter().collect();
+    assert_eq!(paths.len(), 2, "{status}"); // env.toml and env.lock
+
     let why = zagi(&["why", "node"]).ok().out;
     assert!(why.contains(".zagi/env.toml:3: node \"20\" (spec)"), "{why}");
     let env = zagi(&["env", "--json"]).ok().json();

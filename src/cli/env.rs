@@ -97,10 +97,16 @@ fn from(tool: &Tool) -> Vec<String> {
 }
 
 fn line(row: &Row<'_>) -> String {
+    // The host says enough; the whole is in the lock and in the JSON.
+    let host =
+        |from: &String| from.split('/').nth(2).filter(|_| from.contains("://")).map(str::to_owned);
     let from = match row.from.as_slice() {
         [] => String::new(),
-        [one] => one.clone(),
-        [first, more @ ..] => format!("{first} and {} more", more.len()),
+        [one] => host(one).unwrap_or_else(|| one.clone()),
+        [first, ..] => {
+            let host = host(first).unwrap_or_else(|| "this machine".into());
+            format!("{host}, {} packages", row.from.len())
+        }
     };
     let version = row.version.unwrap_or("not locked");
     let line = format!("{:<8} {version:<12} {:<7} {from}", row.name, row.provider.unwrap_or(""));

@@ -62,6 +62,7 @@ fn text(s: &Report) -> String {
     }
     let environment = match &s.environment.stale {
         Some(file) => format!("out of date: `{file}` was edited"),
+        None if s.environment.changed => "changed".into(),
         None => "unchanged".into(),
     };
     out.push_str(&format!("{:<13} {environment}\n", "environment"));

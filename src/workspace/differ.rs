@@ -13,6 +13,7 @@ use super::error::{WorkspaceError, at};
 use super::gitdir::BUILT;
 use super::{manage, mounts};
 use crate::context::Context;
+use crate::environment::activate;
 
 /// What differs from what was mounted.
 #[derive(Debug, Clone, Serialize)]
@@ -58,6 +59,8 @@ pub struct DependencyStatus {
 pub struct EnvironmentStatus {
     /// The environment's key.
     pub key: String,
+    /// It is another than the one that was mounted (`zagi add` and the like).
+    pub changed: bool,
     /// A file it was read from that was edited since.
     pub stale: Option<String>,
 }
@@ -114,6 +117,7 @@ pub fn status(ctx: &Context, dir: &Path) -> Result<Status, WorkspaceError> {
         },
         environment: EnvironmentStatus {
             key: description.environment.clone(),
+            changed: sorted.environment,
             stale: edited(&description.environment_inputs).into_iter().next(),
         },
         source: SourceStatus {
@@ -168,6 +172,7 @@ fn changes(ctx: &Context, description: &Description) -> Result<Vec<Change>, Work
 }
 
 /// Changes, by what they concern.
+#[derive(Default)]
 struct Sorted {
     source: Vec<Change>,
     dependencies: Vec<Change>,
@@ -175,12 +180,13 @@ struct Sorted {
     build: usize,
     /// Branches that moved.
     refs: Vec<String>,
+    /// Whether the link to the environment is another.
+    environment: bool,
 }
 
 impl Sorted {
     fn of(description: &Description, all: Vec<Change>) -> Sorted {
-        let mut sorted =
-            Sorted { source: Vec::new(), dependencies: Vec::new(), build: 0, refs: Vec::new() };
+        let mut sorted = Sorted::default();
         let directories: Vec<&String> =
             description.dependencies.iter().flat_map(|d| &d.directories).collect();
         let paths: BTreeSet<String> = all.iter().map(|c| c.path.clone()).collect();
@@ -196,6 +202,8 @@ impl Sorted {
                 sorted.refs.push(branch.to_owned());
             } else if is_in(path, ".git") {
                 // git's own business
+            } else if path == activate::LINK {
+                sorted.environment = true;
             } else if path.starts_with(".zagi/cargo/.") {
                 sorted.build += 1; // cargo's locks
             } else if path.split('/').any(|part| part == "__pycache__") {
