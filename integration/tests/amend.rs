@@ -63,8 +63,7 @@ fn tools_come_and_go(who: Who) {
     zagi(&["lock"]).ok();
     zagi(&["lock", "--check"]).ok();
     assert!(node().starts_with("v22."), "{}", node());
-    let said = zagi(&["update", "node"]).ok().err;
-    assert!(said.contains("no tool is another"), "{said}");
+    what_is_locked_stays_until_an_update(&machine, &dir);
 
     machine.zagi(&["unmount", "w"]).ok();
     zagi(&["add", "uv"]).fails(1, "is not mounted");
@@ -72,6 +71,23 @@ fn tools_come_and_go(who: Who) {
     assert!(node().starts_with("v22."), "{}", node());
     let status = machine.git(&dir, &["status", "--porcelain", "-uall"]).ok().out;
     assert_eq!(status, "?? .zagi/env.lock\n?? .zagi/env.toml\n");
+}
+
+/// Though there is newer that would do.
+fn what_is_locked_stays_until_an_update(machine: &Machine, dir: &Path) {
+    zagi(machine, dir, &["add", "node@=22.11.0"]).ok();
+    let edit = r#"sed -i 's/"=22.11.0"/"22"/' .zagi/env.toml
+        printf '[env]\nLEVEL = "7"\n' >> .zagi/env.toml"#;
+    machine.sh(dir, edit).ok();
+    let said = zagi(machine, dir, &["lock"]).ok().err;
+    assert!(said.contains("no tool is another"), "{said}");
+    assert_eq!(machine.exec(dir, "node -v; echo $LEVEL").ok().out, "v22.11.0\n7\n");
+    let said = zagi(machine, dir, &["update", "node"]).ok().err;
+    assert!(said.contains("changed  node 22.11.0 -> 22."), "{said}");
+    zagi(machine, dir, &["update", "zig"]).fails(1, "zig is not asked for");
+    machine.zagi(&["init", "--force", "w"]).ok();
+    let text = file(machine, dir, ".zagi/env.toml");
+    assert!(text.contains("LEVEL = \"7\"") && text.contains("node = \"22\""), "{text}");
 }
 
 fn wrong_inputs_change_nothing(machine: &Machine, dir: &Path) {

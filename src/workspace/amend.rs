@@ -106,11 +106,13 @@ pub fn remove(ctx: &Context, dir: &Path, tools: &[String]) -> Result<Amendment, 
 pub fn update(ctx: &Context, dir: &Path, tools: &[String]) -> Result<Amendment, WorkspaceError> {
     let project = Project::of(ctx, dir)?;
     let text = project.text()?;
-    if let Some(tool) = tools.iter().find(|tool| !project.has(&ctx.platform, tool)) {
-        let detected = project.detected(ctx, &text);
-        if !detected.tools.iter().any(|r| r.tool == **tool) {
-            return Err(WorkspaceError::NotAsked { tool: tool.clone(), evidence: None });
-        }
+    let asked = project.detected(ctx, &text).tools;
+    let known = |tool: &&String| {
+        project.lock.tools.iter().any(|locked| locked.name == **tool)
+            || asked.iter().any(|asked| asked.tool == **tool)
+    };
+    if let Some(tool) = tools.iter().find(|tool| !known(tool)) {
+        return Err(WorkspaceError::NotAsked { tool: tool.clone(), evidence: None });
     }
     let lock =
         project.decide(ctx, &text, |tool| tools.is_empty() || tools.iter().any(|t| t == tool))?;
@@ -165,7 +167,7 @@ impl Project {
         let root = match &workspace {
             Some(found) => {
                 manage::recover(ctx, found)?;
-                if !mounts::is_there(&ctx.home, found).map_err(at(&found.path))? {
+                if !mounts::has_files(&ctx.home, found).map_err(at(&found.path))? {
                     return Err(WorkspaceError::NotMounted(found.path.clone()));
                 }
                 found.path.clone()
@@ -195,10 +197,6 @@ impl Project {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         spec::Spec::parse(spec::PATH, &text)?;
         Ok(text)
-    }
-
-    fn has(&self, platform: &Platform, tool: &str) -> bool {
-        self.lock.platform(platform).iter().any(|locked| locked.name == tool)
     }
 
     /// What would be asked for if `env.toml` said `text`.
@@ -248,10 +246,18 @@ impl Project {
             manage::write_into(&self.root, spec::PATH, text)?;
         }
         manage::write_into(&self.root, lock::PATH, &rendered)?;
+        let detected = self.detected(ctx, &self.text()?);
         if let Some(mut description) = self.workspace {
             let place = description::directory(&ctx.home, &description.id);
-            let kept = place.join("env.lock");
-            write_whole(&kept, rendered.as_bytes()).map_err(at(&kept))?;
+            let kept = [
+                ("env.toml", detected.spec.render(&prepare::comments(&detected))),
+                ("env.lock", rendered),
+            ];
+            for (name, text) in kept {
+                let path = place.join(name);
+                write_whole(&path, text.as_bytes()).map_err(at(&path))?;
+            }
+            description.asks(&detected);
             let key = realised.as_ref().map_or("", |(realised, _)| realised.key.as_str());
             description.environment = key.to_owned();
             description.write(&place)?;

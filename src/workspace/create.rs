@@ -4,6 +4,7 @@
 //! directory and renamed into place, DIR is made last, and a mount that fails takes both
 //! away again.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::daemon::client;
@@ -165,7 +166,7 @@ fn describe(
     let (id, scratch) = reserve(ctx, dir)?;
     let resolved = &prepared.plan.resolved;
     let detected = &prepared.plan.detected;
-    let description = Description {
+    let mut description = Description {
         version: VERSION,
         id,
         name: dir.file_name().map_or_else(|| resolved.name.clone(), |n| n.to_string_lossy().into()),
@@ -174,7 +175,7 @@ fn describe(
         presented,
         allow_other: request.allow_other && presented == Presentation::Fuse,
         environment: prepared.realised.as_ref().map_or_else(String::new, |r| r.key.clone()),
-        environment_inputs: environment_inputs(detected),
+        environment_inputs: Vec::new(),
         source: SourceRecord {
             repository: resolved.spec.clone(),
             revision: resolved.revision.clone(),
@@ -183,14 +184,11 @@ fn describe(
             date: resolved.date,
             clone: resolved.repo.strip_prefix(ctx.home.root()).unwrap_or(&resolved.repo).into(),
         },
-        env: detected.spec.env.clone(),
-        run: RunRecord {
-            test: detected.run.test.clone(),
-            build: detected.run.build.clone(),
-            start: detected.run.start.clone(),
-        },
+        env: BTreeMap::new(),
+        run: RunRecord::default(),
         dependencies: prepared.dependencies.iter().map(record).collect(),
     };
+    description.asks(detected);
     description.write(&scratch)?;
     let comments = prepare::comments(detected);
     write(&scratch.join("env.toml"), detected.spec.render(&comments).as_bytes())?;
@@ -229,12 +227,6 @@ fn reserve(ctx: &Context, dir: &Path) -> Result<(String, PathBuf), WorkspaceErro
         }
         attempt += 1;
     }
-}
-
-fn environment_inputs(detected: &crate::environment::detect::Detected) -> Vec<String> {
-    let files = detected.tools.iter().flat_map(|tool| &tool.evidence).map(|e| e.file.clone());
-    let files: std::collections::BTreeSet<String> = files.collect();
-    files.into_iter().collect()
 }
 
 fn write(path: &Path, data: &[u8]) -> Result<(), WorkspaceError> {

@@ -14,13 +14,15 @@
 //! `workspaces/by-path/<hash of DIR>` is a symbolic link to the id, so that finding the
 //! workspace of a directory is a look-up and not a search.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
+use crate::environment::detect::Detected;
+use crate::environment::spec::Run;
 use crate::home::Home;
 
 /// The version of `workspace.toml` that this module writes, and the newest it reads.
@@ -200,6 +202,15 @@ fn by_path(home: &Home, dir: &Path) -> PathBuf {
 }
 
 impl Description {
+    /// Takes over what a project says of its own processes, and where it was read what it asks for.
+    pub fn asks(&mut self, detected: &Detected) {
+        let read = detected.tools.iter().flat_map(|tool| &tool.evidence).map(|e| e.file.clone());
+        self.environment_inputs = read.collect::<BTreeSet<String>>().into_iter().collect();
+        self.env = detected.spec.env.clone();
+        let Run { test, build, start } = detected.run.clone();
+        self.run = RunRecord { test, build, start };
+    }
+
     /// Reads the description of the workspace `id`.
     pub fn read(home: &Home, id: &str) -> Result<Description, DescriptionError> {
         #[derive(Deserialize)]

@@ -136,11 +136,7 @@ pub fn loss(ctx: &Context, dir: &Path) -> Result<Loss, WorkspaceError> {
     let all = changes(ctx, &description)?;
     let bytes = all.iter().map(|c| c.bytes).sum();
     let sorted = Sorted::of(&description, all);
-    // One that is served through NFS has files there only if the kernel has mounted it.
-    let has_files = match description.presented {
-        Presentation::Nfs => mounts::is_nfs(dir).map_err(at(dir))?,
-        _ => is_there(ctx, &description)?,
-    };
+    let has_files = mounts::has_files(&ctx.home, &description).map_err(at(dir))?;
     let commits = match has_files {
         true => unshared_commits(&description)?,
         // Git needs the directory; what its delta holds still tells that there are some.

@@ -85,6 +85,14 @@ pub fn fuse_lack(ctx: &Context) -> Option<String> {
     Some(lack.to_owned())
 }
 
+/// Whether its files can be had below its path: the kernel may yet have to mount what is served.
+pub fn has_files(home: &Home, description: &Description) -> io::Result<bool> {
+    match description.presented {
+        Presentation::Nfs => is_nfs(&description.path),
+        _ => is_there(home, description),
+    }
+}
+
 fn parse(mountinfo: &[u8], kind: &[u8]) -> Vec<PathBuf> {
     mountinfo.split(|&b| b == b'\n').filter_map(|l| line(l, kind)).collect()
 }

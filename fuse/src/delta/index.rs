@@ -434,7 +434,7 @@ impl Index {
 
     /// About how long a log of [`Index::snapshot`] would be.
     pub fn weight(&self) -> u64 {
-        // A node with its name and a frame; origins, targets and attributes are rare.
+        // Nodes, and names with their frames; origins, targets and attributes are rare.
         let nodes = self.nodes.len() + self.orphans.len();
         let entries: usize = self.nodes.values().map(|slot| slot.children.0.len()).sum();
         nodes as u64 * 120 + entries as u64 * 60
