@@ -54,9 +54,9 @@ impl Detect {
 
 fn text(detected: &Detected) -> String {
     let mut out = String::new();
-    for tool in &detected.tools {
-        out.push_str(&format!("{:<8} {}\n", tool.tool, tool.constraint));
-        for e in &tool.evidence {
+    for (_, asked) in detected.asked() {
+        out.push_str(&format!("{:<8} {}\n", asked.tool, asked.constraint));
+        for e in &asked.evidence {
             out.push_str(&format!("           {}:{}: {}\n", e.file, e.line, e.text));
         }
     }

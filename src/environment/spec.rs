@@ -6,6 +6,9 @@
 //! node = "22"                      # any constraint of `version`
 //! [system]
 //! packages = ["libpq", "vips"]
+//! [services]                       # run by `zagi up`
+//! postgres = "16"
+//! redis = { version = "7", port = 6380 }   # listens at a TCP port of this machine too
 //! [env]
 //! LOG_LEVEL = "debug"
 //! [run]
@@ -37,10 +40,22 @@ pub struct Spec {
     pub tools: BTreeMap<String, Constraint>,
     /// System packages, by the catalogue's names.
     pub system: Vec<String>,
+    /// Services by name: databases and the like, which `zagi up` runs.
+    #[serde(default)]
+    pub services: BTreeMap<String, Service>,
     /// Variables of every process of the environment.
     pub env: BTreeMap<String, String>,
     /// How it is tested, built and started.
     pub run: Run,
+}
+
+/// A service, and how it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// The versions that will do.
+    pub version: Constraint,
+    /// The port of 127.0.0.1 that it is to listen at, for programs that know no sockets.
+    pub port: Option<u16>,
 }
 
 /// Commands for a shell, from the workspace's root.
@@ -107,13 +122,11 @@ pub enum Problem {
         /// What it would name.
         what: &'static str,
     },
-    /// A tool's versions cannot be read.
-    #[error(
-        "`tools.{tool}`: {source}; write it as `22`, `>=20 <23`, `^18 || >=20`, `=1.2.3` or `*`"
-    )]
+    /// The versions of a tool or service cannot be read.
+    #[error("`{key}`: {source}; write it as `22`, `>=20 <23`, `^18 || >=20`, `=1.2.3` or `*`")]
     Constraint {
-        /// The tool.
-        tool: String,
+        /// The key, dotted.
+        key: String,
         /// What is wrong with the text.
         source: ConstraintError,
     },
@@ -155,11 +168,24 @@ impl Spec {
             let packages = [("packages", packages.to_string())];
             section(&mut out, "system", packages.into_iter(), comments);
         }
+        let services =
+            self.services.iter().map(|(name, service)| (name.as_str(), service.render()));
+        section(&mut out, "services", services, comments);
         let env = self.env.iter().map(|(name, value)| (name.as_str(), quoted(value)));
         section(&mut out, "env", env, comments);
         let run = self.run.commands().map(|(key, command)| (key, quoted(command)));
         section(&mut out, "run", run, comments);
         out
+    }
+}
+
+impl Service {
+    fn render(&self) -> String {
+        let version = quoted(&self.version.to_string());
+        match self.port {
+            None => version,
+            Some(port) => format!("{{ version = {version}, port = {port} }}"),
+        }
     }
 }
 
@@ -221,6 +247,7 @@ impl Reader<'_> {
                 "version" => self.version(item)?,
                 "tools" => self.tools(self.table(name, item)?, &mut spec)?,
                 "system" => self.system(self.table(name, item)?, &mut spec)?,
+                "services" => self.services(self.table(name, item)?, &mut spec)?,
                 "env" => self.env(self.table(name, item)?, &mut spec)?,
                 "run" => self.run(self.table(name, item)?, &mut spec)?,
                 _ => {
@@ -228,7 +255,7 @@ impl Reader<'_> {
                         name,
                         span,
                         "the file",
-                        "version, [tools], [system], [env], [run]",
+                        "version, [tools], [system], [services], [env], [run]",
                     ));
                 }
             }
@@ -283,11 +310,54 @@ impl Reader<'_> {
     fn tools(&self, table: &dyn TableLike, spec: &mut Spec) -> Result<(), SpecError> {
         for (tool, item) in table.iter() {
             self.name(table, tool, is_package(tool), "a tool")?;
-            let text = self.text("tools", tool, item)?;
-            let constraint = Constraint::parse(&text).map_err(|source| {
-                self.error(item.span(), Problem::Constraint { tool: tool.to_owned(), source })
-            })?;
-            spec.tools.insert(tool.to_owned(), constraint);
+            spec.tools.insert(tool.to_owned(), self.constraint("tools", tool, item)?);
+        }
+        Ok(())
+    }
+
+    fn constraint(&self, table: &str, name: &str, item: &Item) -> Result<Constraint, SpecError> {
+        let text = self.text(table, name, item)?;
+        Constraint::parse(&text).map_err(|source| {
+            let key = format!("{table}.{name}");
+            self.error(item.span(), Problem::Constraint { key, source })
+        })
+    }
+
+    fn services(&self, table: &dyn TableLike, spec: &mut Spec) -> Result<(), SpecError> {
+        for (name, item) in table.iter() {
+            self.name(table, name, is_package(name), "a service")?;
+            let mut service = Service { version: Constraint::any(), port: None };
+            match item.as_table_like() {
+                None => service.version = self.constraint("services", name, item)?,
+                Some(entries) => self.service(name, entries, &mut service)?,
+            }
+            spec.services.insert(name.to_owned(), service);
+        }
+        Ok(())
+    }
+
+    fn service(
+        &self,
+        name: &str,
+        entries: &dyn TableLike,
+        service: &mut Service,
+    ) -> Result<(), SpecError> {
+        let table = format!("services.{name}");
+        for (key, item) in entries.iter() {
+            match key {
+                "version" => service.version = self.constraint(&table, key, item)?,
+                "port" => {
+                    let port = item.as_integer().and_then(|n| u16::try_from(n).ok());
+                    let port = port.filter(|port| *port != 0).ok_or_else(|| {
+                        self.kind(format!("{table}.port"), item, "a number from 1 to 65535")
+                    })?;
+                    service.port = Some(port);
+                }
+                _ => {
+                    let span = entries.key(key).and_then(Key::span);
+                    return Err(self.unknown(key, span, "a service", "version, port"));
+                }
+            }
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ pub use types::{Detected, Ecosystem, Evidence, Note, Project, Requirement, Stren
 use std::collections::BTreeMap;
 
 use super::files::Files;
-use super::spec::{self, Spec};
+use super::spec::{self, Service, Spec};
 use crate::context::Platform;
 use survey::{Place, Survey};
 
@@ -207,6 +207,11 @@ fn env_toml(survey: &mut Survey<'_>, root: &Place) -> Option<Written> {
         let evidence = text.evidence(line(format!("tools.{tool}")), shown, Strength::Spec);
         survey.claims.claim(tool, constraint.clone(), evidence);
     }
+    for (service, wanted) in &spec.services {
+        let shown = format!("{service} {:?}", wanted.version.to_string());
+        let evidence = text.evidence(line(format!("services.{service}")), shown, Strength::Spec);
+        survey.services.claim(service, wanted.version.clone(), evidence);
+    }
     let said = spec.run.commands().map(|(key, command)| {
         let evidence = text.evidence(line(format!("run.{key}")), command, Strength::Spec);
         (key.to_owned(), vec![evidence])
@@ -216,8 +221,9 @@ fn env_toml(survey: &mut Survey<'_>, root: &Place) -> Option<Written> {
 }
 
 fn finish(survey: Survey<'_>, written: Option<Written>) -> Detected {
-    let Survey { claims, projects, commands, mut notes, .. } = survey;
+    let Survey { claims, services, projects, commands, mut notes, .. } = survey;
     let tools = claims.settle(&mut notes);
+    let services = services.settle(&mut notes);
     let (found, mut run_evidence) = commands.settle();
     let mut spec = Spec::default();
     if let Some(Written { spec: written, run }) = written {
@@ -228,6 +234,11 @@ fn finish(survey: Survey<'_>, written: Option<Written>) -> Detected {
     spec.run.build = spec.run.build.or(found.build);
     spec.run.start = spec.run.start.or(found.start);
     spec.tools = tools.iter().map(|t| (t.tool.clone(), t.constraint.clone())).collect();
+    for found in &services {
+        let version = found.constraint.clone();
+        let port = spec.services.get(&found.tool).and_then(|service| service.port);
+        spec.services.insert(found.tool.clone(), Service { version, port });
+    }
     let run = spec.run.clone();
-    Detected { spec, tools, projects, run, run_evidence, notes }
+    Detected { spec, tools, services, projects, run, run_evidence, notes }
 }

@@ -31,7 +31,10 @@ pub(super) struct Survey<'a> {
     files: &'a dyn Files,
     pub date: i64,
     pub platform: &'a Platform,
+    /// What was said of tools.
     pub claims: Claims,
+    /// What was said of services, by the names of the catalogue.
+    pub services: Claims,
     pub projects: Vec<Project>,
     pub commands: Commands,
     pub notes: Vec<Note>,
@@ -181,6 +184,7 @@ impl<'a> Survey<'a> {
             date,
             platform,
             claims: Claims::default(),
+            services: Claims::default(),
             projects: Vec::new(),
             commands: Commands::default(),
             notes: Vec::new(),

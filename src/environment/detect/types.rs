@@ -14,6 +14,9 @@ pub struct Detected {
     pub spec: Spec,
     /// The tools, by name.
     pub tools: Vec<Requirement>,
+    /// The services, by name: each [`Requirement::tool`] is a service of the catalogue's, or
+    /// one that it does not have.
+    pub services: Vec<Requirement>,
     /// What has dependencies to install, the root first.
     pub projects: Vec<Project>,
     /// How it is tested, built and started.
@@ -25,17 +28,23 @@ pub struct Detected {
 }
 
 impl Detected {
+    /// Tools and services, each with the table of `env.toml` that names it.
+    pub fn asked(&self) -> impl Iterator<Item = (&'static str, &Requirement)> {
+        let tools = self.tools.iter().map(|tool| ("tools", tool));
+        tools.chain(self.services.iter().map(|service| ("services", service)))
+    }
+
     /// The text of the `env.toml` that says the same, each entry with where it was read.
     pub fn env_toml(&self) -> String {
         let comment = |evidence: &Evidence| format!("{}: {}", evidence.file, evidence.text);
-        let tools = self.tools.iter().filter_map(|tool| {
-            Some((format!("tools.{}", tool.tool), comment(tool.evidence.first()?)))
+        let entries = self.asked().filter_map(|(table, asked)| {
+            Some((format!("{table}.{}", asked.tool), comment(asked.evidence.first()?)))
         });
         let run = self.run_evidence.iter().filter_map(|(key, evidence)| {
             let evidence = evidence.first()?;
             Some((format!("run.{key}"), format!("{}:{}", evidence.file, evidence.line)))
         });
-        self.spec.render(&tools.chain(run).collect())
+        self.spec.render(&entries.chain(run).collect())
     }
 }
 

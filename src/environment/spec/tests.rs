@@ -8,6 +8,9 @@ node = "22"                      # package.json engines: ">=22 <23"
 pnpm = "10.15.1"
 [system]
 packages = ["libpq", "vips"]
+[services]
+postgres = "16"
+redis = { version = "7", port = 6380 }
 [env]
 LOG_LEVEL = "debug"
 [run]
@@ -24,13 +27,15 @@ fn reads_every_key() {
     let spec = Spec::parse(PATH, WHOLE).expect("it is right");
     assert_eq!(spec.tools["node"].to_string(), "22");
     assert_eq!(spec.system, ["libpq", "vips"]);
+    assert_eq!(spec.services["postgres"].version.to_string(), "16");
+    assert_eq!(spec.services["redis"].port, Some(6380));
     assert_eq!(spec.env["LOG_LEVEL"], "debug");
     assert_eq!(
         spec.run.commands().collect::<Vec<_>>(),
         [("test", "pnpm test"), ("start", "pnpm start")]
     );
     assert_eq!(Spec::lines(WHOLE)["tools.pnpm"], 4);
-    assert_eq!(Spec::lines(WHOLE)["run.test"], 10);
+    assert_eq!(Spec::lines(WHOLE)["run.test"], 13);
     assert_eq!(Spec::parse(PATH, "").expect("empty is right"), Spec::default());
 }
 
@@ -50,6 +55,9 @@ fn renders_with_comments_and_reads_back() {
     pnpm = "10.15.1"
     [system]
     packages = ["libpq", "vips"]
+    [services]
+    postgres = "16"
+    redis = { version = "7", port = 6380 }
     [env]
     LOG_LEVEL = "debug"
     QUOTED = '''
@@ -70,7 +78,10 @@ fn what_is_wrong_is_named_with_its_line() {
         "[tools]\nnode = 22\n",
         "[tools]\n\nnode = \"lts\"\n",
         "[tools]\n\"a b\" = \"1\"\n",
-        "[services]\npostgres = \"16\"\n",
+        "[services]\npostgres = 16\n",
+        "[services]\npostgres = { verison = \"16\" }\n",
+        "[services]\npostgres = { port = 70000 }\n",
+        "[service]\npostgres = \"16\"\n",
         "version = 2\n",
         "[run]\ntset = \"x\"\n",
         "[system]\npackages = [\"a\",\n 3]\n",
@@ -87,7 +98,10 @@ fn what_is_wrong_is_named_with_its_line() {
     .zagi/env.toml:2: `tools.node` must be a string
     .zagi/env.toml:3: `tools.node`: `lts` is not a version constraint: `lts` is not a version; write it as `22`, `>=20 <23`, `^18 || >=20`, `=1.2.3` or `*`
     .zagi/env.toml:2: `a b` cannot be the name of a tool
-    .zagi/env.toml:1: unknown key `services` in the file; allowed here: version, [tools], [system], [env], [run]
+    .zagi/env.toml:2: `services.postgres` must be a string
+    .zagi/env.toml:2: unknown key `verison` in a service; allowed here: version, port
+    .zagi/env.toml:2: `services.postgres.port` must be a number from 1 to 65535
+    .zagi/env.toml:1: unknown key `service` in the file; allowed here: version, [tools], [system], [services], [env], [run]
     .zagi/env.toml:1: version 2 is not known; this program reads version 1
     .zagi/env.toml:2: unknown key `tset` in [run]; allowed here: test, build, start
     .zagi/env.toml:3: `system.packages` must be an array of package names
