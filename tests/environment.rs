@@ -3,13 +3,14 @@
 
 mod archive;
 mod shells;
+mod sources;
 mod suits;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zagi::context::Context;
 use zagi::environment::detect::{Detected, Evidence, Requirement, Strength};
@@ -411,45 +412,6 @@ fn programs_run_by_others_and_their_workspace() {
     // `y` is run by `x`, a script that says its own version.
     assert_eq!(run(&workspace.join(".zagi/env/bin/y"), ""), "1.0.0\n");
     assert_eq!(run(&workspace.join(".zagi/env/bin/x"), ""), "1.0.0\n");
-}
-
-#[test]
-fn a_source_that_does_not_answer_is_passed_over_in_seconds_and_aloud() {
-    let (_files, server, machine, ctx) = x_and_y();
-    // Packets to this network go nowhere (RFC 5737).
-    let elsewhere = r#"[suite.gone]
-address = "http://192.0.2.1/debian"
-suite = "gone"
-keyring = "ours"
-[keyring.ours]
-file = "archive.asc"
-[pool.gone]
-suites = [["gone"]]
-[tool.z]
-[[tool.z.source]]
-provider = "debian"
-pool = "gone"
-package = "z"
-bins = { z = "usr/bin/z" }
-[[tool.z.source]]
-provider = "npm"
-package = "missing"
-bins = { z = "bin/z" }
-[[tool.z.source]]
-provider = "npm"
-package = "x"
-bins = { z = "bin/x" }
-"#;
-    catalogue(&ctx, &format!("{NPM}{elsewhere}"));
-    let began = Instant::now();
-    let lock = lock_of(&ctx, vec![asked("z", "*")], NOW).expect("the third source has it");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert_eq!(lock.tools[0].provider, "npm");
-    assert!(lock.tools[0].parts[0].url.starts_with(&server.base));
-    let said = machine.events.warnings();
-    for source in ["z from debian is passed over", "z from npm is passed over"] {
-        assert!(said.iter().any(|w| w.contains(source)), "{said:?}");
-    }
 }
 
 #[test]

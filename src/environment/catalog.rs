@@ -28,19 +28,21 @@
 //! ```
 
 mod calendar;
+mod source;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::lock::{Bin, Fixups};
-use super::version::{Constraint, Version};
+use super::lock::Fixups;
+use super::version::Constraint;
 use super::words::Words;
 use crate::config::Addresses;
 use crate::context::Platform;
 
 pub use self::calendar::{Calendar, Day};
+pub use self::source::{BinEntry, Provider, Source};
 
 /// The version of the format above.
 pub const VERSION: u32 = 1;
@@ -166,99 +168,6 @@ pub struct Suits {
     pub when: Constraint,
     /// Versions that go with those.
     pub take: Constraint,
-}
-
-/// Which protocol a source speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// An npm registry.
-    Npm,
-    /// A Python package index.
-    Pypi,
-    /// Closures of Debian packages.
-    Debian,
-    /// This machine.
-    Host,
-}
-
-impl Provider {
-    /// As it stands in the lock.
-    pub fn name(self) -> &'static str {
-        match self {
-            Provider::Npm => "npm",
-            Provider::Pypi => "pypi",
-            Provider::Debian => "debian",
-            Provider::Host => "host",
-        }
-    }
-}
-
-/// One place that a tool comes from. Texts may hold `{…}`: a word of the platform,
-/// `{version}`, `{line}` (what `version` says here), and at realisation `{root}`, `{env}`, `{workspace}`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Source {
-    /// How it is fetched.
-    pub provider: Provider,
-    /// Asked only when every source of a lower tier has nothing that will do.
-    #[serde(default)]
-    pub tier: u32,
-    /// The platforms it is for; all where none is named.
-    #[serde(default)]
-    pub platforms: Vec<String>,
-    /// All its versions begin so; known without asking.
-    #[serde(default)]
-    pub version: Option<Version>,
-    /// Since when that version has been released.
-    #[serde(default)]
-    pub since: Option<Day>,
-    /// The package: on npm or PyPI the one that is unpacked, of Debian the one whose
-    /// version counts, on the host the program that tells its version.
-    pub package: String,
-    /// npm, PyPI: how many components of the registry's version are the tool's; the rest
-    /// counts repackagings.
-    #[serde(default)]
-    pub components: Option<usize>,
-    /// Debian: the pool.
-    #[serde(default)]
-    pub pool: Option<String>,
-    /// Debian: the suite that `package` and `from-suite` packages must come from.
-    #[serde(default)]
-    pub suite: Option<String>,
-    /// Debian: further packages.
-    #[serde(default)]
-    pub packages: Vec<String>,
-    /// Debian: packages that are not needed.
-    #[serde(default)]
-    pub exclude: Vec<String>,
-    /// Host: the arguments that make the program say its version; the first word that is
-    /// a version counts.
-    #[serde(default)]
-    pub ask: Vec<String>,
-    /// Host: the arguments that make it say below which directory the programs really are,
-    /// where what is on `PATH` only chooses between several.
-    #[serde(default)]
-    pub locate: Vec<String>,
-    /// Programs: a path in the tree, or a table.
-    #[serde(default)]
-    pub bins: BTreeMap<String, BinEntry>,
-    /// Variables.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// What is done to the files.
-    #[serde(default)]
-    pub fixups: Fixups,
-}
-
-/// A program: its path, or more about it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum BinEntry {
-    /// The path in the tree.
-    Path(String),
-    /// As in the lock.
-    Full(Bin),
 }
 
 /// Why there is no catalogue.

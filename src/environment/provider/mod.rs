@@ -126,12 +126,16 @@ impl<'a> World<'a> {
 
 /// The versions that a source has.
 pub fn offers(world: &World<'_>, source: &Source) -> Result<Vec<Offer>, ProviderError> {
-    match source.provider {
+    let mut offers = match source.provider {
         Provider::Npm => npm::offers(world, source),
         Provider::Pypi => pypi::offers(world, source),
         Provider::Debian => debian::offers(world, source),
         Provider::Host => host::offers(world, source),
+    }?;
+    if let Some(versions) = &source.versions {
+        offers.retain(|offer| versions.matches(&offer.version));
     }
+    Ok(offers)
 }
 
 /// The files that one version is made of, and what is adopted from this machine.
