@@ -1,0 +1,59 @@
+//! The line of a log that tells why something failed.
+
+/// Words of a line that tells, in small letters. Those of an earlier row count for more.
+const TELLING: [&[&str]; 3] = [
+    &[
+        "modulenotfounderror",
+        "no module named",
+        "cannot find module",
+        "command not found",
+        "no such file or directory",
+        "fatal error:",
+        "undefined reference",
+        "error[e",
+        "importerror",
+    ],
+    &["error:", "error ", "fatal:", "panicked at", "not found", "cannot ", "could not"],
+    &["failed", "fail", "error", "failing"],
+];
+
+/// How long a reason may be.
+const LONGEST: usize = 160;
+
+/// The last line that sums up, if there is one, and the first that tells most.
+pub fn of(log: &str) -> String {
+    let lines: Vec<String> = log.lines().map(plain).filter(|line| !line.is_empty()).collect();
+    let telling = TELLING.iter().find_map(|words| {
+        lines.iter().find(|line| {
+            let line = line.to_lowercase();
+            words.iter().any(|word| line.contains(word))
+        })
+    });
+    let last = lines.last();
+    match (telling, last) {
+        (Some(telling), Some(last)) if telling != last => {
+            format!("{} … {}", short(telling), short(last))
+        }
+        (Some(only), _) | (None, Some(only)) => short(only),
+        (None, None) => "it said nothing".to_owned(),
+    }
+}
+
+fn short(line: &str) -> String {
+    match line.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    }
+}
+
+/// Without what colours it, and without what frames it.
+fn plain(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once('\u{1b}') {
+        text.push_str(before);
+        rest = after.split_once(|c: char| c.is_ascii_alphabetic()).map_or("", |(_, rest)| rest);
+    }
+    text.push_str(rest);
+    text.trim_matches(|c: char| c.is_whitespace() || c == '=' || c == '-').to_owned()
+}
