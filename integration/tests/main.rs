@@ -13,6 +13,7 @@ mod git_walk;
 mod hostile;
 mod lifecycle;
 mod locks;
+mod managers;
 mod materialise;
 mod nfs;
 mod posix;

@@ -277,7 +277,16 @@ fn packages(plan: &Plan, stage: &Path, files: &[PathBuf]) -> u64 {
             let lock: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
             lock["packages"].as_object().map_or(0, |packages| packages.len() as u64)
         }
-        // `.pnpm/NAME@VERSION/node_modules/NAME/package.json`, where a scope is a level more.
+        // Directories of `node_modules`, where a scope is a level more; or archives.
+        Ecosystem::Node if plan.manager != "pnpm" => count(&|file| {
+            let scoped = || parent(file, 2).is_some_and(|scope| scope.starts_with('@'));
+            (file.ends_with("package.json")
+                && (parent(file, 2).as_deref() == Some("node_modules")
+                    || (parent(file, 3).as_deref() == Some("node_modules") && scoped())))
+                || (file.extension().is_some_and(|e| e == "zip")
+                    && parent(file, 1).as_deref() == Some("cache"))
+        }),
+        // `.pnpm/NAME@VERSION/node_modules/NAME/package.json`, likewise.
         Ecosystem::Node => count(&|file| {
             file.ends_with("package.json")
                 && (parent(file, 4).as_deref() == Some(".pnpm")

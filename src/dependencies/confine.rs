@@ -132,6 +132,7 @@ fn offline(env: &mut BTreeMap<String, String>) {
         ("UV_OFFLINE", "1"),
         ("CARGO_NET_OFFLINE", "true"),
         ("GOPROXY", "off"),
+        ("YARN_ENABLE_NETWORK", "0"),
     ] {
         env.insert(name.into(), value.into());
     }
@@ -206,6 +207,12 @@ fn proxies(ctx: &Context, env: &mut BTreeMap<String, String>) {
             )));
         } else {
             env.insert(name.into(), value.into());
+            // yarn since 2 has names of its own, and knows no others.
+            match name.to_ascii_lowercase().as_str() {
+                "http_proxy" => drop(env.insert("YARN_HTTP_PROXY".into(), value.into())),
+                "https_proxy" => drop(env.insert("YARN_HTTPS_PROXY".into(), value.into())),
+                _ => {}
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod node;
 mod other;
 mod python;
 mod rust;
+mod yarn;
 
 pub(super) use rust::CARGO_HOME;
 

@@ -23,7 +23,7 @@ const LINE: u64 = 8 * 1024;
 const KEPT: usize = 1 << 20;
 
 /// Beginnings of lines that report progress and explain nothing.
-const PROGRESS: [&str; 9] = [
+const PROGRESS: [&str; 10] = [
     "npm http",
     "Progress:",
     "Downloading",
@@ -33,17 +33,21 @@ const PROGRESS: [&str; 9] = [
     "+ ",
     "Building",
     "Built",
+    "➤ YN0013",
 ];
 /// What the managers say when a lock file does not fit its manifest.
-const DISAGREES: [&str; 5] = [
+const DISAGREES: [&str; 8] = [
     "`npm ci` can only install packages when your",
     "The `npm ci` command can only install with an existing",
     "ERR_PNPM_OUTDATED_LOCKFILE",
     "but `--locked` was provided",
     "--locked was passed",
+    "Your lockfile needs to be updated, but yarn was run with `--frozen-lockfile`",
+    "The lockfile would have been modified by this install",
+    "lockfile had changes, but lockfile is frozen",
 ];
 /// What they say when something is missing and they may not fetch it.
-const MISSING: [&str; 9] = [
+const MISSING: [&str; 13] = [
     "ENOTCACHED",
     "only-if-cached",
     "ERR_PNPM_NO_OFFLINE",
@@ -53,6 +57,10 @@ const MISSING: [&str; 9] = [
     "offline mode",
     "module lookup disabled by GOPROXY=off",
     "the `--offline` flag",
+    "There appears to be trouble with your network connection",
+    "getaddrinfo EAI_AGAIN",
+    "has been blocked because of your configuration settings",
+    "ConnectionRefused downloading",
 ];
 
 /// What a command says, while it says it.
@@ -189,6 +197,8 @@ fn explain(
             "npm" => "npm install",
             "pnpm" => "pnpm install --no-frozen-lockfile",
             "uv" => "uv lock",
+            "yarn" => "yarn install",
+            "bun" => "bun install",
             _ => "cargo update --workspace",
         };
         return DependenciesError::LockDisagrees {

@@ -178,6 +178,11 @@ fn packages_are_counted_as_each_manager_leaves_them() {
     write(dir.path(), ".zagi/zig/p/hash/build.zig", "");
     assert_eq!(count(Ecosystem::Node, "npm"), 2);
     assert_eq!(count(Ecosystem::Node, "pnpm"), 2);
+    write(dir.path(), "node_modules/a/package.json", "{}");
+    write(dir.path(), "node_modules/@s/b/package.json", "{}");
+    write(dir.path(), "node_modules/a/lib/package.json", "{}");
+    write(dir.path(), ".yarn/cache/c-npm-1.0.0.zip", "");
+    assert_eq!(count(Ecosystem::Node, "bun"), 5);
     assert_eq!(count(Ecosystem::Python, "pip"), 1);
     assert_eq!(count(Ecosystem::Rust, "cargo"), 1);
     assert_eq!(count(Ecosystem::Zig, "zig"), 1);

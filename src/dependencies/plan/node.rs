@@ -1,8 +1,8 @@
-//! npm and pnpm.
+//! npm, pnpm and bun; yarn is in a file of its own.
 
 use serde_json::Value;
 
-use super::{CACHE, Draft, Otherwise, Step, end_of_day, files_below, join, strings};
+use super::{CACHE, Draft, Otherwise, Step, end_of_day, files_below, join, strings, yarn};
 use crate::config::Addresses;
 use crate::environment::detect::Project;
 use crate::environment::files::Files;
@@ -47,6 +47,9 @@ pub(super) fn draft(
     for dir in dirs {
         for name in [
             ".npmrc",
+            ".yarnrc",
+            ".yarnrc.yml",
+            "bunfig.toml",
             ".pnpmfile.cjs",
             "pnpm-workspace.yaml",
             "binding.gyp",
@@ -55,13 +58,17 @@ pub(super) fn draft(
         ] {
             draft.inputs.insert(join(dir, name));
         }
-        draft.inputs.extend(files_below(source, &join(dir, "patches"), 2));
+        for patches in ["patches", ".yarn/patches"] {
+            draft.inputs.extend(files_below(source, &join(dir, patches), 2));
+        }
     }
     draft.env("npm_config_registry", format!("{}/", addresses.npm));
     draft.env("CI", "1");
     match manager {
         "pnpm" => pnpm(project, &mut draft, addresses),
         "npm" => npm(project, &mut draft),
+        "yarn" => yarn::draft(project, source, &mut draft, addresses),
+        "bun" => bun(project, &mut draft, addresses),
         _ => return None,
     }
     Some(draft)
@@ -148,5 +155,17 @@ fn pnpm(project: &Project, draft: &mut Draft, addresses: &Addresses) {
         // Scripts that the project has not approved are left out, which is no error.
         "--config.strict-dep-builds=false",
     ]));
+    draft.steps.push(Step { argv, otherwise: None });
+}
+
+fn bun(project: &Project, draft: &mut Draft, addresses: &Addresses) {
+    draft.caches.push("bun".into());
+    draft.env("BUN_INSTALL_CACHE_DIR", format!("{CACHE}/bun"));
+    draft.env("DO_NOT_TRACK", "1");
+    let mut argv = strings(["bun", "install", "--no-progress"]);
+    argv.push(format!("--registry={}/", addresses.npm));
+    // `node_modules` is to be whole by itself, and its files nobody else's.
+    argv.push("--backend=copyfile".into());
+    argv.push(if project.lock.is_some() { "--frozen-lockfile" } else { "--no-save" }.into());
     draft.steps.push(Step { argv, otherwise: None });
 }

@@ -174,6 +174,82 @@ fn pnpm_keeps_to_itself() {
 }
 
 #[test]
+fn the_first_yarn_goes_to_the_configured_registry() {
+    let (mut world, mut project) = npm();
+    project.manager = Some("yarn".into());
+    project.lock = Some("yarn.lock".into());
+    let entry = |at: &str| {
+        format!(
+            "# yarn lockfile v1\n\na@1:\n  version \"1.0.0\"\n  resolved \"{at}/a/-/a-1.0.0.tgz#0\"\n"
+        )
+    };
+    world.set("yarn.lock", &entry("https://registry.yarnpkg.com"));
+    let plan = world.plan(&project).expect("planned");
+    assert_eq!(
+        commands(&plan),
+        ["yarn install --non-interactive --no-progress --registry=https://registry.npmjs.org/ \
+          --cache-folder=/zagi/cache/yarn/v1 --mutex=file:/zagi/cache/yarn/v1.mutex \
+          --ignore-engines --frozen-lockfile"]
+    );
+    assert_eq!(plan.files["yarn.lock"], entry("https://registry.npmjs.org"));
+    assert_eq!(plan.directories, ["node_modules"]);
+    let elsewhere = entry("https://packages.example.org");
+    world.set("yarn.lock", &elsewhere);
+    assert!(world.plan(&project).expect("planned").files.is_empty(), "somebody else's registry");
+    project.lock = None;
+    let plan = world.plan(&project).expect("planned");
+    assert!(commands(&plan)[0].ends_with(" --no-lockfile"), "{:?}", plan.steps);
+}
+
+#[test]
+fn the_newer_yarn_leaves_what_its_linker_needs() {
+    let (mut world, mut project) = npm();
+    project.manager = Some("yarn".into());
+    project.lock = Some("yarn.lock".into());
+    world.set("yarn.lock", "__metadata:\n  version: 8\n");
+    let plan = world.plan(&project).expect("planned");
+    assert_eq!(commands(&plan), ["yarn install --immutable"]);
+    assert_eq!(plan.env["YARN_NPM_REGISTRY_SERVER"], "https://registry.npmjs.org");
+    assert_eq!(plan.env["YARN_ENABLE_GLOBAL_CACHE"], "false");
+    assert_eq!(plan.vars["YARN_ENABLE_GLOBAL_CACHE"], "false");
+    for made in [".pnp.cjs", ".yarn/cache", ".yarn/unplugged", ".yarn/install-state.gz"] {
+        assert!(plan.directories.contains(&made.to_owned()), "{made}");
+    }
+    world.set(".pnp.cjs", "committed");
+    world.set(".yarn/cache/a.zip", "committed");
+    let plan = world.plan(&project).expect("planned");
+    assert!(plan.outputs, "archives that were not committed");
+    assert!(!plan.directories.iter().any(|d| d == ".pnp.cjs" || d == ".yarn/cache"));
+    let (mut world, _) = npm();
+    world.set("yarn.lock", "__metadata:\n  version: 8\n");
+    world.set(".yarnrc.yml", "nodeLinker: \"node-modules\" # as before\n");
+    let plan = world.plan(&project).expect("planned");
+    assert_eq!(plan.env["YARN_ENABLE_GLOBAL_CACHE"], "true");
+    assert_eq!(plan.directories, ["node_modules", ".yarn/install-state.gz"]);
+    project.lock = None;
+    let plan = world.plan(&project).expect("planned");
+    assert_eq!(commands(&plan), ["yarn install --no-immutable"]);
+    assert!(plan.directories.contains(&"yarn.lock".to_owned()), "no script starts without it");
+}
+
+#[test]
+fn bun_is_frozen_and_copies() {
+    let (world, mut project) = npm();
+    project.manager = Some("bun".into());
+    project.lock = Some("bun.lock".into());
+    let plan = world.plan(&project).expect("planned");
+    assert_eq!(
+        commands(&plan),
+        ["bun install --no-progress --registry=https://registry.npmjs.org/ --backend=copyfile \
+          --frozen-lockfile"]
+    );
+    assert_eq!(plan.env["BUN_INSTALL_CACHE_DIR"], "/zagi/cache/bun");
+    project.lock = None;
+    let plan = world.plan(&project).expect("planned");
+    assert!(commands(&plan)[0].ends_with(" --no-save"), "{:?}", plan.steps);
+}
+
+#[test]
 fn python_without_a_lock_is_installed_as_of_the_date() {
     let mut world = World::new(&[
         ("pyproject.toml", "[project]\nname='a'"),

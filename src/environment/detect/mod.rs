@@ -104,12 +104,17 @@ const PARTS: [&str; 15] = [
 
 /// The lock file of each ecosystem, by which a directory below the root is a project though
 /// the root has one too.
-const OWN_LOCKS: [&str; 7] = [
+const OWN_LOCKS: [&str; 12] = [
     "Cargo.lock",
+    "Pipfile.lock",
+    "bun.lock",
+    "bun.lockb",
     "go.sum",
     "npm-shrinkwrap.json",
     "package-lock.json",
+    "pdm.lock",
     "pnpm-lock.yaml",
+    "poetry.lock",
     "uv.lock",
     "yarn.lock",
 ];

@@ -1,5 +1,6 @@
 //! Node: `package.json`, its package managers and their lock files, and the pin files.
 
+mod managers;
 mod versions;
 
 pub(super) use versions::node_name;
@@ -22,8 +23,11 @@ const LOCKS: [(&str, &str); 6] = [
 ];
 
 /// What a manager reads besides the manifest and the lock file.
-const CONFIGURATION: [&str; 6] = [
+const CONFIGURATION: [&str; 9] = [
     ".npmrc",
+    ".yarnrc",
+    ".yarnrc.yml",
+    "bunfig.toml",
     "pnpm-workspace.yaml",
     ".pnpmfile.cjs",
     ".pnpmfile.mjs",
@@ -79,10 +83,17 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     let found = package.text.evidence(1, "a Node project", Strength::Default);
     survey.claims.need("node", found.clone());
     versions::manifest(survey, &package);
+    managers::pins(survey, &package);
+    let members = members(survey, &package);
     let wanted = package.manager();
-    let manager = offered(survey, &package, &wanted);
+    let managers = managers::choose(survey, &package, &members, &wanted);
     let mut project = Project::new(Ecosystem::Node, &place.root, survey.date);
-    if let Some(manager) = manager {
+    if let Some(speaks) = managers.speaks.filter(|name| managers.installs != Some(name)) {
+        let evidence = Evidence { text: "starts the scripts".into(), ..found.clone() };
+        survey.claims.need(speaks, evidence);
+        versions::compatible(survey, &package, speaks);
+    }
+    if let Some(manager) = managers.installs {
         let lock = package.lock.filter(|(_, by)| *by == manager);
         let evidence = match lock {
             Some((name, _)) => Evidence {
@@ -98,12 +109,10 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
         versions::lock(survey, &package, manager);
         versions::compatible(survey, &package, manager);
     }
-    let members = members(survey, &package);
+    managers::usual(survey, &package, &wanted);
     project.builds_native = native(survey, &package, &members);
     project.manifests = inputs(survey, &package, &members);
-    // Only what npm itself would run is said for yarn and bun projects too: their scripts
-    // are the same scripts.
-    scripts(survey, &package, manager.unwrap_or("npm"));
+    scripts(survey, &package, managers.speaks.unwrap_or("npm"));
     survey.projects.push(project);
     true
 }
@@ -150,40 +159,6 @@ fn dependencies(json: &Json) -> Vec<(String, String)> {
         .iter()
         .flat_map(|key| json_strings(&json[key]))
         .collect()
-}
-
-/// The manager that will install: the wanted one, or npm in place of one that cannot be
-/// had, or none where npm could not read the manifests.
-fn offered(survey: &mut Survey<'_>, package: &Package<'_>, wanted: &str) -> Option<&'static str> {
-    match wanted {
-        "npm" => return Some("npm"),
-        "pnpm" => return Some("pnpm"),
-        _ => {}
-    }
-    let evidence = match package.lock {
-        Some((name, by)) if by == wanted => Evidence {
-            file: package.place.path(name),
-            line: 1,
-            text: name.to_owned(),
-            strength: Strength::Lock,
-        },
-        _ => package.evidence(&["packageManager"], wanted, Strength::Pin),
-    };
-    let speaks = package.dependencies().iter().any(|(_, range)| {
-        ["workspace:", "catalog:", "portal:", "patch:"].iter().any(|p| range.starts_with(p))
-    });
-    if speaks {
-        survey.note(
-            format!("{wanted} is not provided yet, and npm cannot read these manifests: no dependencies are installed"),
-            vec![evidence],
-        );
-        return None;
-    }
-    survey.note(
-        format!("{wanted} is not provided yet: npm installs in its place, from the manifests and as of the commit's date, without the lock file"),
-        vec![evidence],
-    );
-    Some("npm")
 }
 
 /// The directories of the workspace's members.
@@ -281,9 +256,11 @@ fn inputs(survey: &mut Survey<'_>, package: &Package<'_>, members: &[String]) ->
             inputs.extend([manifest, dir].into_iter().find(|path| survey.exists(path)));
         }
     }
-    if place.directories.contains("patches") {
-        let patches = survey.place(&place.path("patches"));
-        inputs.extend(patches.files.iter().take(256).map(|name| patches.path(name)));
+    for (above, below) in [("patches", "patches"), (".yarn", ".yarn/patches")] {
+        if place.directories.contains(above) {
+            let patches = survey.place(&place.path(below));
+            inputs.extend(patches.files.iter().take(256).map(|name| patches.path(name)));
+        }
     }
     inputs.sort();
     inputs.dedup();
@@ -296,10 +273,13 @@ fn scripts(survey: &mut Survey<'_>, package: &Package<'_>, manager: &str) {
         let evidence = package.evidence(&["scripts", name], "", Strength::Manifest);
         survey.commands.add(purpose, package.place, &command, evidence);
     };
+    // What bun calls `test` and `build` are commands of its own.
+    let test = if manager == "bun" { "bun run test".into() } else { format!("{manager} test") };
     // What `npm init` writes is a test that always fails.
     let real = |test: &&String| !test.is_empty() && !test.contains("no test specified");
-    if scripts.get("test").filter(real).is_some() {
-        add(Purpose::Test, "test", format!("{manager} test"));
+    let tested = scripts.get("test").filter(real).is_some();
+    if tested {
+        add(Purpose::Test, "test", test);
     }
     if scripts.contains_key("build") {
         add(Purpose::Build, "build", format!("{manager} run build"));
@@ -308,6 +288,12 @@ fn scripts(survey: &mut Survey<'_>, package: &Package<'_>, manager: &str) {
         Some("start") => add(Purpose::Start, "start", format!("{manager} start")),
         Some(name) => add(Purpose::Start, name, format!("{manager} run {name}")),
         None => {}
+    }
+    if manager == "bun"
+        && !tested
+        && let Some(evidence) = managers::bun_tests(survey, package.place)
+    {
+        survey.commands.add(Purpose::Test, package.place, "bun test", evidence);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::super::Strength;
 use super::super::survey::{Place, Survey};
-use super::{Package, pin};
+use super::{Package, managers, pin};
 use crate::environment::version::{Constraint, Version};
 
 /// Names of long-term lines, in `lts/<name>`.
@@ -42,7 +42,10 @@ const LONG_TERM_SINCE: [(u64, i64); 12] = [
 const EVERY_MAJOR: (u64, i64) = (27, 1_824_508_800);
 
 /// What each major version of a manager runs on, as its own manifest says (`engines`).
-const RUNS_ON: [(&str, u64, &str); 13] = [
+const RUNS_ON: [(&str, u64, &str); 16] = [
+    ("yarn", 4, ">=18.12"),
+    ("yarn", 3, ">=12"),
+    ("yarn", 2, ">=10"),
     ("npm", 12, "^22.22.2 || ^24.15.0 || >=26"),
     ("npm", 11, "^20.17.0 || >=22.9.0"),
     ("npm", 10, "^18.17.0 || >=20.5.0"),
@@ -119,7 +122,7 @@ fn long_term(date: i64) -> Vec<Constraint> {
 
 /// `engines`, `packageManager`, `devEngines`, `volta`; and the default.
 pub(super) fn manifest(survey: &mut Survey<'_>, package: &Package<'_>) {
-    for tool in ["node", "npm", "pnpm"] {
+    for tool in ["node", "npm", "pnpm", "yarn", "bun"] {
         if let Some(range) = package.json["engines"][tool].as_str() {
             let text = format!("engines.{tool} {range:?}");
             let evidence = package.evidence(&["engines", tool], text, Strength::Manifest);
@@ -132,7 +135,7 @@ pub(super) fn manifest(survey: &mut Survey<'_>, package: &Package<'_>) {
         }
     }
     if let Some((name, version)) = package.pinned_manager()
-        && matches!(name, "npm" | "pnpm")
+        && matches!(name, "npm" | "pnpm" | "yarn" | "bun")
     {
         let shown = version.split('+').next().unwrap_or(version);
         let text = format!("packageManager {:?}", format!("{name}@{shown}"));
@@ -143,7 +146,8 @@ pub(super) fn manifest(survey: &mut Survey<'_>, package: &Package<'_>) {
         let said = &package.json["devEngines"][kind];
         let all = said.as_array().map_or(std::slice::from_ref(said), Vec::as_slice);
         for engine in all {
-            let name = engine["name"].as_str().filter(|n| matches!(*n, "node" | "npm" | "pnpm"));
+            let known = |n: &&str| matches!(*n, "node" | "npm" | "pnpm" | "yarn" | "bun");
+            let name = engine["name"].as_str().filter(known);
             if let (Some(name), Some(range)) = (name, engine["version"].as_str()) {
                 let text = format!("devEngines.{kind} {name} {range:?}");
                 let evidence = package.evidence(&["devEngines", kind], text, Strength::Manifest);
@@ -162,6 +166,9 @@ pub(super) fn lock(survey: &mut Survey<'_>, package: &Package<'_>, manager: &str
     if by != manager {
         return;
     }
+    if manager == "yarn" {
+        return managers::yarn_lock(survey, package, name);
+    }
     let Some(text) = survey.head(&package.place.path(name)) else { return };
     let said = text.lines().take(12).find_map(|(line, said)| {
         let said = said.trim().trim_start_matches('"');
@@ -179,6 +186,7 @@ pub(super) fn lock(survey: &mut Survey<'_>, package: &Package<'_>, manager: &str
         ("pnpm", "5.4") => "7",
         ("pnpm", v) if v.starts_with('6') => "8",
         ("pnpm", v) if v.starts_with('9') => ">=9",
+        ("bun", "0" | "1") => ">=1.2",
         _ => {
             survey.note(
                 format!(
