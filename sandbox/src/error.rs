@@ -96,6 +96,20 @@ pub enum SandboxError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A directory cannot be shown elsewhere: see [`crate::show`].
+    #[error("cannot show `{directory}` at `{target}`: cannot {step}{}: {source}", on(.path))]
+    Show {
+        /// The directory.
+        directory: PathBuf,
+        /// Where it was to be seen.
+        target: PathBuf,
+        /// The step.
+        step: Step,
+        /// What it was at.
+        path: Option<String>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The program is not there or cannot be executed; nothing ran.
     #[error("cannot execute `{program}` in the sandbox: {source}")]
     Exec {
@@ -113,7 +127,11 @@ fn on(path: &Option<String>) -> String {
 impl SandboxError {
     /// What the user can do about it, where something is known.
     pub fn hint(&self) -> Option<String> {
-        let SandboxError::Setup { step, source, .. } = self else { return None };
+        let (SandboxError::Setup { step, source, .. } | SandboxError::Show { step, source, .. }) =
+            self
+        else {
+            return None;
+        };
         let refused = matches!(
             source.raw_os_error(),
             Some(libc::EPERM | libc::EACCES | libc::ENOSPC | libc::EINVAL | libc::ENOSYS)

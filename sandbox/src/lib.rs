@@ -25,6 +25,9 @@
 //! - no capability in any set, no way to a new one: `no_new_privs`, no further user
 //!   namespace, nothing setuid, no device but the harmless ones.
 //!
+//! Beside that, [`show`] is no sandbox: it lets a process see one directory at a place where
+//! the host has none, and nothing else changes for it.
+//!
 //! # What it is not
 //!
 //! - No boundary against a kernel exploit: there is no system call filter.
@@ -50,6 +53,7 @@ mod root;
 mod spawn;
 mod sys;
 mod verify;
+mod view;
 
 pub use error::{SandboxError, Step};
 pub use helper::main_if_asked;
@@ -57,6 +61,7 @@ pub use plan::{Bind, Identity, Plan, Profile};
 pub use probe::{Probe, probe};
 pub use report::Enforced;
 pub use spawn::{Child, Exit, Killer, spawn};
+pub use view::show;
 
 /// The first argument by which [`spawn`] asks the program to be its helper.
 pub const HELPER_ARGUMENT: &str = "__sandbox";

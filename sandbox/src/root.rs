@@ -61,7 +61,7 @@ const PROC_HIDDEN: &[&str] =
     &["kcore", "keys", "kmsg", "latency_stats", "timer_list", "timer_stats", "sched_debug"];
 /// Covered while the root is being made: a directory that every host has. Sources are open
 /// by then.
-const STAGE: &str = "/usr";
+pub(crate) const STAGE: &str = "/usr";
 
 /// One mount as it must be found afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +128,7 @@ pub(crate) fn build(plan: &Plan) -> Result<Vec<Expected>, Failure> {
 
 /// A mount of memory of this sandbox's own. `at` is not a link of anybody else's: it is the
 /// stage, or was made below it a moment ago.
-fn tmpfs(at: &Path, mode: &str) -> Result<(), Failure> {
+pub(crate) fn tmpfs(at: &Path, mode: &str) -> Result<(), Failure> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some(format!("mode={mode}").as_str()))
         .map_err(|e| Failure::at(Step::Root, at.to_string_lossy(), e))
@@ -219,7 +219,7 @@ fn place(
 
 /// Opens `path` below `root`, making directories that are missing. A link or a file on the
 /// way is an error.
-fn directory(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn directory(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut at = root.try_clone()?;
     for part in path.components() {
@@ -237,7 +237,7 @@ fn directory(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Makes the file `path` below `root` with `content`, or opens the one that is there.
-fn file(root: &OwnedFd, path: &Path, content: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn file(root: &OwnedFd, path: &Path, content: &[u8]) -> io::Result<OwnedFd> {
     let parent = directory(root, path.parent().unwrap_or(Path::new("")))?;
     let name: &OsStr = path.file_name().ok_or(Errno::EINVAL)?;
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
@@ -331,7 +331,7 @@ fn terminals(root: &OwnedFd, expected: &mut Vec<Expected>) -> Result<(), Failure
 }
 
 /// Makes `root`, which is the current directory, the root, and lets go of the old one.
-fn enter(root: &OwnedFd) -> Result<(), Failure> {
+pub(crate) fn enter(root: &OwnedFd) -> Result<(), Failure> {
     let failed = |e: Errno| Failure::new(Step::Pivot, e);
     fchdir(root).map_err(failed)?;
     // The old root ends up mounted over the new one, and is the first thing unmounted:

@@ -118,7 +118,10 @@ pub fn unpack_within(
     match kind {
         Kind::Zip => unzip(opened, &mut writer)?,
         Kind::Deb => undeb(opened, &mut writer)?,
-        _ => untar(&mut decompress(kind, opened), &mut writer)?,
+        Kind::Tar => untar(&mut decompress(Packing::None, opened), &mut writer)?,
+        Kind::TarGz => untar(&mut decompress(Packing::Gzip, opened), &mut writer)?,
+        Kind::TarXz => untar(&mut decompress(Packing::Xz, opened), &mut writer)?,
+        Kind::TarZst => untar(&mut decompress(Packing::Zstd, opened), &mut writer)?,
     }
     Ok(writer.unpacked())
 }
@@ -127,21 +130,31 @@ fn open_error(path: &Path, source: io::Error) -> ArchiveError {
     ArchiveError::Open { path: path.to_owned(), source }
 }
 
-fn decompress<'a>(kind: Kind, packed: impl Read + 'a) -> Box<dyn Read + 'a> {
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Packing {
+    None,
+    Gzip,
+    Xz,
+    Zstd,
+}
+
+/// The bytes of a stream; damage is an error of a read.
+pub(super) fn decompress<'a>(packing: Packing, packed: impl Read + 'a) -> Box<dyn Read + 'a> {
     let packed = BufReader::with_capacity(64 << 10, packed);
-    match kind {
-        Kind::TarGz => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
-        Kind::TarXz => {
+    match packing {
+        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+        Packing::Xz => {
             let flags = liblzma::stream::CONCATENATED;
             let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, flags)
                 .expect("the flags are valid, and a decoder that is not used allocates little");
             Box::new(liblzma::bufread::XzDecoder::new_stream(packed, stream))
         }
-        Kind::TarZst => match zstd::stream::read::Decoder::with_buffer(packed) {
+        Packing::Zstd => match zstd::stream::read::Decoder::with_buffer(packed) {
             Ok(decoder) => Box::new(decoder),
             Err(e) => Box::new(Broken(Some(e))),
         },
-        Kind::Tar | Kind::Zip | Kind::Deb => Box::new(packed),
+        Packing::None => Box::new(packed),
     }
 }
 
@@ -219,14 +232,14 @@ fn undeb(file: File, writer: &mut Writer<'_>) -> Result<(), ArchiveError> {
         if !name.starts_with("data.tar") {
             continue;
         }
-        let kind = match name.trim_end_matches('/') {
-            "data.tar" => Kind::Tar,
-            "data.tar.gz" => Kind::TarGz,
-            "data.tar.xz" => Kind::TarXz,
-            "data.tar.zst" => Kind::TarZst,
+        let packing = match name.trim_end_matches('/') {
+            "data.tar" => Packing::None,
+            "data.tar.gz" => Packing::Gzip,
+            "data.tar.xz" => Packing::Xz,
+            "data.tar.zst" => Packing::Zstd,
             _ => return Err(writer.unsupported(&name)),
         };
-        return untar(&mut decompress(kind, entry), writer);
+        return untar(&mut decompress(packing, entry), writer);
     }
     Err(writer.unsupported("a Debian package without `data.tar`"))
 }

@@ -186,7 +186,7 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// RFC 4648 base64; padding may be missing.
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     let (mut bits, mut held) = (0u32, 0u32);
     for c in text.trim_end_matches('=').bytes() {

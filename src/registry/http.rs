@@ -150,6 +150,13 @@ impl Client {
         Ok(begun.elapsed())
     }
 
+    /// Where `url` leads to at this moment, all redirections followed.
+    pub fn location(&self, url: &str) -> Result<String, HttpError> {
+        // The body is not read: the connection is dropped with it.
+        let response = success(url, self.send(url, &[])?)?;
+        Ok(response.get_uri().to_string())
+    }
+
     fn ctx(&self) -> &Context {
         &self.0.ctx
     }

@@ -1,4 +1,4 @@
-//! One HTTP client; npm, PyPI, Debian and crates as protocols; archives.
+//! One HTTP client; npm, PyPI, Debian, crates and Nix's caches as protocols; archives.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | [`npm`], [`pypi`], [`crates`] | what a registry says about a package |
 //! | [`archive`] | unpacks what they publish, hostile or not |
 //! | [`debian`] | signed suites, package indexes, dependency closures |
+//! | [`nix`] | channels, signed binary caches, their archives |
 //! | [`digest`] | SHA-1, SHA-256 and SHA-512 digests in every form registries write them |
 //!
 //! Every parser here takes bytes, so that it can be tested and fuzzed without a network.
@@ -15,6 +16,7 @@ pub mod crates;
 pub mod debian;
 pub mod digest;
 pub mod http;
+pub mod nix;
 pub mod npm;
 pub mod pypi;
 mod text;
