@@ -9,6 +9,8 @@
 //! debian = "http://deb.debian.org/debian"
 //! crates-index = "https://index.crates.io"
 //! crates-files = "https://static.crates.io/crates"
+//! nix-cache = "https://cache.nixos.org"
+//! nix-channel = "https://channels.nixos.org/nixos-25.05"
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -29,6 +31,10 @@ pub struct Addresses {
     pub crates_index: String,
     /// The files of crates: `/NAME/NAME-VERSION.crate`.
     pub crates_files: String,
+    /// A Nix binary cache: `/nix-cache-info`, `/HASH.narinfo`.
+    pub nix_cache: String,
+    /// A channel of what is in it: `/store-paths.xz`.
+    pub nix_channel: String,
 }
 
 impl Default for Addresses {
@@ -39,6 +45,8 @@ impl Default for Addresses {
             debian: "http://deb.debian.org/debian".into(),
             crates_index: "https://index.crates.io".into(),
             crates_files: "https://static.crates.io/crates".into(),
+            nix_cache: "https://cache.nixos.org".into(),
+            nix_channel: "https://channels.nixos.org/nixos-25.05".into(),
         }
     }
 }

@@ -58,7 +58,7 @@ impl World {
         let tools = dir.join("tools");
         fs::create_dir_all(tools.join("bin")).expect("made");
         let vars = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
-        let tools = Tools { dir: tools, trees: Vec::new(), vars };
+        let tools = Tools { dir: tools, trees: Vec::new(), vars, view: None };
         World { ctx, store, tools, told, dir: dir.to_owned() }
     }
 

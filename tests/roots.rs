@@ -98,6 +98,7 @@ fn lock(f: &Fixture) -> Lock {
         version: "22.19.0".into(),
         platform: f.ctx.platform.to_string(),
         provider: "npm".into(),
+        channel: None,
         bins: BTreeMap::new(),
         env: BTreeMap::new(),
         fixups: Fixups::default(),
@@ -110,6 +111,7 @@ fn lock(f: &Fixture) -> Lock {
             hash: Digest::sha256(b"x"),
             unpack: "tar.gz".into(),
             strip: 1,
+            nar: None,
         }],
     }])
 }

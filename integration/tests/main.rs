@@ -16,6 +16,7 @@ mod locks;
 mod managers;
 mod materialise;
 mod nfs;
+mod nix;
 mod posix;
 mod privacy;
 mod projects;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use super::error::CommandError;
@@ -33,40 +34,58 @@ pub struct Exec {
 
 impl Exec {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
-        let vars = environment(settings)?;
+        let inside = environment(settings)?;
         let (program, arguments) = self.command.split_first().expect("clap requires one");
-        Err(replace(program, arguments, &vars))
+        Err(replace(program, arguments, Some(&inside)))
     }
 }
 
+/// What a command is started in.
+pub(super) struct Inside {
+    /// All its variables.
+    pub(super) vars: BTreeMap<OsString, OsString>,
+    /// The launcher that it must be started by, to see what the environment's programs see.
+    enter: Option<PathBuf>,
+}
+
 /// The environment of the workspace that the command was started in.
-pub(super) fn environment(
-    settings: &Settings,
-) -> Result<BTreeMap<OsString, OsString>, CommandError> {
+pub(super) fn environment(settings: &Settings) -> Result<Inside, CommandError> {
     let ctx = settings.context()?;
     let description = workspace::around(&ctx, &settings.cwd)?;
-    let mut activation = match description.environment.as_str() {
-        "" => Activation::default(),
-        key => Record::read(&ctx.home.envs(), key).map(|r| r.activation).ok_or_else(|| {
-            CommandError::failed(format!("the environment `{key}` is not in this home"))
-                .hint("`zagi discard` this workspace and mount its repository anew")
-        })?,
+    let envs = ctx.home.envs();
+    let (mut activation, enter) = match description.environment.as_str() {
+        "" => (Activation::default(), None),
+        key => {
+            let record = Record::read(&envs, key).ok_or_else(|| {
+                CommandError::failed(format!("the environment `{key}` is not in this home"))
+                    .hint("`zagi discard` this workspace and mount its repository anew")
+            })?;
+            let enter = record.enter(&envs);
+            (record.activation, enter)
+        }
     };
     activation.project = description.env;
     for dependencies in description.dependencies {
         activation.vars.extend(dependencies.vars);
     }
-    Ok(activation.environment(&description.path, &ctx.vars))
+    Ok(Inside { vars: activation.environment(&description.path, &ctx.vars), enter })
 }
 
-/// Becomes the command; returns only what went wrong.
+/// Becomes the command, `inside` of an environment or with the variables that there are;
+/// returns only what went wrong.
 pub(super) fn replace(
     program: &OsString,
     arguments: &[OsString],
-    vars: &BTreeMap<OsString, OsString>,
+    inside: Option<&Inside>,
 ) -> CommandError {
+    let enter = inside.and_then(|inside| inside.enter.as_ref());
+    let mut command = Command::new(enter.map_or(program.as_os_str(), |enter| enter.as_os_str()));
+    command.args(enter.map(|_| program)).args(arguments);
+    if let Some(inside) = inside {
+        command.env_clear().envs(&inside.vars);
+    }
     // Looked for on the new PATH, as the shell in the workspace would.
-    let error = Command::new(program).args(arguments).env_clear().envs(vars).exec();
+    let error = command.exec();
     let name = program.to_string_lossy();
     match error.kind() {
         io::ErrorKind::NotFound => CommandError::launch(127, format!("`{name}` was not found"))

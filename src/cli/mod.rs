@@ -36,6 +36,7 @@ mod status;
 mod store;
 mod unmount;
 mod update;
+mod view;
 mod why;
 
 use std::process::ExitCode;
@@ -101,7 +102,7 @@ enum Command {
 
 /// Runs the program; the exit code is its answer.
 pub fn main() -> ExitCode {
-    if let Some(answered) = fsmonitor::main_if_asked() {
+    if let Some(answered) = fsmonitor::main_if_asked().or_else(view::main_if_asked) {
         return answered;
     }
     zagi_sandbox::main_if_asked();

@@ -16,12 +16,13 @@ pub struct Shell {}
 
 impl Shell {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
-        let vars = exec::environment(settings)?;
-        let shell = vars
+        let inside = exec::environment(settings)?;
+        let shell = inside
+            .vars
             .get(&OsString::from("SHELL"))
             .filter(|shell| !shell.is_empty())
             .cloned()
             .unwrap_or_else(|| "/bin/sh".into());
-        Err(exec::replace(&shell, &[], &vars))
+        Err(exec::replace(&shell, &[], Some(&inside)))
     }
 }

@@ -13,8 +13,10 @@ use super::WORKSPACE;
 use super::plan::{CACHE, Plan};
 use crate::context::Context;
 use crate::environment::activate::{self, PROXIES};
+use crate::environment::launch::View;
 use crate::environment::realise::Realised;
 use crate::event::Event;
+use crate::registry::nix::STORE;
 
 /// Variables that name a file of certificates, by the tools that read them.
 const CERTIFICATES: [&str; 7] = [
@@ -50,6 +52,8 @@ pub struct Tools {
     pub trees: Vec<PathBuf>,
     /// Its complete variables, for a workspace at [`WORKSPACE`].
     pub vars: BTreeMap<String, String>,
+    /// What they must see at `/nix/store`, where some do.
+    pub view: Option<View>,
 }
 
 impl Tools {
@@ -64,7 +68,8 @@ impl Tools {
         // A workspace has a link to its environment; the place of installation has none.
         let path = vars.entry("PATH".into()).or_default();
         *path = format!("{}:{path}", realised.dir.join("bin").display());
-        Tools { dir: realised.dir.clone(), trees: realised.trees.clone(), vars }
+        let (dir, trees) = (realised.dir.clone(), realised.trees.clone());
+        Tools { dir, trees, vars, view: realised.view.clone() }
     }
 }
 
@@ -99,6 +104,13 @@ pub(super) fn confine(
     for path in read_only.chain(adopted(tools)).chain(work.borrowed.iter().cloned()) {
         if path.exists() && seen.insert(path.clone()) {
             sandbox = sandbox.bind(&path, &path, false);
+        }
+    }
+    // No namespace can be made inside: the launchers find the store where they would show it.
+    if let Some(view) = &tools.view {
+        sandbox = sandbox.bind(&view.store, STORE, false);
+        if seen.insert(view.zagi.clone()) {
+            sandbox = sandbox.bind(&view.zagi, &view.zagi, false);
         }
     }
     sandbox.env = tools.vars.clone();

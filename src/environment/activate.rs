@@ -12,6 +12,9 @@
 //!  "trees": ["/home/u/.zagi/store/farm/trees/go-1.25.3-…"]}
 //! ```
 //!
+//! Where tools come from Nix, `view` says besides what they must see at `/nix/store`
+//! ([`super::launch`]).
+//!
 //! The hook evaluates nothing that a repository holds. A workspace's `.zagi/env` is a link
 //! to `$ZAGI_HOME/envs/<key>`, and only says *which* environment it is; everything else is
 //! read in this home. So a directory that somebody made to look like a workspace can choose
@@ -28,7 +31,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use hook::quote;
+use super::launch::{ENTER, View};
+pub(super) use super::words::quote;
+
 pub use hook::{Shell, UnknownShell, hook, hook_env};
 
 /// The version of the format above.
@@ -161,6 +166,9 @@ pub struct Record {
     /// What it means to be in it.
     #[serde(flatten)]
     pub activation: Activation,
+    /// What its programs must see at `/nix/store`, where some do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<View>,
     /// The trees of the farm that it is made of; they must stay as long as it is used.
     pub trees: Vec<PathBuf>,
 }
@@ -172,6 +180,11 @@ impl Record {
         let bytes = plain.then(|| std::fs::read(envs.join(key).join(FILE)).ok())??;
         let record: Record = serde_json::from_slice(&bytes).ok()?;
         (record.version == VERSION && record.key == key).then_some(record)
+    }
+
+    /// The program that starts others where they see what they must, if any must.
+    pub fn enter(&self, envs: &Path) -> Option<PathBuf> {
+        self.view.as_ref().map(|_| envs.join(&self.key).join(ENTER))
     }
 }
 
@@ -338,6 +351,7 @@ mod tests {
             key: "abc".into(),
             root: "/home/u/.zagi".into(),
             activation: Activation { path: vec!["p".into()], ..Activation::default() },
+            view: None,
             trees: vec!["/t".into()],
         };
         std::fs::create_dir(dir.path().join("abc")).unwrap();

@@ -1,6 +1,7 @@
 //! `envs/<key>/bin`: the programs of an environment.
 //!
-//! A symbolic link, where the program needs nothing else. Else a script of `/bin/sh`, for
+//! A symbolic link, where the program needs nothing else; for a program of a Nix store a
+//! launcher ([`super::launch`]). Else a script of `/bin/sh`, for
 //! editors and agents that have no hook: it finds the workspace by its own path
 //! (`WORKSPACE/.zagi/env/bin/NAME`), sets the environment's variables unless they are set
 //! for that workspace, and starts the program. It starts no other process and costs about a
@@ -8,11 +9,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::activate::{Activation, WORKSPACE, quote};
+use super::launch::{ENTER, View};
 use super::lock::Bin;
 use super::place::Place;
 
@@ -47,59 +50,100 @@ pub enum BinError {
     },
 }
 
-/// Fills the directory `dir`.
+/// Where programs are, in a realised environment.
+pub(super) const DIRECTORY: &str = "bin";
+
+/// How a program is started.
+struct Program<'a> {
+    /// The tool that brings it.
+    place: &'a Place<'a>,
+    /// The file, as the program itself sees it.
+    path: PathBuf,
+    /// It sees that only through the environment's launcher.
+    viewed: bool,
+}
+
+/// Fills the directory `dir`, which will be `place`.
 pub(super) fn write(
     dir: &Path,
+    place: &Path,
     plans: &[Place<'_>],
     activation: &Activation,
+    view: Option<&View>,
 ) -> Result<(), BinError> {
-    let mut programs: BTreeMap<&str, PathBuf> = BTreeMap::new();
-    for plan in plans {
-        programs.extend(plan.tool.adopted.iter().map(|a| (a.name.as_str(), a.path.clone())));
-        for (name, bin) in &plan.tool.bins {
-            let path = plan.root.join(&bin.path);
-            if !path.is_file() {
-                let (tool, path) = (plan.tool.name.clone(), bin.path.clone());
-                return Err(BinError::Missing { tool, path });
-            }
-            programs.insert(name, path);
-        }
+    let enter = place.join(ENTER);
+    if let Some(view) = view {
+        launcher(&dir.join(ENTER), view, None)?;
     }
-    for plan in plans {
-        for (name, path) in &programs {
-            let place = dir.join(name);
-            let failed = |source| BinError::Write { path: place.clone(), source };
-            let Some(bin) = plan.tool.bins.get(*name).filter(|b| plan.root.join(&b.path) == *path)
-            else {
-                if plan.tool.adopted.iter().any(|a| a.name == *name && a.path == *path) {
-                    std::os::unix::fs::symlink(path, &place).map_err(failed)?;
-                }
-                continue;
-            };
-            if !bin.shim && bin.with.is_none() && bin.prefer.is_none() {
-                std::os::unix::fs::symlink(path, &place).map_err(failed)?;
-                continue;
+    let programs = programs(plans)?;
+    for (name, program) in &programs {
+        let place = dir.join(DIRECTORY).join(name);
+        let failed = |source| BinError::Write { path: place.clone(), source };
+        let plain = Bin { path: String::new(), with: None, shim: false, prefer: None };
+        let bin = program.place.tool.bins.get(*name).unwrap_or(&plain);
+        if !bin.shim && bin.with.is_none() && bin.prefer.is_none() {
+            match view.filter(|_| program.viewed) {
+                Some(view) => launcher(&place, view, Some(&program.path))?,
+                None => std::os::unix::fs::symlink(&program.path, &place).map_err(failed)?,
             }
-            let with = match &bin.with {
-                None => None,
-                Some(with) => {
-                    let found = programs.get(with.as_str());
-                    Some(found.ok_or_else(|| BinError::NothingToRunIt {
-                        name: (*name).to_owned(),
-                        tool: plan.tool.name.clone(),
-                        with: with.clone(),
-                    })?)
-                }
-            };
-            let text = shim(bin, path, with.map(PathBuf::as_path), activation);
-            std::fs::write(&place, text).map_err(failed)?;
-            std::fs::set_permissions(&place, PermissionsExt::from_mode(0o755)).map_err(failed)?;
+            continue;
         }
+        let with = match &bin.with {
+            None => None,
+            Some(with) => {
+                let found = programs.get(with.as_str());
+                Some(found.ok_or_else(|| BinError::NothingToRunIt {
+                    name: (*name).to_owned(),
+                    tool: program.place.tool.name.clone(),
+                    with: with.clone(),
+                })?)
+            }
+        };
+        let viewed = program.viewed || with.is_some_and(|with| with.viewed);
+        let words = [viewed.then_some(enter.as_path()), with.map(|with| with.path.as_path())];
+        let words: Vec<&Path> =
+            words.into_iter().flatten().chain([program.path.as_path()]).collect();
+        let text = shim(bin, &words, viewed, activation);
+        std::fs::write(&place, text).map_err(failed)?;
+        std::fs::set_permissions(&place, PermissionsExt::from_mode(0o755)).map_err(failed)?;
     }
     Ok(())
 }
 
-fn shim(bin: &Bin, path: &Path, with: Option<&Path>, activation: &Activation) -> Vec<u8> {
+/// All programs by name; of several of one name, the last tool's.
+fn programs<'a>(plans: &'a [Place<'a>]) -> Result<BTreeMap<&'a str, Program<'a>>, BinError> {
+    let mut programs = BTreeMap::new();
+    for place in plans {
+        for adopted in &place.tool.adopted {
+            let program = Program { place, path: adopted.path.clone(), viewed: false };
+            programs.insert(adopted.name.as_str(), program);
+        }
+        let viewed = place.tool.is_of_nix();
+        for (name, bin) in &place.tool.bins {
+            let file = place.root.join(&bin.path);
+            // A link of a store's leads to somewhere only once the store is seen.
+            let there = file.is_file() || (viewed && file.is_symlink());
+            if !there {
+                let (tool, path) = (place.tool.name.clone(), bin.path.clone());
+                return Err(BinError::Missing { tool, path });
+            }
+            let path = if viewed { Path::new("/").join(&bin.path) } else { file };
+            programs.insert(name.as_str(), Program { place, path, viewed });
+        }
+    }
+    Ok(programs)
+}
+
+fn launcher(path: &Path, view: &View, program: Option<&Path>) -> Result<(), BinError> {
+    let failed = |source| BinError::Write { path: path.to_owned(), source };
+    let no_text = || io::Error::other("a path in it would hold a line break");
+    let text = view.launcher(program).ok_or_else(no_text).map_err(failed)?;
+    std::fs::write(path, text).map_err(failed)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).map_err(failed)
+}
+
+/// `words` start the program; the first of them is the launcher where it is `viewed`.
+fn shim(bin: &Bin, words: &[&Path], viewed: bool, activation: &Activation) -> Vec<u8> {
     let mut out = b"#!/bin/sh\n\
         case $0 in\n\
         */.zagi/env/bin/*) w=${0%/.zagi/env/bin/*} ;;\n\
@@ -118,17 +162,20 @@ fn shim(bin: &Bin, path: &Path, with: Option<&Path>, activation: &Activation) ->
         line(&mut out, &[b"  export ", name.as_bytes(), b"=", &word(value)]);
     }
     line(&mut out, &[b"  export ", WORKSPACE.as_bytes(), b"=\"$w\"\nfi"]);
+    let words: Vec<Vec<u8>> = words.iter().map(|word| quote(word.as_os_str())).collect();
     if let Some(prefer) = &bin.prefer {
         let own = word(prefer);
-        line(&mut out, &[b"[ -n \"$w\" ] && [ -x ", &own, b" ] && exec ", &own, b" \"$@\""]);
+        let (there, enter) = match viewed {
+            // A link into the store, which is not seen here.
+            true => (&b"[ -h "[..], [words[0].as_slice(), b" "].concat()),
+            false => (&b"[ -x "[..], Vec::new()),
+        };
+        line(
+            &mut out,
+            &[b"[ -n \"$w\" ] && ", there, &own, b" ] && exec ", &enter, &own, b" \"$@\""],
+        );
     }
-    let program = quote(path.as_os_str());
-    match with {
-        Some(with) => {
-            line(&mut out, &[b"exec ", &quote(with.as_os_str()), b" ", &program, b" \"$@\""]);
-        }
-        None => line(&mut out, &[b"exec ", &program, b" \"$@\""]),
-    }
+    line(&mut out, &[b"exec ", &words.join(&b' '), b" \"$@\""]);
     out
 }
 
@@ -181,7 +228,7 @@ mod tests {
         };
         let real = dir.path().join("real 'tool'");
         put(&real, b"#!/bin/sh\necho \"$CACHE|$FLAG|$ZAGI_WORKSPACE|${PATH%%:*}|$1\"\n");
-        put(&env.join("bin/tool"), &shim(&bin, &real, None, &activation));
+        put(&env.join("bin/tool"), &shim(&bin, &[&real], false, &activation));
         let run = |program: &Path, cwd: &Path, vars: &[(&str, &Path)]| {
             let mut command = std::process::Command::new(program);
             command.arg("an arg").current_dir(cwd).env_clear().env("PATH", "/bin");

@@ -20,6 +20,11 @@
 //! suites = [["bookworm", "bookworm-security"]]
 //! libc = "2.36"
 //!
+//! [channel.nixos]                   # what of a Nix cache may be chosen from
+//! address = "{nix-channel}"         # has `store-paths.xz`
+//! cache = "{nix-cache}"
+//! keys = ["cache.nixos.org-1:6NCH…"] # one of these must have signed each path
+//!
 //! [tool.node]
 //! [[tool.node.source]]              # in order of preference
 //! provider = "npm"
@@ -63,6 +68,7 @@ pub struct Catalog {
     /// What holds for every pool.
     debian: Pool,
     pool: BTreeMap<String, Pool>,
+    channel: BTreeMap<String, Channel>,
     /// The tools by name.
     pub tool: BTreeMap<String, Tool>,
 }
@@ -111,6 +117,18 @@ pub struct Pool {
     pub fixups: Fixups,
 }
 
+/// A Nix channel, and the cache that has what is in it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// The channel; `{nix-channel}` is the configured one.
+    pub address: String,
+    /// The cache; `{nix-cache}` is the configured one.
+    pub cache: String,
+    /// The keys that are trusted, as Nix writes them.
+    pub keys: Vec<String>,
+}
+
 /// A tool.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -136,7 +154,7 @@ pub struct Tool {
     pub calendar: Option<Calendar>,
     /// Which versions go with which of another tool, where nothing else was asked for.
     pub suits: Vec<Suits>,
-    /// What holds for every source that is no host's.
+    /// What holds for every source that has its files where Debian has them.
     pub common: Common,
     /// Where it comes from, in order of preference.
     pub source: Vec<Source>,
@@ -200,7 +218,7 @@ pub enum CatalogError {
     /// One entry names another that is not there.
     #[error("the catalogue has no {kind} `{name}`")]
     Unknown {
-        /// `suite`, `pool`, `keyring`.
+        /// `suite`, `pool`, `keyring`, `channel`.
         kind: &'static str,
         /// The name.
         name: String,
@@ -250,6 +268,7 @@ impl Catalog {
         catalog.keyring.extend(more.keyring);
         catalog.suite.extend(more.suite);
         catalog.pool.extend(more.pool);
+        catalog.channel.extend(more.channel);
         catalog.tool.extend(more.tool);
         Ok(catalog)
     }
@@ -262,7 +281,7 @@ impl Catalog {
             pool.fixups.extend(own);
         }
         for tool in self.tool.values_mut() {
-            for source in tool.source.iter_mut().filter(|s| s.provider != Provider::Host) {
+            for source in tool.source.iter_mut().filter(|s| s.provider.is_laid_out_as_debians()) {
                 source.packages.extend(tool.common.packages.iter().cloned());
                 source.exclude.extend(tool.common.exclude.iter().cloned());
                 for (name, bin) in &tool.common.bins {
@@ -282,6 +301,11 @@ impl Catalog {
         self.pool.get(name).ok_or_else(|| unknown("pool", name))
     }
 
+    /// A channel by name.
+    pub fn channel(&self, name: &str) -> Result<&Channel, CatalogError> {
+        self.channel.get(name).ok_or_else(|| unknown("channel", name))
+    }
+
     /// A suite by name, with the keys that must have signed it.
     pub fn suite(&self, name: &str) -> Result<(&SuiteEntry, &str), CatalogError> {
         let suite = self.suite.get(name).ok_or_else(|| unknown("suite", name))?;
@@ -294,6 +318,8 @@ impl Catalog {
     pub fn words(&self, platform: &Platform, addresses: &Addresses) -> Words {
         let mut words = self.platform.get(&platform.to_string()).cloned().unwrap_or_default();
         words.insert("debian".into(), addresses.debian.clone());
+        words.insert("nix-cache".into(), addresses.nix_cache.clone());
+        words.insert("nix-channel".into(), addresses.nix_channel.clone());
         Words(words)
     }
 
@@ -366,6 +392,15 @@ mod tests {
             }
             for source in &tool.source {
                 assert_eq!(source.provider == Provider::Debian, source.pool.is_some(), "{name}");
+                assert_eq!(source.provider == Provider::Nix, source.channel.is_some(), "{name}");
+                if let Some(channel) = &source.channel {
+                    let channel = catalog.channel(channel).unwrap();
+                    assert!(!channel.keys.is_empty());
+                    assert!(source.bins.iter().all(|(_, bin)| match bin {
+                        BinEntry::Path(path) => path.starts_with("{out}/"),
+                        BinEntry::Full(bin) => bin.path.starts_with("{out}/"),
+                    }));
+                }
                 if let Some(pool) = &source.pool {
                     let pool = catalog.pool(pool).unwrap();
                     assert!(

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use super::lock::{Part, Tool};
+use super::lock::{Nar, Part, Tool};
 use crate::context::Context;
 use crate::event::Event;
 use crate::registry::archive::{self, ArchiveError};
 use crate::registry::http::{Client, HttpError};
+use crate::registry::nix::nar::{self, Expected, NarError};
+use crate::registry::nix::narinfo::Compression;
 use crate::store::{Store, StoreError, TreeId};
 
 /// How the names begin under which parts are kept.
@@ -45,6 +47,14 @@ pub enum FetchError {
         /// What the lock says.
         kind: String,
     },
+    /// It is not what was signed.
+    #[error("cannot unpack {part}: {source}")]
+    Nar {
+        /// The package and its version.
+        part: String,
+        /// What is wrong with it.
+        source: NarError,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -64,13 +74,22 @@ pub(super) struct Packages(BTreeMap<String, TreeId>);
 impl Packages {
     /// Those of one tool, in their order.
     pub(super) fn of(&self, tool: &Tool) -> Vec<TreeId> {
-        tool.parts.iter().filter_map(|part| self.0.get(&reference(part)).copied()).collect()
+        self.all(&tool.parts)
+    }
+
+    /// Those of several parts, in their order.
+    pub(super) fn all<'p>(&self, parts: impl IntoIterator<Item = &'p Part>) -> Vec<TreeId> {
+        parts.into_iter().filter_map(|part| self.0.get(&reference(part)).copied()).collect()
     }
 }
 
 /// Under which name a part is kept.
 pub(super) fn reference(part: &Part) -> String {
-    format!("{PACKAGES}{}/{}/{}", part.hash, part.unpack, part.strip)
+    match part.nar {
+        // Two paths of a store may have the same bytes; where they stand differs.
+        Some(_) => format!("{PACKAGES}{}/{}/{}", part.hash, part.unpack, part.name),
+        None => format!("{PACKAGES}{}/{}/{}", part.hash, part.unpack, part.strip),
+    }
 }
 
 /// Brings all parts into the store, a few at a time.
@@ -120,6 +139,29 @@ pub(super) fn fetch(
     }
 }
 
+/// How a part is unpacked.
+enum Kind {
+    Archive(archive::Kind),
+    Nar(Compression, Nar),
+}
+
+impl Kind {
+    fn of(part: &Part) -> Option<Kind> {
+        if let (Some(compression), Some(nar)) = (Compression::of(&part.unpack), part.nar) {
+            return Some(Kind::Nar(compression, nar));
+        }
+        Some(Kind::Archive(match part.unpack.as_str() {
+            "tar" => archive::Kind::Tar,
+            "tar.gz" => archive::Kind::TarGz,
+            "tar.xz" => archive::Kind::TarXz,
+            "tar.zst" => archive::Kind::TarZst,
+            "zip" => archive::Kind::Zip,
+            "deb" => archive::Kind::Deb,
+            _ => return None,
+        }))
+    }
+}
+
 fn fetch_one(
     ctx: &Context,
     client: &Client,
@@ -128,22 +170,26 @@ fn fetch_one(
     part: &Part,
 ) -> Result<TreeId, FetchError> {
     let what = format!("{} {}", part.name, part.version);
-    let kind = match part.unpack.as_str() {
-        "tar" => archive::Kind::Tar,
-        "tar.gz" => archive::Kind::TarGz,
-        "tar.xz" => archive::Kind::TarXz,
-        "tar.zst" => archive::Kind::TarZst,
-        "zip" => archive::Kind::Zip,
-        "deb" => archive::Kind::Deb,
-        kind => return Err(FetchError::Kind { part: what, kind: kind.to_owned() }),
-    };
+    let kind = Kind::of(part)
+        .ok_or_else(|| FetchError::Kind { part: what.clone(), kind: part.unpack.clone() })?;
     let file = download(ctx, client, part, &what)?;
     let tmp = ctx.home.tmp();
     let failed = |source| FetchError::Write { path: tmp.clone(), source };
     let dir = tempfile::Builder::new().prefix("package.").tempdir_in(&tmp).map_err(failed)?;
     let dest = dir.path().join("files");
-    archive::unpack(&file, kind, part.strip, &dest)
-        .map_err(|source| FetchError::Unpack { part: what, source })?;
+    match kind {
+        Kind::Archive(kind) => {
+            archive::unpack(&file, kind, part.strip, &dest)
+                .map_err(|source| FetchError::Unpack { part: what, source })?;
+        }
+        Kind::Nar(compression, nar) => {
+            let store = dest.join("nix/store");
+            std::fs::create_dir_all(&store).map_err(failed)?;
+            let expected = Expected { hash: nar.hash, size: nar.size };
+            nar::unpack(&file, compression, &expected, &store.join(&part.name))
+                .map_err(|source| FetchError::Nar { part: what, source })?;
+        }
+    }
     let captured = store.capture_owned(&dest)?;
     store.set_ref(name, &captured.tree)?;
     Ok(captured.tree)

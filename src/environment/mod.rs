@@ -11,13 +11,14 @@
 //! |---|---|---|
 //! | detect | [`detect`], [`files`], [`spec`], [`version`] | what is asked for, and where it was read |
 //! | resolve | [`catalog`] (`catalog.toml`), [`words`] | where tools come from: data, with templates |
-//! | | [`provider`] | npm, PyPI, Debian, this machine: which versions, which files |
+//! | | [`provider`] | npm, PyPI, Debian, Nix caches, this machine: which versions, which files |
 //! | | [`resolve`] | the decisions, as [`lock`] (`env.lock`) |
 //! | | [`stranger`] | what a lock that comes with a repository may not say |
 //! | edit | [`edit`] | the text of `env.toml`, changed in one place |
 //! | realise | `fetch` | parts into the store, as published |
 //! | | `place`, [`tree`], [`elf`] | a tool's tree in the farm, fixed up for this home |
 //! | | [`realise`], `bins` | `envs/<key>`: programs and `activate.json` |
+//! | | `view`, [`launch`] | what programs of a Nix store see, and how they are started |
 //! | activate | [`activate`] | clean environments, the shell hook |
 
 pub mod activate;
@@ -28,6 +29,7 @@ pub mod edit;
 pub mod elf;
 mod fetch;
 pub mod files;
+pub mod launch;
 pub mod lock;
 mod place;
 pub mod provider;
@@ -37,4 +39,5 @@ pub mod spec;
 pub mod stranger;
 pub mod tree;
 pub mod version;
+mod view;
 pub mod words;

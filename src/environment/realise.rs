@@ -21,13 +21,16 @@ use super::activate::{self, Activation, Record};
 use super::bins::{self, BinError};
 use super::catalog::{Catalog, CatalogError};
 use super::fetch::{self, Packages};
+use super::launch::View;
 use super::lock::{Lock, Part, Tool};
 use super::place::Place;
 use super::tree::{self, TreeError};
+use super::view::Shown;
 use crate::context::{Context, Platform};
 use crate::event::Event;
 use crate::registry::digest::Digest;
 use crate::registry::http::Client;
+use crate::registry::nix::STORE;
 use crate::store::{Store, StoreError};
 
 pub use super::fetch::{FetchError, PACKAGES};
@@ -45,6 +48,8 @@ pub struct Realised {
     pub dir: PathBuf,
     /// What it means to be in it.
     pub activation: Activation,
+    /// What its programs must see at `/nix/store`, where some do.
+    pub view: Option<View>,
     /// The trees of the farm that it is made of.
     pub trees: Vec<PathBuf>,
     /// It was there already.
@@ -161,10 +166,20 @@ pub fn realise(
     let words = catalog.words(&ctx.platform, &ctx.config.addresses);
     let plans: Vec<Place<'_>> = tools.iter().map(|tool| Place::new(ctx, &words, tool)).collect();
     let missing: Vec<&Place<'_>> = plans.iter().filter(|plan| !plan.root.is_dir()).collect();
-    let parts: Vec<&Part> = missing.iter().flat_map(|plan| &plan.tool.parts).collect();
+    let mut parts: Vec<&Part> = missing.iter().flat_map(|plan| &plan.tool.parts).collect();
+    let shown = Shown::of(ctx, &plans);
+    parts.extend(shown.iter().flat_map(Shown::missing).copied());
     let packages = fetch::fetch(ctx, client, store, &parts)?;
     for place in missing {
         build(ctx, store, place, &packages)?;
+    }
+    let mut trees: Vec<PathBuf> =
+        plans.iter().filter(|p| p.has_tree()).map(|p| p.root.clone()).collect();
+    if let Some(shown) = &shown {
+        shown.build(store, &packages)?;
+        if !trees.contains(&shown.root) {
+            trees.push(shown.root.clone());
+        }
     }
     let envs = ctx.home.envs();
     let activation = activation(&plans, &envs.join(&key));
@@ -173,13 +188,15 @@ pub fn realise(
         key: key.clone(),
         root: home.to_owned(),
         activation,
-        trees: plans.iter().filter(|p| p.has_tree()).map(|p| p.root.clone()).collect(),
+        view: shown.map(|shown| shown.view(ctx)),
+        trees,
     };
     publish(ctx, &record, &plans)?;
     Ok(Realised {
         key,
         dir: envs.join(&record.key),
         activation: record.activation,
+        view: record.view,
         trees: record.trees,
         cached: false,
     })
@@ -189,11 +206,15 @@ pub fn realise(
 pub fn look_up(ctx: &Context, key: &str) -> Option<Realised> {
     let envs = ctx.home.envs();
     let record = Record::read(&envs, key)?;
-    let whole = record.root == ctx.home.root() && record.trees.iter().all(|tree| tree.is_dir());
+    // Its launchers name this program, which may have moved.
+    let startable = record.view.as_ref().is_none_or(|view| view.zagi.is_file());
+    let trees = record.trees.iter().all(|tree| tree.is_dir());
+    let whole = record.root == ctx.home.root() && trees && startable;
     whole.then(|| Realised {
         key: key.to_owned(),
         dir: envs.join(key),
         activation: record.activation,
+        view: record.view,
         trees: record.trees,
         cached: true,
     })
@@ -265,10 +286,12 @@ fn build(
 fn finish(ctx: &Context, place: &Place<'_>, dest: &Path) {
     for command in &place.tool.fixups.run {
         let argv: Vec<String> = command.iter().map(|word| place.words.expand(word)).collect();
-        let plan = Plan::new(Profile::Install, argv)
-            .bind(dest, &place.root, true)
-            .env("LANG", "C.UTF-8")
-            .env("PATH", "/usr/bin:/bin");
+        let mut plan = Plan::new(Profile::Install, argv);
+        if place.tool.is_of_nix() {
+            plan = plan.bind(dest.join("nix/store"), STORE, true);
+        }
+        let plan =
+            plan.bind(dest, &place.root, true).env("LANG", "C.UTF-8").env("PATH", "/usr/bin:/bin");
         let problem = match confined(ctx, &plan) {
             Ok(Exit::Code(0)) => continue,
             Ok(exit) => exit.to_string(),
@@ -305,13 +328,13 @@ fn publish(ctx: &Context, record: &Record, plans: &[Place<'_>]) -> Result<(), Re
     let building =
         tempfile::Builder::new().prefix("env.").tempdir_in(&tmp).map_err(failed(&tmp))?;
     let dir = building.path().join(&record.key);
-    let bin = dir.join("bin");
+    let bin = dir.join(bins::DIRECTORY);
     std::fs::create_dir_all(&bin).map_err(failed(&bin))?;
-    bins::write(&bin, plans, &record.activation)?;
+    let place = ctx.home.envs().join(&record.key);
+    bins::write(&dir, &place, plans, &record.activation, record.view.as_ref())?;
     let file = dir.join(activate::FILE);
     let text = serde_json::to_vec_pretty(record).expect("every field has a form in JSON");
     std::fs::write(&file, text).map_err(failed(&file))?;
-    let place = ctx.home.envs().join(&record.key);
     loop {
         match std::fs::rename(&dir, &place) {
             Ok(()) => return Ok(()),

@@ -14,7 +14,7 @@ use self::search::{Parts, Search, libc_of};
 use super::catalog::{BinEntry, Catalog, Provider, Source};
 use super::detect::{Detected, Requirement};
 use super::lock::{Bin, Fixups, Lock, Tool};
-use super::provider::{Offer, World};
+use super::provider::{self, Offer, World};
 use super::version::{Constraint, Version};
 use crate::context::Context;
 use crate::event::Event;
@@ -126,7 +126,10 @@ fn build(
         [only] => only.version.clone(),
         _ => offer.version.to_string(),
     };
-    let words = world.words_for(source).with("version", &published);
+    let mut words = world.words_for(source).with("version", &published);
+    if let (Provider::Nix, Some(own)) = (source.provider, parts.first()) {
+        words = words.with("out", &format!("nix/store/{}", own.name));
+    }
     let mut fixups = match &source.pool {
         Some(pool) => world.catalog.pool(pool)?.fixups.clone(),
         None => Fixups::default(),
@@ -157,6 +160,7 @@ fn build(
         version: offer.version.to_string(),
         platform: world.ctx.platform.to_string(),
         provider: source.provider.name().to_owned(),
+        channel: provider::release(world, source),
         bins: bins.map(|(name, entry)| (words.expand(name), bin(entry))).collect(),
         env: words.expand_map(&source.env),
         fixups: words.expand_fixups(&fixups),

@@ -2,6 +2,8 @@
 //! some words when a lock is made, others when it is realised.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use super::lock::{Elf, Fixups};
 
@@ -75,6 +77,19 @@ impl Words {
         }
         out
     }
+}
+
+/// A word that the shell takes as it is, whatever is in it.
+pub(super) fn quote(text: &OsStr) -> Vec<u8> {
+    let mut out = vec![b'\''];
+    for byte in text.as_bytes() {
+        match byte {
+            b'\'' => out.extend(br"'\''"),
+            byte => out.push(*byte),
+        }
+    }
+    out.push(b'\'');
+    out
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ fn prepare(machine: &Machine) -> (PathBuf, PathBuf) {
                 .into(),
             ..Activation::default()
         },
+        view: None,
         trees: Vec::new(),
     };
     std::fs::create_dir_all(env.join("bin")).expect("it can be made");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::state::{Changed, NAME, State};
-use super::{LINK, Record, join};
+use super::{LINK, Record, join, quote};
 
 /// A shell that the hook knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,19 +218,6 @@ fn difference(
     out
 }
 
-/// A word that the shell takes as it is, whatever is in it.
-pub(in crate::environment) fn quote(text: &OsStr) -> Vec<u8> {
-    let mut out = vec![b'\''];
-    for byte in text.as_bytes() {
-        match byte {
-            b'\'' => out.extend(br"'\''"),
-            byte => out.push(*byte),
-        }
-    }
-    out.push(b'\'');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Activation, FILE, VERSION};
@@ -250,6 +237,7 @@ mod tests {
                     vars: vars.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
                     project: BTreeMap::new(),
                 },
+                view: None,
                 trees: Vec::new(),
             };
             std::fs::create_dir_all(envs.join(key)).unwrap();

@@ -18,24 +18,32 @@ pub enum Provider {
     Pypi,
     /// Closures of Debian packages.
     Debian,
+    /// Closures of a Nix binary cache.
+    Nix,
     /// This machine.
     Host,
 }
 
 impl Provider {
+    /// Whether what tools have in common holds for it: where files are, for one.
+    pub(super) fn is_laid_out_as_debians(self) -> bool {
+        !matches!(self, Provider::Host | Provider::Nix)
+    }
+
     /// As it stands in the lock.
     pub fn name(self) -> &'static str {
         match self {
             Provider::Npm => "npm",
             Provider::Pypi => "pypi",
             Provider::Debian => "debian",
+            Provider::Nix => "nix",
             Provider::Host => "host",
         }
     }
 }
 
 /// One place that a tool comes from. Texts may hold `{…}`: a word of the platform,
-/// `{version}`, `{line}` (what `version` says here), and at realisation `{root}`, `{env}`, `{workspace}`.
+/// `{version}`, `{line}` (what `version` says here), of Nix `{out}` (the store path of the package, from the root), and at realisation `{root}`, `{env}`, `{workspace}`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Source {
@@ -58,7 +66,8 @@ pub struct Source {
     #[serde(default)]
     pub since: Option<Day>,
     /// The package: on npm or PyPI the one that is unpacked, of Debian the one whose
-    /// version counts, on the host the program that tells its version.
+    /// version counts, of Nix the name that its store path has before the version, on the
+    /// host the program that tells its version.
     pub package: String,
     /// npm, PyPI: how many components of the registry's version are the tool's; the rest
     /// counts repackagings.
@@ -76,6 +85,13 @@ pub struct Source {
     /// Debian: packages that are not needed.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// Nix: the channel.
+    #[serde(default)]
+    pub channel: Option<String>,
+    /// Nix: what the name of the store path ends with after the version, where the programs are in
+    /// another output than the main one.
+    #[serde(default)]
+    pub output: Option<String>,
     /// Host: the arguments that make the program say its version; the first word that is
     /// a version counts.
     #[serde(default)]

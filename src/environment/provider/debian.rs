@@ -59,6 +59,7 @@ fn part(suite: &Suite, chosen: &Chosen) -> Result<Part, ProviderError> {
         hash,
         unpack: "deb".into(),
         strip: 0,
+        nar: None,
     })
 }
 

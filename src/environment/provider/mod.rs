@@ -4,6 +4,7 @@
 
 mod debian;
 mod host;
+mod nix;
 mod npm;
 mod pypi;
 
@@ -19,6 +20,8 @@ use crate::context::Context;
 use crate::registry::debian::{DebianError, closure};
 use crate::registry::digest::DigestError;
 use crate::registry::http::{Client, HttpError};
+use crate::registry::nix::nar::NarError;
+use crate::registry::nix::{NixError, Release, StorePath};
 use crate::registry::npm::NpmError;
 use crate::registry::pypi::PypiError;
 
@@ -33,6 +36,7 @@ pub struct World<'a> {
     /// Words for templates.
     pub words: Words,
     pools: Mutex<BTreeMap<String, Arc<closure::Pool>>>,
+    channels: Mutex<BTreeMap<String, Arc<Release>>>,
 }
 
 /// One version that can be had.
@@ -51,6 +55,8 @@ enum Found {
     Part(Box<Part>),
     Adopted(Vec<Adopted>),
     Closure,
+    /// Store paths of that name and version, for whatever machines.
+    Paths(Vec<StorePath>),
 }
 
 /// Why a source has no answer.
@@ -65,6 +71,23 @@ pub enum ProviderError {
     /// Debian's archive.
     #[error(transparent)]
     Debian(#[from] DebianError),
+    /// A Nix channel or cache.
+    #[error(transparent)]
+    Nix(#[from] NixError),
+    /// What a Nix cache has is not what was signed.
+    #[error("{path}: {source}")]
+    Nar {
+        /// The store path.
+        path: StorePath,
+        /// What is wrong with it.
+        source: NarError,
+    },
+    /// A Nix cache has it, and for other machines only.
+    #[error("of what the cache has of {package}, nothing is for this machine")]
+    Machine {
+        /// The package and its version.
+        package: String,
+    },
     /// The catalogue contradicts itself.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -97,12 +120,13 @@ impl ProviderError {
         match self {
             ProviderError::Npm(NpmError::Http { source, .. })
             | ProviderError::Pypi(PypiError::Http { source, .. })
-            | ProviderError::Debian(DebianError::Http(source)) => http(source),
+            | ProviderError::Debian(DebianError::Http(source))
+            | ProviderError::Nix(NixError::Http(source)) => http(source),
             ProviderError::Npm(NpmError::NoPackage { .. })
             | ProviderError::Pypi(PypiError::NoPackage { .. })
-            | ProviderError::Debian(DebianError::Missing { .. } | DebianError::NotListed { .. }) => {
-                true
-            }
+            | ProviderError::Debian(DebianError::Missing { .. } | DebianError::NotListed { .. })
+            | ProviderError::Nix(NixError::Missing { .. })
+            | ProviderError::Machine { .. } => true,
             _ => false,
         }
     }
@@ -112,7 +136,7 @@ impl<'a> World<'a> {
     /// Nothing asked yet.
     pub fn new(ctx: &'a Context, client: &'a Client, catalog: &'a Catalog) -> World<'a> {
         let words = catalog.words(&ctx.platform, &ctx.config.addresses);
-        World { ctx, client, catalog, words, pools: Mutex::default() }
+        World { ctx, client, catalog, words, pools: Mutex::default(), channels: Mutex::default() }
     }
 
     /// The words for one source's texts.
@@ -130,6 +154,7 @@ pub fn offers(world: &World<'_>, source: &Source) -> Result<Vec<Offer>, Provider
         Provider::Npm => npm::offers(world, source),
         Provider::Pypi => pypi::offers(world, source),
         Provider::Debian => debian::offers(world, source),
+        Provider::Nix => nix::offers(world, source),
         Provider::Host => host::offers(world, source),
     }?;
     if let Some(versions) = &source.versions {
@@ -148,7 +173,14 @@ pub fn parts(
         Found::Part(part) => Ok((vec![Part::clone(part)], Vec::new())),
         Found::Adopted(programs) => Ok((Vec::new(), programs.clone())),
         Found::Closure => Ok((debian::parts(world, source)?, Vec::new())),
+        Found::Paths(paths) => Ok((nix::parts(world, source, paths)?, Vec::new())),
     }
+}
+
+/// The release of a channel that a source's versions are of, once it was asked.
+pub fn release(world: &World<'_>, source: &Source) -> Option<String> {
+    let channels = world.channels.lock().expect("nobody panics while holding it");
+    channels.get(source.channel.as_deref()?).map(|release| release.address.clone())
 }
 
 /// The first components of a registry's version, where the rest counts repackagings.

@@ -20,6 +20,7 @@ pub(super) fn offers(world: &World<'_>, source: &Source) -> Result<Vec<Offer>, P
                 hash: release.integrity,
                 unpack: "tar.gz".into(),
                 strip: 1,
+                nar: None,
             })),
         })
     };

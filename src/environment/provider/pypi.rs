@@ -24,6 +24,7 @@ pub(super) fn offers(world: &World<'_>, source: &Source) -> Result<Vec<Offer>, P
                 hash: file.sha256,
                 unpack: "zip".into(),
                 strip: 0,
+                nar: None,
             })),
         })
     };

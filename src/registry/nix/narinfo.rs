@@ -82,6 +82,24 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// The kind of archive that it makes: how its file's name ends.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Compression::None => "nar",
+            Compression::Xz => "nar.xz",
+            Compression::Zstd => "nar.zst",
+        }
+    }
+
+    /// The one that makes this kind of archive.
+    pub fn of(kind: &str) -> Option<Compression> {
+        [Compression::None, Compression::Xz, Compression::Zstd]
+            .into_iter()
+            .find(|c| c.kind() == kind)
+    }
+}
+
 /// What a cache says about one store path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NarInfo {
