@@ -17,7 +17,7 @@
 //! | 3 | [`source`] | what REPO may be → a shared bare clone and a revision |
 //! | 3 | [`dependencies`] | plan, install once, capture, relocate |
 //! | 2 | [`environment`] | spec, lock, `detect/`, catalogue, `provider/`, realise, activate |
-//! | 1 | [`registry`] | one HTTP client; npm, PyPI, Debian and crates as protocols; archives |
+//! | 1 | [`registry`] | one HTTP client; npm, PyPI, Debian, crates and Nix caches as protocols; archives |
 //! | 1 | [`store`] | packs, trees, refs, farm |
 //! | 1 | `zagi-fuse` (`fuse/`) | the overlay and the kernel adapter that presents it |
 //! | 1 | `zagi-sandbox` (`sandbox/`) | executes a plain plan: namespaces, mounts, capabilities |

@@ -279,7 +279,7 @@ FileHash: sha256:1y2dszl0kizqfgsnx8qg62nzxglivs8az625x66f3im3bdwg2zw6
 FileSize: 190
 NarHash: sha256:1r3k3yj0j6lc1jylg84npbj25b9a9pxgd5v26234y0s2ifzd0sgk
 NarSize: 656
-References: 
+References:\x20
 Deriver: w9q1dq6jbhaxbzfh40hn57ybdvcagy4y-greet-1.0.drv
 Sig: test-1:IsVrjKQd5SP0uNfXd7HqJvDgsFGW88Lin8wRb5tLAanDq38ht0BKqPuyTNcX9p3dL42orU2xQMlFfNn5iRnuBg==
 ";

@@ -1,3 +1,5 @@
+//! Archives as Nix makes them, and as nobody should.
+
 use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
 
