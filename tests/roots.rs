@@ -102,6 +102,8 @@ fn lock(f: &Fixture) -> Lock {
         bins: BTreeMap::new(),
         env: BTreeMap::new(),
         fixups: Fixups::default(),
+        asked: Vec::new(),
+        programs: Default::default(),
         adopted: Vec::new(),
         parts: vec![Part {
             name: "node".into(),

@@ -21,3 +21,4 @@ mod posix;
 mod privacy;
 mod projects;
 mod store;
+mod system;

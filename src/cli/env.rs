@@ -12,6 +12,7 @@ use super::settings::Settings;
 use crate::context::Platform;
 use crate::environment::detect::Evidence;
 use crate::environment::lock::Tool;
+use crate::environment::system;
 use crate::workspace::amend::{self, Environment};
 
 /// Show the tools of a project: which versions, from where
@@ -88,7 +89,18 @@ pub(super) fn rows<'a>(found: &'a Environment, platform: &Platform) -> Vec<Row<'
             evidence: asked.map_or(&[], |asked| asked.evidence.as_slice()),
         }
     };
-    names.into_iter().map(row).collect()
+    let packages = locked.get(system::NAME).copied().into_iter();
+    let packages = packages.flat_map(|tool| tool.asked.iter().map(move |name| (tool, name)));
+    let packages = packages.map(|(tool, name)| Row {
+        name,
+        version: Some(system::version(tool, name)),
+        constraint: None,
+        provider: Some(&tool.provider),
+        from: from(tool),
+        needed_by: &[],
+        evidence: &[],
+    });
+    names.into_iter().filter(|name| *name != system::NAME).map(row).chain(packages).collect()
 }
 
 fn from(tool: &Tool) -> Vec<String> {

@@ -146,6 +146,9 @@ const FORBIDDEN: &[&str] = &[
 pub struct Activation {
     /// Directories of programs, first to last.
     pub path: Vec<String>,
+    /// Directories of programs that come after the machine's own; never in the user's shell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last: Vec<String>,
     /// Variables that the tools need.
     pub vars: BTreeMap<String, String>,
     /// Variables that the project sets. They are for its own processes, and never reach
@@ -240,7 +243,8 @@ impl Activation {
         complete(&mut vars);
         vars.extend(self.project.iter().map(|(k, v)| (k.into(), fill(v, workspace))));
         vars.extend(self.vars_in(workspace));
-        let path = self.path_in(workspace).into_iter().chain([SYSTEM_PATH.into()]);
+        let last = self.last.iter().map(OsString::from);
+        let path = self.path_in(workspace).into_iter().chain([SYSTEM_PATH.into()]).chain(last);
         vars.insert("PATH".into(), join(path));
         vars
     }
@@ -294,6 +298,7 @@ mod tests {
     fn a_clean_environment_is_complete_and_not_the_users() {
         let activation = Activation {
             path: vec!["{workspace}/.venv/bin".into(), "{workspace}/.zagi/env/bin".into()],
+            last: vec!["/farm/usr/bin".into()],
             vars: BTreeMap::from([("CARGO_HOME".into(), "{workspace}/.zagi/cargo".into())]),
             project: BTreeMap::from([("LOG_LEVEL".into(), "debug".into())]),
         };
@@ -315,7 +320,7 @@ mod tests {
         let get = |name: &str| vars.get(OsStr::new(name)).map(|v| v.to_str().unwrap());
         assert_eq!(
             get("PATH"),
-            Some(format!("/w s/.venv/bin:/w s/.zagi/env/bin:{SYSTEM_PATH}").as_str())
+            Some(format!("/w s/.venv/bin:/w s/.zagi/env/bin:{SYSTEM_PATH}:/farm/usr/bin").as_str())
         );
         assert_eq!(get("HOME"), Some("/home/u"));
         assert_eq!(get("CARGO_HOME"), Some("/w s/.zagi/cargo"));

@@ -130,6 +130,13 @@ fn programs<'a>(plans: &'a [Place<'a>]) -> Result<BTreeMap<&'a str, Program<'a>>
             let path = if viewed { Path::new("/").join(&bin.path) } else { file };
             programs.insert(name.as_str(), Program { place, path, viewed });
         }
+        for (name, path) in &place.tool.programs {
+            let path = place.root.join(path);
+            // Not every release has every program.
+            if path.is_file() && !programs.contains_key(name.as_str()) {
+                programs.insert(name, Program { place, path, viewed: false });
+            }
+        }
     }
     Ok(programs)
 }

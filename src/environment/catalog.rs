@@ -33,6 +33,7 @@
 //! ```
 
 mod calendar;
+mod nearest;
 mod source;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ use crate::config::Addresses;
 use crate::context::Platform;
 
 pub use self::calendar::{Calendar, Day};
+pub use self::nearest::{nearest, perhaps};
 pub use self::source::{BinEntry, Provider, Source};
 
 /// The version of the format above.
@@ -71,6 +73,39 @@ pub struct Catalog {
     channel: BTreeMap<String, Channel>,
     /// The tools by name.
     pub tool: BTreeMap<String, Tool>,
+    /// What `[system] packages` of an `env.toml` become.
+    pub system: System,
+}
+
+/// The tree of system packages; see [`super::system`].
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct System {
+    /// Tools without which it is of no use.
+    pub needs: Vec<String>,
+    /// Packages that are not needed.
+    pub exclude: Vec<String>,
+    /// Programs that stand beside those of tools, with their paths in the tree.
+    pub programs: BTreeMap<String, String>,
+    /// Variables by which builds find it.
+    pub env: BTreeMap<String, String>,
+    /// What is done to the files, after what is done to every closure.
+    pub fixups: Fixups,
+    /// Where it comes from, in order of preference.
+    pub source: Vec<SystemSource>,
+}
+
+/// One release of Debian.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemSource {
+    /// The pool.
+    pub pool: String,
+    /// The release's number.
+    pub version: String,
+    /// Packages that are always there.
+    #[serde(default)]
+    pub packages: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -270,6 +305,9 @@ impl Catalog {
         catalog.pool.extend(more.pool);
         catalog.channel.extend(more.channel);
         catalog.tool.extend(more.tool);
+        if !more.system.source.is_empty() {
+            catalog.system = more.system;
+        }
         Ok(catalog)
     }
 
@@ -316,23 +354,20 @@ impl Catalog {
 
     /// The words for templates on one platform; the configured addresses are among them.
     pub fn words(&self, platform: &Platform, addresses: &Addresses) -> Words {
-        let mut words = self.platform.get(&platform.to_string()).cloned().unwrap_or_default();
-        words.insert("debian".into(), addresses.debian.clone());
-        words.insert("nix-cache".into(), addresses.nix_cache.clone());
-        words.insert("nix-channel".into(), addresses.nix_channel.clone());
-        Words(words)
+        self.platform_words(&platform.to_string())
+            .with("debian", &addresses.debian)
+            .with("nix-cache", &addresses.nix_cache)
+            .with("nix-channel", &addresses.nix_channel)
     }
 
-    /// The names nearest to one that is not there.
+    /// The words of a platform alone.
+    pub fn platform_words(&self, platform: &str) -> Words {
+        Words(self.platform.get(platform).cloned().unwrap_or_default())
+    }
+
+    /// The names of tools nearest to one that is not there.
     pub fn nearest(&self, name: &str) -> Vec<String> {
-        let mut near: Vec<(usize, &String)> = self
-            .tool
-            .keys()
-            .map(|tool| (distance(tool, name), tool))
-            .filter(|(d, _)| *d <= name.len().max(3) / 2)
-            .collect();
-        near.sort();
-        near.into_iter().take(3).map(|(_, tool)| tool.clone()).collect()
+        nearest(name, self.tool.keys().map(|tool| (tool.clone(), tool.as_str())))
     }
 }
 
@@ -351,22 +386,6 @@ fn parse(path: &Path, text: &str) -> Result<Catalog, CatalogError> {
         return Err(CatalogError::Newer { path: path.to_owned(), found: catalog.version });
     }
     Ok(catalog)
-}
-
-/// How many letters differ (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -424,12 +443,5 @@ mod tests {
         std::fs::write(&path, "version = 1\n[tool.x]\nsurce = []\n").unwrap();
         let e = Catalog::load(&path).unwrap_err().to_string();
         assert!(e.contains("surce"), "{e}");
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("node", "node"), 0);
-        assert_eq!(distance("nodejs", "node"), 2);
-        assert_eq!(distance("pyton", "python"), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Changes to the text of an `env.toml`. What is not changed stays as it was written: comments,
 //! order and spacing.
 
-use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 
 use super::spec::{Spec, SpecError};
 use super::version::Constraint;
@@ -40,6 +40,45 @@ pub fn remove_tool(file: &str, text: &str, tool: &str) -> Result<Option<String>,
     Ok(removed.then(|| document.to_string()))
 }
 
+/// The text in which the system package `name` is asked for.
+pub fn add_system(file: &str, text: &str, name: &str) -> Result<String, SpecError> {
+    let mut document = parsed(file, text)?;
+    let system = document.entry("system").or_insert_with(|| Item::Table(Table::new()));
+    if let Some(system) = system.as_table_like_mut() {
+        let packages = system.entry("packages").or_insert_with(|| Item::Value(Array::new().into()));
+        if let Some(packages) = packages.as_array_mut()
+            && !packages.iter().any(|package| package.as_str() == Some(name))
+        {
+            packages.push(name);
+        }
+    }
+    let edited = document.to_string();
+    Spec::parse(file, &edited)?;
+    Ok(edited)
+}
+
+/// The text in which no system package that `is_it` says is one is asked for; `None` where none
+/// was.
+pub fn remove_system(
+    file: &str,
+    text: &str,
+    is_it: impl Fn(&str) -> bool,
+) -> Result<Option<String>, SpecError> {
+    let mut document = parsed(file, text)?;
+    let system = document.get_mut("system").and_then(Item::as_table_like_mut);
+    let packages = system.and_then(|system| system.get_mut("packages")?.as_array_mut());
+    let Some(packages) = packages else { return Ok(None) };
+    let before = packages.len();
+    packages.retain(|package| !package.as_str().is_some_and(&is_it));
+    if packages.len() == before {
+        return Ok(None);
+    }
+    if packages.is_empty() {
+        document.remove("system");
+    }
+    Ok(Some(document.to_string()))
+}
+
 fn parsed(file: &str, text: &str) -> Result<DocumentMut, SpecError> {
     Spec::parse(file, text)?;
     Ok(text.parse().expect("what is a specification is TOML"))
@@ -66,6 +105,20 @@ mod tests {
         let gone = remove_tool("f", TEXT, "zig").unwrap().unwrap();
         assert_eq!(gone, TEXT.replace("zig = \"0.13\"   # the last that builds\n", ""));
         assert_eq!(remove_tool("f", TEXT, "rust").unwrap(), None);
+    }
+
+    #[test]
+    fn system_packages_come_and_go() {
+        let one = add_system("f", TEXT, "libpq").unwrap();
+        assert_eq!(one, format!("{TEXT}\n[system]\npackages = [\"libpq\"]\n"));
+        let two = add_system("f", &one.replace("]\n", "] # ours\n"), "vips").unwrap();
+        assert!(two.ends_with("packages = [\"libpq\", \"vips\"] # ours\n"), "{two}");
+        assert_eq!(add_system("f", &two, "vips").unwrap(), two);
+        let remove = |text: &str, name: &str| remove_system("f", text, |n| n == name).unwrap();
+        assert_eq!(remove(&two, "curl"), None);
+        let less = remove(&two, "libpq").unwrap();
+        assert!(less.contains("packages = [\"vips\"] # ours\n"), "{less}");
+        assert!(!remove(&less, "vips").unwrap().contains("system"));
     }
 
     #[test]

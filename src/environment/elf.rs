@@ -109,6 +109,26 @@ pub fn patch(
     image.rewrite(program.then_some(interpreter), &path.join(":")).map(Some)
 }
 
+/// The library with `directory` as its search path. What it had comes first: entries relative to
+/// itself as they are, others below `root`. `None` for what is no dynamic file.
+pub fn patch_library(
+    bytes: &[u8],
+    root: &str,
+    directory: &str,
+) -> Result<Option<Vec<u8>>, ElfError> {
+    let (Some(image), Some(described)) = (Image::read(bytes)?, describe(bytes)?) else {
+        return Ok(None);
+    };
+    let old = described.search.unwrap_or_default();
+    let own = old.split(':').filter_map(|entry| match entry.as_bytes().first()? {
+        b'$' => Some(entry.to_owned()),
+        b'/' => Some(format!("{root}{entry}")),
+        _ => None,
+    });
+    let path: Vec<String> = own.chain([directory.to_owned()]).collect();
+    image.rewrite(None, &path.join(":")).map(Some)
+}
+
 /// The highest version of `prefix` (`GLIBC_`) that a library defines, as it is named in the
 /// file: `2.36`. For comparing C libraries without running them.
 pub fn highest_symbol_version(bytes: &[u8], prefix: &str) -> Option<Vec<u64>> {

@@ -41,6 +41,8 @@
 //! Python or C; in scripts it stands between single quotes), `{env}` for the realised environment, `{workspace}` for
 //! the workspace.
 
+mod fixups;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -50,6 +52,8 @@ use crate::context::Platform;
 use crate::registry::digest::Digest;
 use crate::registry::nix::StorePath;
 use crate::registry::nix::narinfo::Compression;
+
+pub use self::fixups::{Elf, Fixups, Replace, Shared, Write, fits};
 
 /// The version of the format above.
 pub const VERSION: u32 = 1;
@@ -84,6 +88,13 @@ pub struct Tool {
     /// The programs that it brings, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bins: BTreeMap<String, Bin>,
+    /// Of system packages: the names in `env.toml` that they answer, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<String>,
+    /// Of system packages: programs that stand beside those of tools where the packages have
+    /// them, and their paths.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<String, String>,
     /// The variables that it needs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -165,79 +176,6 @@ pub struct Adopted {
     pub hash: Digest,
 }
 
-/// What must be changed in a tool's unpacked files before they can be used from where they
-/// are. Applied in the order of the fields.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Fixups {
-    /// Left out: paths, or with `*` anywhere in them patterns.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exclude: Vec<String>,
-    /// Top directories that are merged into others (`lib` into `usr/lib`); a link stays.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub merge: BTreeMap<String, String>,
-    /// Symbolic links made: from path to target, relative to the tree's root.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub links: BTreeMap<String, String>,
-    /// Files that must be executable and were not published so.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub executable: Vec<String>,
-    /// The loader and libraries of the programs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub elf: Option<Elf>,
-    /// Texts replaced in files.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub replace: Vec<Replace>,
-    /// Files written.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub write: Vec<Write>,
-    /// Commands run at last, in the tree and with nothing else in their environment.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub run: Vec<Vec<String>>,
-}
-
-/// How programs find their C library.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Elf {
-    /// The loader.
-    pub interpreter: String,
-    /// Directories of libraries, in order.
-    pub libraries: Vec<String>,
-    /// Programs keep the machine's own loader if that is at least as new as this C
-    /// library; for programs that are made, not for those that are brought.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub libc: Option<String>,
-}
-
-/// A text replaced in one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Replace {
-    /// The file; with `*` every file that fits.
-    pub file: String,
-    /// What stands there.
-    pub from: String,
-    /// What shall stand there.
-    pub to: String,
-    /// Not every version has it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub optional: bool,
-}
-
-/// A file written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Write {
-    /// Where.
-    pub file: String,
-    /// What.
-    pub text: String,
-    /// It is a program.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub executable: bool,
-}
-
 /// Why a lock cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -289,25 +227,6 @@ pub enum LockError {
     },
 }
 
-impl Fixups {
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        *self == Fixups::default()
-    }
-
-    /// Adds those of `other` after one's own.
-    pub fn extend(&mut self, other: Fixups) {
-        self.exclude.extend(other.exclude);
-        self.merge.extend(other.merge);
-        self.links.extend(other.links);
-        self.executable.extend(other.executable);
-        self.elf = other.elf.or(self.elf.take());
-        self.replace.extend(other.replace);
-        self.write.extend(other.write);
-        self.run.extend(other.run);
-    }
-}
-
 impl Default for Lock {
     fn default() -> Lock {
         Lock::new(Vec::new())
@@ -343,7 +262,8 @@ impl Lock {
                 let (tool, part) = (tool.name.clone(), part.name.clone());
                 return Err(LockError::StorePath { file: file.to_owned(), tool, part });
             }
-            let mut names = tool.bins.keys().chain(tool.adopted.iter().map(|a| &a.name));
+            let adopted = tool.adopted.iter().map(|a| &a.name);
+            let mut names = tool.bins.keys().chain(adopted).chain(tool.programs.keys());
             if let Some(name) = names.find(|name| !is_name(name)) {
                 let (tool, name) = (tool.name.clone(), name.clone());
                 return Err(LockError::Name { file: file.to_owned(), tool, name });
@@ -409,10 +329,11 @@ impl Tool {
         let fixups = &self.fixups;
         let elf = fixups.elf.iter();
         (self.bins.values().map(|b| b.path.as_str()))
+            .chain(self.programs.values().map(String::as_str))
             .chain(fixups.merge.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]))
             .chain(fixups.links.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]))
             .chain(fixups.executable.iter().map(String::as_str))
-            .chain(elf.flat_map(|e| e.libraries.iter().chain([&e.interpreter]).map(String::as_str)))
+            .chain(elf.flat_map(Elf::paths))
             .chain(fixups.replace.iter().map(|r| r.file.as_str()))
             .chain(fixups.write.iter().map(|w| w.file.as_str()))
     }

@@ -13,6 +13,7 @@
 //! | resolve | [`catalog`] (`catalog.toml`), [`words`] | where tools come from: data, with templates |
 //! | | [`provider`] | npm, PyPI, Debian, Nix caches, this machine: which versions, which files |
 //! | | [`resolve`] | the decisions, as [`lock`] (`env.lock`) |
+//! | | [`system`] (`system.toml`) | system packages: names, and the one tree that they become |
 //! | | [`stranger`] | what a lock that comes with a repository may not say |
 //! | edit | [`edit`] | the text of `env.toml`, changed in one place |
 //! | realise | `fetch` | parts into the store, as published |
@@ -37,6 +38,7 @@ pub mod realise;
 pub mod resolve;
 pub mod spec;
 pub mod stranger;
+pub mod system;
 pub mod tree;
 pub mod version;
 mod view;

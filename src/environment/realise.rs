@@ -24,6 +24,7 @@ use super::fetch::{self, Packages};
 use super::launch::View;
 use super::lock::{Lock, Part, Tool};
 use super::place::Place;
+use super::system;
 use super::tree::{self, TreeError};
 use super::view::Shown;
 use crate::context::{Context, Platform};
@@ -319,7 +320,9 @@ fn activation(plans: &[Place<'_>], dir: &Path) -> Activation {
         vars.extend(plan.tool.env.iter().map(|(k, v)| (k.clone(), words.expand(v))));
     }
     let path = WORKSPACE_PATH.map(str::to_owned).to_vec();
-    Activation { path, vars, project: BTreeMap::new() }
+    let system = plans.iter().filter(|plan| plan.tool.name == system::NAME);
+    let last = system.map(|plan| plan.root.join(system::PROGRAMS).display().to_string()).collect();
+    Activation { path, last, vars, project: BTreeMap::new() }
 }
 
 /// Writes `envs/<key>` beside its place and puts it there.

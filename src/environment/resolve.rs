@@ -15,12 +15,16 @@ use super::catalog::{BinEntry, Catalog, Provider, Source};
 use super::detect::{Detected, Requirement};
 use super::lock::{Bin, Fixups, Lock, Tool};
 use super::provider::{self, Offer, World};
-use super::version::{Constraint, Version};
+use super::system;
+use super::version::Version;
 use crate::context::Context;
 use crate::event::Event;
 use crate::registry::http::Client;
 
 pub use self::error::ResolveError;
+
+/// A tool with its version, and the version of the C library that it comes with.
+type Decided = (Tool, Version, Option<Version>);
 
 /// Decides every tool of `detected`, and the tools that those need, for this machine.
 /// `date` is the commit's, in seconds since the epoch. What `kept` has stays as it is there, where
@@ -34,13 +38,7 @@ pub fn resolve(
 ) -> Result<Lock, ResolveError> {
     let catalog = Catalog::load(&ctx.home.root().join("catalog.toml"))?;
     let world = World::new(ctx, client, &catalog);
-    if !detected.spec.system.is_empty() {
-        let packages = detected.spec.system.join(", ");
-        let text =
-            format!("system packages are not brought yet; this machine must have {packages}");
-        ctx.events.emit(Event::Warning(text));
-    }
-    let mut done: Vec<(Tool, Version, Option<Version>)> = Vec::new();
+    let mut done: Vec<Decided> = Vec::new();
     let kept = kept.platform(&ctx.platform);
     for mut requirement in wanted(&catalog, detected)? {
         if let Some(found) = kept_for(&kept, &requirement) {
@@ -65,11 +63,30 @@ pub fn resolve(
         let version = offer.version.clone();
         done.push((build(&world, &requirement.tool, source, &offer, parts)?, version, libc));
     }
-    Ok(Lock::new(done.into_iter().map(|(tool, _, _)| tool).collect()))
+    let system = system(&world, &detected.spec.system, &kept, &done)?;
+    Ok(Lock::new(done.into_iter().map(|(tool, _, _)| tool).chain(system).collect()))
+}
+
+/// The tree of the system packages `names`, beside the tools that are `done`.
+fn system(
+    world: &World<'_>,
+    names: &[String],
+    kept: &[&Tool],
+    done: &[Decided],
+) -> Result<Option<Tool>, ResolveError> {
+    let names = system::settled(names);
+    if names.is_empty() {
+        return Ok(None);
+    }
+    if let Some(found) = kept.iter().find(|tool| tool.name == system::NAME && tool.asked == names) {
+        return Ok(Some(Tool::clone(found)));
+    }
+    let libc = done.iter().filter_map(|(_, _, libc)| libc.as_ref()).min();
+    Ok(Some(system::decide(world, &names, libc)?))
 }
 
 /// What was decided before and will still do, with its version and its C library's.
-fn kept_for(kept: &[&Tool], requirement: &Requirement) -> Option<(Tool, Version, Option<Version>)> {
+fn kept_for(kept: &[&Tool], requirement: &Requirement) -> Option<Decided> {
     let tool = *kept.iter().find(|tool| tool.name == requirement.tool)?;
     let version = Version::parse(&tool.version).ok()?;
     let libc = tool.fixups.elf.as_ref().and_then(|elf| elf.libc.as_ref());
@@ -81,6 +98,11 @@ fn kept_for(kept: &[&Tool], requirement: &Requirement) -> Option<(Tool, Version,
 fn wanted(catalog: &Catalog, detected: &Detected) -> Result<Vec<Requirement>, ResolveError> {
     let mut all: BTreeMap<String, Requirement> =
         detected.tools.iter().map(|r| (r.tool.clone(), r.clone())).collect();
+    if !detected.spec.system.is_empty() {
+        for need in &catalog.system.needs {
+            all.entry(need.clone()).or_insert_with(|| Requirement::any(need));
+        }
+    }
     let mut queue: Vec<String> = all.keys().cloned().collect();
     while let Some(name) = queue.pop() {
         let Some(tool) = catalog.tool.get(&name) else {
@@ -90,7 +112,7 @@ fn wanted(catalog: &Catalog, detected: &Detected) -> Result<Vec<Requirement>, Re
         };
         for need in &tool.needs {
             if !all.contains_key(need) {
-                all.insert(need.clone(), unasked(need));
+                all.insert(need.clone(), Requirement::any(need));
                 queue.push(need.clone());
             }
         }
@@ -101,16 +123,6 @@ fn wanted(catalog: &Catalog, detected: &Detected) -> Result<Vec<Requirement>, Re
         (tool.oldest_libc, !tool.suits.is_empty(), r.tool.clone())
     });
     Ok(ordered)
-}
-
-fn unasked(tool: &str) -> Requirement {
-    Requirement {
-        tool: tool.to_owned(),
-        constraint: Constraint::any(),
-        firm: Constraint::any(),
-        pinned: false,
-        evidence: Vec::new(),
-    }
 }
 
 /// The lock's entry for one decision.
@@ -164,6 +176,8 @@ fn build(
         bins: bins.map(|(name, entry)| (words.expand(name), bin(entry))).collect(),
         env: words.expand_map(&source.env),
         fixups: words.expand_fixups(&fixups),
+        asked: Vec::new(),
+        programs: BTreeMap::new(),
         adopted,
         parts,
     })

@@ -8,12 +8,19 @@
 
 use super::catalog::Catalog;
 use super::lock::Tool;
+use super::system;
 
 /// The first program of a locked tool that no source of that tool brings.
 pub fn foreign_program<'a>(catalog: &Catalog, tool: &'a Tool) -> Option<&'a str> {
+    if tool.name == system::NAME {
+        return system::foreign_program(catalog, tool);
+    }
     let sources = catalog.tool.get(&tool.name).map(|t| t.source.as_slice()).unwrap_or_default();
-    let known = |name: &str| sources.iter().flat_map(|s| s.bins.keys()).any(|k| fits(k, name));
-    tool.bins.keys().map(String::as_str).find(|name| !known(name))
+    let words = catalog.platform_words(&tool.platform);
+    let bins: Vec<String> =
+        sources.iter().flat_map(|s| s.bins.keys()).map(|name| words.expand(name)).collect();
+    let known = |name: &str| bins.iter().any(|known| fits(known, name));
+    tool.bins.keys().chain(tool.programs.keys()).map(String::as_str).find(|name| !known(name))
 }
 
 /// Whether a program is called as the catalogue has it: `python{line}` is `python3.13`.
@@ -47,6 +54,9 @@ mod tests {
             ("node", "node", false),
             ("python", "python3.13", false),
             ("python", "python3.13evil", true),
+            ("cc", "x86_64-linux-gnu-g++", false),
+            ("cc", "aarch64-linux-gnu-g++", true),
+            ("system", "pkg-config", true),
             ("node", "ls", true),
             ("node", "python", true),
             ("no-such-tool", "node", true),
@@ -54,6 +64,18 @@ mod tests {
             let lock = lock(tool, program);
             let found = foreign_program(&catalog, &lock.tools[0]);
             assert_eq!(found, foreign.then_some(program), "{tool}: {program}");
+        }
+    }
+
+    #[test]
+    fn system_packages_bring_what_the_table_names() {
+        let catalog = Catalog::load(Path::new("/nonexistent")).expect("the built-in one is valid");
+        for (program, foreign) in [("pg_config", false), ("pkg-config", false), ("ls", true)] {
+            let mut lock = lock("system", "x");
+            let tool = &mut lock.tools[0];
+            tool.bins.clear();
+            tool.programs.insert(program.into(), "usr/bin/x".into());
+            assert_eq!(foreign_program(&catalog, tool), foreign.then_some(program));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::lock::{Elf, Fixups};
+use super::lock::{Elf, Fixups, Shared};
 
 /// Values for `{…}`. What has none stays as it is, for a later time.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +62,11 @@ impl Words {
             interpreter: self.expand(&elf.interpreter),
             libraries: self.expand_all(&elf.libraries),
             libc: elf.libc.clone(),
+            shared: elf.shared.as_ref().map(|shared| Shared {
+                directory: self.expand(&shared.directory),
+                without: self.expand_all(&shared.without),
+                more: self.expand_all(&shared.more),
+            }),
         });
         for replace in &mut out.replace {
             replace.file = self.expand(&replace.file);

@@ -18,8 +18,10 @@ use crate::environment::detect::{Detected, Requirement, detect};
 use crate::environment::edit;
 use crate::environment::files::{Amended, Directory, Files};
 use crate::environment::lock::{self, Lock};
+use crate::environment::provider::World;
+use crate::environment::resolve::ResolveError;
 use crate::environment::version::{Constraint, Version};
-use crate::environment::{realise, resolve, spec};
+use crate::environment::{realise, resolve, spec, system};
 use crate::registry::http::Client;
 use crate::store::Store;
 
@@ -68,12 +70,24 @@ pub fn add(ctx: &Context, dir: &Path, wanted: &[Wanted]) -> Result<Amendment, Wo
     let catalog = Catalog::load(&prepare::user_catalog(ctx))?;
     let any = Constraint::any();
     let mut text = project.text()?;
-    for (tool, constraint) in wanted {
-        text = edit::set_tool(spec::PATH, &text, tool, constraint.as_ref().unwrap_or(&any))?;
+    let (mut tools, mut packages) = (Vec::new(), Vec::new());
+    for wanted in wanted {
+        let (name, constraint) = wanted;
+        match catalog.tool.contains_key(name) {
+            true => {
+                let constraint = constraint.as_ref().unwrap_or(&any);
+                text = edit::set_tool(spec::PATH, &text, name, constraint)?;
+                tools.push(wanted);
+            }
+            false => packages.push(system_package(ctx, &catalog, wanted)?),
+        }
+    }
+    for name in packages {
+        text = edit::add_system(spec::PATH, &text, &name)?;
     }
     let anew: Vec<&str> = wanted.iter().map(|(tool, _)| tool.as_str()).collect();
     let lock = project.decide(ctx, &text, |tool| anew.contains(&tool))?;
-    for (tool, _) in wanted.iter().filter(|(_, constraint)| constraint.is_none()) {
+    for (tool, _) in tools.into_iter().filter(|(_, constraint)| constraint.is_none()) {
         let length = catalog.tool.get(tool).and_then(|tool| tool.line).unwrap_or(1);
         if let Some(version) = version_of(&lock, &ctx.platform, tool) {
             let line = Constraint::prefix(&line_of(&version, length));
@@ -88,7 +102,13 @@ pub fn remove(ctx: &Context, dir: &Path, tools: &[String]) -> Result<Amendment, 
     let project = Project::of(ctx, dir)?;
     let mut text = project.text()?;
     for tool in tools {
-        text = match edit::remove_tool(spec::PATH, &text, tool)? {
+        let names = system::settled(std::slice::from_ref(tool));
+        let is_it = |name: &str| system::settled(&[name.to_owned()]) == names;
+        let edited = match edit::remove_tool(spec::PATH, &text, tool)? {
+            None => edit::remove_system(spec::PATH, &text, is_it)?,
+            edited => edited,
+        };
+        text = match edited {
             Some(text) => text,
             None => {
                 let detected = project.detected(ctx, &text);
@@ -106,10 +126,21 @@ pub fn remove(ctx: &Context, dir: &Path, tools: &[String]) -> Result<Amendment, 
 pub fn update(ctx: &Context, dir: &Path, tools: &[String]) -> Result<Amendment, WorkspaceError> {
     let project = Project::of(ctx, dir)?;
     let text = project.text()?;
-    let asked = project.detected(ctx, &text).tools;
+    let detected = project.detected(ctx, &text);
+    let packages = system::settled(&detected.spec.system);
+    // System packages are one closure: all of them, or none.
+    let own = |name: &String| match packages.contains(name) {
+        true => system::NAME.to_owned(),
+        false => name.clone(),
+    };
+    let tools: Vec<String> = tools
+        .iter()
+        .flat_map(|t| system::settled(std::slice::from_ref(t)))
+        .map(|n| own(&n))
+        .collect();
     let known = |tool: &&String| {
         project.lock.tools.iter().any(|locked| locked.name == **tool)
-            || asked.iter().any(|asked| asked.tool == **tool)
+            || detected.tools.iter().any(|asked| asked.tool == **tool)
     };
     if let Some(tool) = tools.iter().find(|tool| !known(tool)) {
         return Err(WorkspaceError::NotAsked { tool: tool.clone(), evidence: None });
@@ -134,8 +165,26 @@ pub fn unlocked(ctx: &Context, dir: &Path) -> Result<Vec<Requirement>, Workspace
         Some(bytes) => prepare::brought(ctx, &bytes)?,
         None => Lock::default(),
     };
-    let missing = detected.tools.into_iter();
-    Ok(missing.filter(|r| !prepare::has(&lock, ctx, &r.tool, &r.constraint)).collect())
+    Ok(prepare::missing(&lock, ctx, &detected))
+}
+
+/// The name under which a system package that somebody wants is asked for.
+fn system_package(
+    ctx: &Context,
+    catalog: &Catalog,
+    (name, constraint): &Wanted,
+) -> Result<String, WorkspaceError> {
+    let client = Client::new(ctx);
+    let known = system::exists(&World::new(ctx, &client, catalog), name);
+    let refused = |e| ResolveError::Refused { tool: name.clone(), source: Box::new(e) };
+    match known.map_err(refused)? {
+        true if constraint.is_some() => Err(WorkspaceError::NoVersions(name.clone())),
+        true => Ok(system::settled(std::slice::from_ref(name)).remove(0)),
+        false => {
+            let nearest = catalog.nearest(name).into_iter().chain(system::nearest(name));
+            Err(WorkspaceError::UnknownName { name: name.clone(), nearest: nearest.collect() })
+        }
+    }
 }
 
 /// The environment of the project that `dir` is in.
@@ -285,7 +334,14 @@ fn moved(before: &Lock, after: &Lock, platform: &Platform) -> Vec<Moved> {
     let mut all: BTreeMap<&str, [Option<&str>; 2]> = BTreeMap::new();
     for (i, lock) in [before, after].into_iter().enumerate() {
         for tool in lock.platform(platform) {
-            all.entry(&tool.name).or_default()[i] = Some(&tool.version);
+            match tool.asked.as_slice() {
+                [] => all.entry(&tool.name).or_default()[i] = Some(&tool.version),
+                packages => {
+                    for name in packages {
+                        all.entry(name).or_default()[i] = Some(system::version(tool, name));
+                    }
+                }
+            }
         }
     }
     let differ = all.into_iter().filter(|(_, [before, after])| before != after);

@@ -9,6 +9,7 @@ use super::layers::LayersError;
 use crate::dependencies::DependenciesError;
 use crate::dependencies::relocate::RelocateError;
 use crate::environment::catalog::CatalogError;
+use crate::environment::catalog::perhaps;
 use crate::environment::detect::Evidence;
 use crate::environment::lock::LockError;
 use crate::environment::realise::RealiseError;
@@ -65,6 +66,12 @@ pub enum WorkspaceError {
     NotAWorkspace(PathBuf),
     #[error("`{0}` is not mounted")]
     NotMounted(PathBuf),
+    #[error("there is no tool and no system package `{name}`{}", perhaps(.nearest))]
+    UnknownName { name: String, nearest: Vec<String> },
+    #[error(
+        "`{0}` is a system package, which is had in one version only; leave out what is after `@`"
+    )]
+    NoVersions(String),
     #[error("{tool} is not asked for in .zagi/env.toml{}", read_in(.evidence))]
     NotAsked { tool: String, evidence: Option<Evidence> },
     #[error("`{0}` is a symbolic link, which nothing is written through")]

@@ -16,12 +16,13 @@ use super::gitdir;
 use crate::context::Context;
 use crate::dependencies::{self, Provided};
 use crate::environment::catalog::{self, Catalog};
-use crate::environment::detect::{Detected, detect};
+use crate::environment::detect::{Detected, Requirement, detect};
 use crate::environment::files::{Directory, Files};
 use crate::environment::lock::{self, Lock};
 use crate::environment::realise::{self, Realised};
 use crate::environment::resolve;
 use crate::environment::stranger;
+use crate::environment::system;
 use crate::environment::version::{Constraint, Version};
 use crate::event::{self, Event};
 use crate::registry::http::Client;
@@ -103,7 +104,7 @@ fn locked(
     let files = GitFiles::open(&resolved.repo, &resolved.tree)?;
     let Some(bytes) = files.read(lock::PATH) else { return Ok(None) };
     let lock = brought(ctx, &bytes)?;
-    match detected.tools.iter().find(|t| !has(&lock, ctx, &t.tool, &t.constraint)) {
+    match missing(&lock, ctx, detected).first() {
         None => Ok(Some(lock)),
         Some(tool) => {
             ctx.events.emit(Event::Warning(format!(
@@ -243,6 +244,15 @@ fn raised(
     changed.then_some(detected)
 }
 
+/// What is asked for and not in the lock.
+pub(super) fn missing(lock: &Lock, ctx: &Context, detected: &Detected) -> Vec<Requirement> {
+    let tools = detected.tools.iter().filter(|r| !has(lock, ctx, &r.tool, &r.constraint)).cloned();
+    let platform = lock.platform(&ctx.platform);
+    let locked = platform.iter().find(|tool| tool.name == system::NAME).copied();
+    let packages = system::missing(locked, &detected.spec.system).into_iter();
+    tools.chain(packages.map(|name| Requirement::any(&name))).collect()
+}
+
 /// Whether the lock has `tool` for this machine in a version that will do.
 pub(super) fn has(lock: &Lock, ctx: &Context, tool: &str, wanted: &Constraint) -> bool {
     lock.platform(&ctx.platform).iter().any(|locked| {
@@ -317,8 +327,11 @@ fn fetched(resolved: &Resolved) -> String {
 
 /// `node 22.19.0, pnpm 10.15.1`.
 fn tools(lock: &Lock) -> String {
-    let tools: Vec<String> =
-        lock.tools.iter().map(|tool| format!("{} {}", tool.name, tool.version)).collect();
+    let shown = |tool: &lock::Tool| match tool.asked.as_slice() {
+        [] => format!("{} {}", tool.name, tool.version),
+        packages => packages.join(", "),
+    };
+    let tools: Vec<String> = lock.tools.iter().map(shown).collect();
     if tools.is_empty() { "no tools needed".into() } else { tools.join(", ") }
 }
 

@@ -234,6 +234,7 @@ mod tests {
                 root: dir.into(),
                 activation: Activation {
                     path: vec!["{workspace}/.venv/bin".into(), "{workspace}/.zagi/env/bin".into()],
+                    last: Vec::new(),
                     vars: vars.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
                     project: BTreeMap::new(),
                 },

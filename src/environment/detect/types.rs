@@ -66,6 +66,19 @@ pub struct Requirement {
     pub evidence: Vec<Evidence>,
 }
 
+impl Requirement {
+    /// Any version, and nobody asked.
+    pub fn any(tool: &str) -> Requirement {
+        Requirement {
+            tool: tool.to_owned(),
+            constraint: Constraint::any(),
+            firm: Constraint::any(),
+            pinned: false,
+            evidence: Vec::new(),
+        }
+    }
+}
+
 /// One statement of one file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Evidence {

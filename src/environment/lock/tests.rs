@@ -13,6 +13,8 @@ pub(crate) fn sample() -> Tool {
             "node".into(),
             Bin { path: "bin/node".into(), with: None, shim: false, prefer: None },
         )]),
+        asked: Vec::new(),
+        programs: BTreeMap::new(),
         env: BTreeMap::from([("npm_config_nodedir".into(), "{root}".into())]),
         fixups: Fixups {
             exclude: vec!["share/doc".into()],

@@ -46,6 +46,30 @@ pub(super) fn parts(world: &World<'_>, source: &Source) -> Result<Vec<Part>, Pro
     chosen.iter().map(|c| part(&pool.suites[c.suite].1, c)).collect()
 }
 
+/// Whether a pool has a package of this very name.
+pub(super) fn has_package(
+    world: &World<'_>,
+    pool: &str,
+    name: &str,
+) -> Result<bool, ProviderError> {
+    let wanted = Dependency { name: name.to_owned(), version: None };
+    Ok(opened(world, pool)?.best(&wanted, None)?.is_some())
+}
+
+/// The packages `roots` of a pool and all that they need, without those in `exclude`.
+pub(super) fn closure(
+    world: &World<'_>,
+    pool: &str,
+    roots: &[String],
+    exclude: &BTreeSet<String>,
+) -> Result<Vec<Part>, ProviderError> {
+    let pool = opened(world, pool)?;
+    let roots: Vec<Root> =
+        roots.iter().map(|name| Root { name: name.clone(), suite: None }).collect();
+    let chosen = pool.closure(&roots, exclude)?;
+    chosen.iter().map(|c| part(&pool.suites[c.suite].1, c)).collect()
+}
+
 fn part(suite: &Suite, chosen: &Chosen) -> Result<Part, ProviderError> {
     let package = &chosen.package;
     let hash = Digest::from_hex(&package.sha256)
@@ -63,18 +87,9 @@ fn part(suite: &Suite, chosen: &Chosen) -> Result<Part, ProviderError> {
     })
 }
 
-/// The pool of a source, opened once, and the index of the suite that it insists on.
+/// The pool of a source, and the index of the suite that it insists on.
 fn pool(world: &World<'_>, source: &Source) -> Result<(Arc<Pool>, Option<usize>), ProviderError> {
-    let name = source.pool.as_deref().unwrap_or_default();
-    let mut pools = world.pools.lock().expect("nobody panics while holding it");
-    let pool = match pools.get(name) {
-        Some(pool) => pool.clone(),
-        None => {
-            let pool = Arc::new(open(world, name)?);
-            pools.insert(name.to_owned(), pool.clone());
-            pool
-        }
-    };
+    let pool = opened(world, source.pool.as_deref().unwrap_or_default())?;
     let only = match &source.suite {
         None => None,
         Some(wanted) => {
@@ -88,6 +103,19 @@ fn pool(world: &World<'_>, source: &Source) -> Result<(Arc<Pool>, Option<usize>)
         }
     };
     Ok((pool, only))
+}
+
+/// A pool, opened once.
+fn opened(world: &World<'_>, name: &str) -> Result<Arc<Pool>, ProviderError> {
+    let mut pools = world.pools.lock().expect("nobody panics while holding it");
+    match pools.get(name) {
+        Some(pool) => Ok(pool.clone()),
+        None => {
+            let pool = Arc::new(open(world, name)?);
+            pools.insert(name.to_owned(), pool.clone());
+            Ok(pool)
+        }
+    }
 }
 
 fn open(world: &World<'_>, name: &str) -> Result<Pool, ProviderError> {

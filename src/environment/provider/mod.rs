@@ -8,7 +8,7 @@ mod nix;
 mod npm;
 mod pypi;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -181,6 +181,21 @@ pub fn parts(
 pub fn release(world: &World<'_>, source: &Source) -> Option<String> {
     let channels = world.channels.lock().expect("nobody panics while holding it");
     channels.get(source.channel.as_deref()?).map(|release| release.address.clone())
+}
+
+/// Whether a pool of Debian's has a package of this very name.
+pub fn has_package(world: &World<'_>, pool: &str, name: &str) -> Result<bool, ProviderError> {
+    debian::has_package(world, pool, name)
+}
+
+/// The packages `roots` of a pool of Debian's and all that they need, without those in `exclude`.
+pub fn closure(
+    world: &World<'_>,
+    pool: &str,
+    roots: &[String],
+    exclude: &BTreeSet<String>,
+) -> Result<Vec<Part>, ProviderError> {
+    debian::closure(world, pool, roots, exclude)
 }
 
 /// The first components of a registry's version, where the rest counts repackagings.

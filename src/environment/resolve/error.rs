@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::environment::catalog::CatalogError;
+use crate::environment::catalog::{CatalogError, perhaps};
 use crate::environment::detect::Evidence;
 use crate::environment::provider::ProviderError;
+use crate::environment::system::SystemError;
 use crate::environment::version::{Constraint, Version};
 
 /// Why there is no lock.
@@ -13,6 +14,9 @@ pub enum ResolveError {
     /// The catalogue cannot be read.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// System packages.
+    #[error(transparent)]
+    System(#[from] SystemError),
     /// Nobody knows such a tool.
     #[error("no tool is called `{tool}`{}{}", said_in(.evidence), perhaps(.nearest))]
     UnknownTool {
@@ -82,13 +86,6 @@ pub(super) fn said_in(evidence: &[Evidence]) -> String {
     match evidence.first() {
         Some(first) => format!(" ({}:{})", first.file, first.line),
         None => String::new(),
-    }
-}
-
-fn perhaps(names: &[String]) -> String {
-    match names {
-        [] => String::new(),
-        names => format!("; there is {}", names.join(", ")),
     }
 }
 

@@ -33,6 +33,10 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) -> bool {
     classifiers(survey, &toml.text);
     project(survey, python, &toml);
     build_system(survey, python, &toml);
+    if !python.project.installable {
+        // An application: nobody else tells the installer, when it is not installed itself.
+        python.project.packages.extend(toml.strings(&["project", "dependencies"]));
+    }
     groups(python, &toml);
     poetry(survey, python, &toml);
     uv(survey, python, &toml);
