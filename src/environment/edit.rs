@@ -111,7 +111,7 @@ mod tests {
     fn system_packages_come_and_go() {
         let one = add_system("f", TEXT, "libpq").unwrap();
         assert_eq!(one, format!("{TEXT}\n[system]\npackages = [\"libpq\"]\n"));
-        let two = add_system("f", &one.replace("]\n", "] # ours\n"), "vips").unwrap();
+        let two = add_system("f", &one.replace("\"]\n", "\"] # ours\n"), "vips").unwrap();
         assert!(two.ends_with("packages = [\"libpq\", \"vips\"] # ours\n"), "{two}");
         assert_eq!(add_system("f", &two, "vips").unwrap(), two);
         let remove = |text: &str, name: &str| remove_system("f", text, |n| n == name).unwrap();
