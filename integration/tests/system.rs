@@ -12,7 +12,7 @@ use zagi_integration::publish::publish;
 const BUILT: [(&str, &str); 3] = [
     ("node test.js", "libpq answers"),
     ("python -c 'import psycopg2; print(psycopg2.__libpq_version__)'", "1500"),
-    ("cargo run -q", "openssl 3"),
+    ("cargo run -q", "OpenSSL 3"),
 ];
 
 fn libraries_are_found(who: Who) {
