@@ -11,6 +11,13 @@
 //! crates-files = "https://static.crates.io/crates"
 //! nix-cache = "https://cache.nixos.org"
 //! nix-channel = "https://channels.nixos.org/nixos-25.05"
+//! # Tools' makers, asked for versions that no registry has.
+//! nodejs = "https://nodejs.org/dist"
+//! go = "https://go.dev/dl"
+//! zig = "https://ziglang.org/download"
+//! rust = "https://static.rust-lang.org"
+//! python-builds = "https://releases.astral.sh/github"
+//! adoptium = "https://api.adoptium.net"
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -35,6 +42,35 @@ pub struct Addresses {
     pub nix_cache: String,
     /// A channel of what is in it: `/store-paths.xz`.
     pub nix_channel: String,
+    /// Node's releases: `/index.json`, `/vVERSION/`.
+    pub nodejs: String,
+    /// Go's releases: `/?mode=json`, and the files.
+    pub go: String,
+    /// Zig's releases: `/index.json`, `/VERSION/`.
+    pub zig: String,
+    /// Rust's channels: `/manifests.txt`, `/dist/`.
+    pub rust: String,
+    /// Builds of Python: `/versions/`, `/python-build-standalone/`.
+    pub python_builds: String,
+    /// Eclipse Adoptium's API: `/v3/`.
+    pub adoptium: String,
+}
+
+impl Addresses {
+    /// Those that stand in the catalogue's texts, under the names that they have in the file.
+    pub fn words(&self) -> [(&'static str, &str); 9] {
+        [
+            ("debian", &self.debian),
+            ("nodejs", &self.nodejs),
+            ("go", &self.go),
+            ("zig", &self.zig),
+            ("rust", &self.rust),
+            ("python-builds", &self.python_builds),
+            ("adoptium", &self.adoptium),
+            ("nix-cache", &self.nix_cache),
+            ("nix-channel", &self.nix_channel),
+        ]
+    }
 }
 
 impl Default for Addresses {
@@ -47,6 +83,12 @@ impl Default for Addresses {
             crates_files: "https://static.crates.io/crates".into(),
             nix_cache: "https://cache.nixos.org".into(),
             nix_channel: "https://channels.nixos.org/nixos-25.05".into(),
+            nodejs: "https://nodejs.org/dist".into(),
+            go: "https://go.dev/dl".into(),
+            zig: "https://ziglang.org/download".into(),
+            rust: "https://static.rust-lang.org".into(),
+            python_builds: "https://releases.astral.sh/github".into(),
+            adoptium: "https://api.adoptium.net".into(),
         }
     }
 }

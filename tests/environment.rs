@@ -5,6 +5,7 @@ mod archive;
 mod shells;
 mod sources;
 mod suits;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::path::Path;

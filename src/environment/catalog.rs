@@ -354,10 +354,9 @@ impl Catalog {
 
     /// The words for templates on one platform; the configured addresses are among them.
     pub fn words(&self, platform: &Platform, addresses: &Addresses) -> Words {
-        self.platform_words(&platform.to_string())
-            .with("debian", &addresses.debian)
-            .with("nix-cache", &addresses.nix_cache)
-            .with("nix-channel", &addresses.nix_channel)
+        let mut words = self.platform_words(&platform.to_string());
+        words.0.extend(addresses.words().map(|(name, base)| (name.to_owned(), base.to_owned())));
+        words
     }
 
     /// The words of a platform alone.
@@ -420,6 +419,8 @@ mod tests {
                         BinEntry::Full(bin) => bin.path.starts_with("{out}/"),
                     }));
                 }
+                let indexed = source.index.is_some() && source.address.is_some();
+                assert_eq!(source.provider == Provider::Upstream, indexed, "{name}");
                 if let Some(pool) = &source.pool {
                     let pool = catalog.pool(pool).unwrap();
                     assert!(

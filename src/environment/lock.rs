@@ -80,7 +80,7 @@ pub struct Tool {
     pub version: String,
     /// `linux-x86_64`.
     pub platform: String,
-    /// `npm`, `pypi`, `debian`, `nix`, `host`.
+    /// `npm`, `pypi`, `debian`, `nix`, `upstream`, `host`.
     pub provider: String,
     /// The release of a channel that it was chosen from.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -142,6 +142,11 @@ fn build(
     if let (Provider::Nix, Some(own)) = (source.provider, parts.first()) {
         words = words.with("out", &format!("nix/store/{}", own.name));
     }
+    if source.version.is_none() {
+        let numbers = offer.version.numbers();
+        let line = world.catalog.tool[name].line.unwrap_or(1).min(numbers.len());
+        words = words.with("line", &Version::from_numbers(&numbers[..line]).to_string());
+    }
     let mut fixups = match &source.pool {
         Some(pool) => world.catalog.pool(pool)?.fixups.clone(),
         None => Fixups::default(),

@@ -5,6 +5,7 @@
 //! | [`http`] | the client: cached metadata, downloads verified by digest |
 //! | [`npm`], [`pypi`], [`crates`] | what a registry says about a package |
 //! | [`archive`] | unpacks what they publish, hostile or not |
+//! | [`upstream`] | the archives of tools' makers, each in its own layout |
 //! | [`debian`] | signed suites, package indexes, dependency closures |
 //! | [`nix`] | channels, signed binary caches, their archives |
 //! | [`digest`] | SHA-1, SHA-256 and SHA-512 digests in every form registries write them |
@@ -20,3 +21,4 @@ pub mod nix;
 pub mod npm;
 pub mod pypi;
 mod text;
+pub mod upstream;

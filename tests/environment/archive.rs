@@ -105,7 +105,7 @@ pub fn npm_package(members: &[(&str, u32, &[u8])]) -> Vec<u8> {
     tar_gz(&members)
 }
 
-fn tar_gz(members: &[(&str, u32, &[u8])]) -> Vec<u8> {
+pub fn tar_gz(members: &[(&str, u32, &[u8])]) -> Vec<u8> {
     let packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut tar = tar::Builder::new(packer);
     for (name, mode, bytes) in members {

@@ -78,6 +78,12 @@ impl Machine {
             (&mut config.addresses.debian, "/debian"),
             (&mut config.addresses.crates_index, "/crates-index"),
             (&mut config.addresses.crates_files, "/crates-files"),
+            (&mut config.addresses.nodejs, "/nodejs"),
+            (&mut config.addresses.go, "/go"),
+            (&mut config.addresses.zig, "/zig"),
+            (&mut config.addresses.rust, "/rust"),
+            (&mut config.addresses.python_builds, "/python-builds"),
+            (&mut config.addresses.adoptium, "/adoptium"),
         ] {
             *address = format!("{base}{path}");
         }

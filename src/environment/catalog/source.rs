@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::calendar::Day;
 use crate::environment::lock::{Bin, Fixups};
 use crate::environment::version::{Constraint, Version};
+use crate::registry::upstream::Index;
 
 /// Which protocol a source speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -20,6 +21,8 @@ pub enum Provider {
     Debian,
     /// Closures of a Nix binary cache.
     Nix,
+    /// The archive of a tool's makers.
+    Upstream,
     /// This machine.
     Host,
 }
@@ -27,7 +30,7 @@ pub enum Provider {
 impl Provider {
     /// Whether what tools have in common holds for it: where files are, for one.
     pub(super) fn is_laid_out_as_debians(self) -> bool {
-        !matches!(self, Provider::Host | Provider::Nix)
+        self == Provider::Debian
     }
 
     /// As it stands in the lock.
@@ -37,6 +40,7 @@ impl Provider {
             Provider::Pypi => "pypi",
             Provider::Debian => "debian",
             Provider::Nix => "nix",
+            Provider::Upstream => "upstream",
             Provider::Host => "host",
         }
     }
@@ -67,8 +71,14 @@ pub struct Source {
     pub since: Option<Day>,
     /// The package: on npm or PyPI the one that is unpacked, of Debian the one whose
     /// version counts, of Nix the name that its store path has before the version, on the
-    /// host the program that tells its version.
+    /// host the program that tells its version; upstream the platform, as the makers write it.
     pub package: String,
+    /// Upstream: the layout of the archive.
+    #[serde(default)]
+    pub index: Option<Index>,
+    /// Upstream: where it is; `{nodejs}` and the like are the configured addresses.
+    #[serde(default)]
+    pub address: Option<String>,
     /// npm, PyPI: how many components of the registry's version are the tool's; the rest
     /// counts repackagings.
     #[serde(default)]
@@ -79,7 +89,7 @@ pub struct Source {
     /// Debian: the suite that `package` and `from-suite` packages must come from.
     #[serde(default)]
     pub suite: Option<String>,
-    /// Debian: further packages.
+    /// Debian: further packages. Upstream: the components, of what is made of several.
     #[serde(default)]
     pub packages: Vec<String>,
     /// Debian: packages that are not needed.

@@ -7,6 +7,7 @@ mod host;
 mod nix;
 mod npm;
 mod pypi;
+mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use crate::registry::nix::nar::NarError;
 use crate::registry::nix::{NixError, Release, StorePath};
 use crate::registry::npm::NpmError;
 use crate::registry::pypi::PypiError;
+use crate::registry::upstream::{self as makers, UpstreamError};
 
 /// What providers ask with, and what they have learnt so far.
 pub struct World<'a> {
@@ -57,6 +59,7 @@ enum Found {
     Closure,
     /// Store paths of that name and version, for whatever machines.
     Paths(Vec<StorePath>),
+    Published(Box<makers::Release>),
 }
 
 /// Why a source has no answer.
@@ -88,6 +91,9 @@ pub enum ProviderError {
         /// The package and its version.
         package: String,
     },
+    /// The archive of a tool's makers.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// The catalogue contradicts itself.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -127,6 +133,14 @@ impl ProviderError {
             | ProviderError::Debian(DebianError::Missing { .. } | DebianError::NotListed { .. })
             | ProviderError::Nix(NixError::Missing { .. })
             | ProviderError::Machine { .. } => true,
+            ProviderError::Upstream(error) => match error {
+                UpstreamError::Http(error) => {
+                    http(error) || matches!(error, HttpError::Status { .. })
+                }
+                // What cannot be read says nothing.
+                UpstreamError::Parse { .. } | UpstreamError::NoFile { .. } => true,
+                UpstreamError::Checksum { .. } => false,
+            },
             _ => false,
         }
     }
@@ -155,6 +169,7 @@ pub fn offers(world: &World<'_>, source: &Source) -> Result<Vec<Offer>, Provider
         Provider::Pypi => pypi::offers(world, source),
         Provider::Debian => debian::offers(world, source),
         Provider::Nix => nix::offers(world, source),
+        Provider::Upstream => upstream::offers(world, source),
         Provider::Host => host::offers(world, source),
     }?;
     if let Some(versions) = &source.versions {
@@ -174,6 +189,7 @@ pub fn parts(
         Found::Adopted(programs) => Ok((Vec::new(), programs.clone())),
         Found::Closure => Ok((debian::parts(world, source)?, Vec::new())),
         Found::Paths(paths) => Ok((nix::parts(world, source, paths)?, Vec::new())),
+        Found::Published(release) => Ok((upstream::parts(world, source, release)?, Vec::new())),
     }
 }
 
