@@ -247,6 +247,91 @@ fn one_that_keeps_breaking_off_is_resumed_by_the_next_process() {
     assert_eq!(whole.requests()[0].header("range"), Some("bytes=3000-"));
 }
 
+/// A download from a server that breaks off, given up.
+fn broken_off(server: &Server, ctx: &Context) -> Digest {
+    let digest = Digest::sha256(&file());
+    let failed = Client::new(ctx).download(&server.base, &digest, "it");
+    assert!(matches!(failed, Err(HttpError::Truncated { .. })), "{failed:?}");
+    digest
+}
+
+#[test]
+fn a_version_that_is_gone_is_not_gone_on_with() {
+    // One server does as the tag says, and one knows ranges only.
+    for minds_tags in [true, false] {
+        let calls = AtomicUsize::new(0);
+        let server = Server::start(move |request| {
+            if calls.fetch_add(1, Ordering::SeqCst) < 3 {
+                let old = Reply::ranged(request, &[7; 5000]).with("etag", "\"old\"");
+                return Reply { break_off: Some(1000), ..old };
+            }
+            let reply = match request.header("if-range") {
+                Some(tag) if minds_tags && tag != "\"new\"" => Reply::ok(file()),
+                _ => Reply::ranged(request, &file()),
+            };
+            reply.with("etag", "\"new\"")
+        });
+        let machine = Machine::new();
+        let ctx = machine.context(&server.base);
+        let digest = broken_off(&server, &ctx);
+        let client = Client::new(&ctx);
+        let path = client.download(&server.base, &digest, "it").expect("it is served");
+        assert_eq!(fs::read(&path).expect("it is there"), file());
+        assert_eq!(files(&ctx), [path], "neither a part nor a tag is left");
+        let requests = server.requests();
+        assert_eq!(requests[3].header("range"), Some("bytes=3000-"));
+        assert_eq!(requests[3].header("if-range"), Some("\"old\""));
+        // Without reading the rest of the other version first.
+        assert!(client.received() < file().len() as u64 + 100_000, "{}", client.received());
+    }
+}
+
+#[test]
+fn a_tag_is_for_the_address_that_it_came_from() {
+    let broken = Server::start(|request| {
+        let reply = Reply::ranged(request, &file()).with("etag", "\"one\"");
+        Reply { break_off: Some(reply.body.len().min(1000)), ..reply }
+    });
+    let machine = Machine::new();
+    let ctx = machine.context(&broken.base);
+    let digest = broken_off(&broken, &ctx);
+    assert_eq!(broken.requests()[2].header("if-range"), Some("\"one\""));
+    let mirror = Server::start(|request| Reply::ranged(request, &file()).with("etag", "\"two\""));
+    let client = Client::new(&ctx);
+    client.download(&mirror.base, &digest, "it").expect("it goes on there");
+    assert_eq!(mirror.requests()[0].header("range"), Some("bytes=3000-"));
+    assert_eq!(mirror.requests()[0].header("if-range"), None);
+    assert_eq!(client.received(), file().len() as u64 - 3000);
+}
+
+#[test]
+fn parts_that_nobody_came_back_for_go() {
+    let server = Server::start(|request| Reply::ranged(request, &file()));
+    let machine = Machine::new();
+    let ctx = machine.context(&server.base);
+    let directory = ctx.home.cache("files");
+    fs::create_dir_all(&directory).expect("the home is ours");
+    let part = |name: &str, days: u64| {
+        let path = directory.join(name);
+        let file = fs::File::create(&path).expect("the home is ours");
+        let now = u64::try_from(NOW).expect("it is after the epoch");
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(now - days * 86_400);
+        file.set_modified(time).expect("it is ours");
+        path
+    };
+    let gone = part("sha256-aa.part", 8);
+    let tag = part("sha256-aa.etag", 8);
+    let recent = part("sha256-bb.part", 6);
+    let in_use = part("sha256-cc.part", 8);
+    let finished = part("sha256-dd", 80);
+    let holder = fs::File::open(&in_use).expect("it is there");
+    holder.lock().expect("nobody else has it");
+    let digest = Digest::sha256(&file());
+    Client::new(&ctx).download(&server.base, &digest, "it").expect("it is served");
+    assert!(!gone.exists() && !tag.exists());
+    assert!(recent.exists() && in_use.exists() && finished.exists());
+}
+
 #[test]
 fn a_partial_of_something_else_is_fetched_anew() {
     // With and without a server that understands ranges, and one that is longer than the file.

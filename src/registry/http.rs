@@ -9,13 +9,14 @@
 //! ```text
 //! cache/http/<key>                    one answer, see `entry`
 //! cache/files/<algorithm>-<hex>       a verified file, read-only
-//! cache/files/<algorithm>-<hex>.part  what there is of it, locked while somebody adds to it
+//! cache/files/<algorithm>-<hex>.part  what there is of it, see `partial`
 //! ```
 
 mod agent;
 mod download;
 mod entry;
 mod error;
+mod partial;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -58,6 +59,8 @@ struct Inner {
     /// Hosts that answered: one that then does not is only having a bad moment.
     answered: Mutex<HashSet<String>>,
     received: AtomicU64,
+    /// Parts that nobody comes back for were looked for.
+    swept: OnceLock<()>,
 }
 
 enum Answer {
@@ -80,6 +83,7 @@ impl Client {
             unreachable: Mutex::default(),
             answered: Mutex::default(),
             received: AtomicU64::new(0),
+            swept: OnceLock::new(),
         }))
     }
 

@@ -1,18 +1,19 @@
 //! Files named by their digest.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use ureq::Body;
 use ureq::http::{Response, header};
 
 use super::error::shown;
+use super::partial::{Claim, Partial, claim, sweep};
 use super::{Client, HttpError, cache, success};
 use crate::event::Event;
-use crate::registry::digest::{Digest, Hasher};
+use crate::registry::digest::Digest;
 
 /// The most bytes a download may have; a server that never stops would fill the disk.
 const LARGEST: u64 = 32 << 30;
@@ -22,20 +23,6 @@ const REPORT: u64 = 256 << 10;
 
 /// How often a download is taken up again within one call.
 const ATTEMPTS: u32 = 3;
-
-/// A partial file, locked by us, with the hash of what it holds.
-struct Partial {
-    file: File,
-    path: PathBuf,
-    hasher: Hasher,
-    length: u64,
-}
-
-enum Claim {
-    /// Somebody finished it while we waited.
-    Done,
-    Ours(Box<Partial>),
-}
 
 impl Client {
     /// The verified file with this digest, if it was fetched before.
@@ -63,6 +50,7 @@ impl Client {
         let path = self.file(expected);
         let directory = path.parent().expect("the path was made by joining");
         fs::create_dir_all(directory).map_err(cache(directory))?;
+        self.0.swept.get_or_init(|| sweep(directory, self.0.ctx.now));
         let mut partial = match claim(&path, expected)? {
             Claim::Done => return Ok(path),
             Claim::Ours(partial) => partial,
@@ -76,12 +64,15 @@ impl Client {
             fs::rename(&partial.path, &path).map_err(cache(&path))
         });
         match filled {
-            Ok(()) => Ok(path),
+            Ok(()) => {
+                partial.forget_tag();
+                Ok(path)
+            }
             Err(error) => {
                 // What is wrong is of no use, and on a full disk its space is. What only
                 // broke off stays for the next attempt.
                 if matches!(error, HttpError::Mismatch { .. } | HttpError::Cache { .. }) {
-                    let _ = fs::remove_file(&partial.path);
+                    partial.remove();
                 }
                 Err(error)
             }
@@ -118,7 +109,7 @@ impl Client {
                 }
                 Some(_) => {}
                 // What was there before may have been of another file: once more, whole.
-                None if resumed => partial.restart(expected)?,
+                None if resumed => partial.restart(expected, url, None)?,
                 None => {
                     let (expected, found) = (Box::new(*expected), Box::new(found));
                     return Err(HttpError::Mismatch { url: shown(url), expected, found });
@@ -137,24 +128,27 @@ impl Client {
     ) -> Result<Option<io::Error>, HttpError> {
         let range = format!("bytes={}-", partial.length);
         // Ranges and the digest are of the file itself, not of some encoding of it.
-        let mut headers = vec![(header::ACCEPT_ENCODING, "identity")];
+        let whole = [(header::ACCEPT_ENCODING, "identity")];
+        let mut headers = whole.to_vec();
         if partial.length > 0 {
             headers.push((header::RANGE, &range));
+            // Another version than what there is comes whole.
+            headers.extend(partial.tag_at(url).map(|tag| (header::IF_RANGE, tag)));
         }
-        let response = self.send(url, &headers)?;
-        let response = match response.status().as_u16() {
-            416 if partial.length > 0 => {
-                partial.restart(expected)?;
-                let whole = [(header::ACCEPT_ENCODING, "identity")];
-                success(url, self.send(url, &whole)?)?
-            }
-            206 if begins_at(&response, partial.length) => response,
+        let mut response = self.send(url, &headers)?;
+        let goes_on = match response.status().as_u16() {
+            206 => begins_at(&response, partial.length) && is_of(&response, partial.tag_at(url)),
+            416 => false,
             _ => {
-                let response = success(url, response)?;
-                partial.restart(expected)?;
-                response
+                response = success(url, response)?;
+                partial.restart(expected, url, tag(&response))?;
+                true
             }
         };
+        if !goes_on {
+            response = success(url, self.send(url, &whole)?)?;
+            partial.restart(expected, url, tag(&response))?;
+        }
         self.copy(partial, url, response, what)
     }
 
@@ -190,79 +184,6 @@ impl Client {
     }
 }
 
-impl Partial {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
-        self.file.write_all(bytes).map_err(cache(&self.path))?;
-        self.hasher.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn restart(&mut self, expected: &Digest) -> Result<(), HttpError> {
-        if self.length > 0 {
-            self.file.set_len(0).map_err(cache(&self.path))?;
-            self.file.seek(SeekFrom::Start(0)).map_err(cache(&self.path))?;
-        }
-        self.hasher = expected.hasher();
-        self.length = 0;
-        Ok(())
-    }
-}
-
-/// Opens and locks the partial file of `path`, waiting while another process adds to it.
-fn claim(path: &Path, expected: &Digest) -> Result<Claim, HttpError> {
-    let part = path.with_extension("part");
-    let io = || cache(&part);
-    loop {
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&part).map_err(io())?;
-        file.lock().map_err(io())?;
-        if path.is_file() {
-            // Ours is either that very file, or one made just after it got its name.
-            if !same_file(&file, path).map_err(io())? {
-                let _ = fs::remove_file(&part);
-            }
-            return Ok(Claim::Done);
-        }
-        // Whoever held the lock may have removed or renamed what we opened.
-        if !same_file(&file, &part).map_err(io())? {
-            continue;
-        }
-        let mut hasher = expected.hasher();
-        let length = hash(&mut file, &mut hasher).map_err(io())?;
-        let partial = Partial { file, path: part, hasher, length };
-        return Ok(Claim::Ours(Box::new(partial)));
-    }
-}
-
-fn same_file(file: &File, path: &Path) -> io::Result<bool> {
-    let ours = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(theirs) => Ok(ours.dev() == theirs.dev() && ours.ino() == theirs.ino()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-fn hash(file: &mut File, hasher: &mut Hasher) -> io::Result<u64> {
-    let mut length = 0;
-    // A device has no length, and reading it may never end.
-    if file.metadata()?.len() == 0 {
-        return Ok(0);
-    }
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(length),
-            n => {
-                hasher.update(&buffer[..n]);
-                length += n as u64;
-            }
-        }
-    }
-}
-
 /// Whether a 206 carries what was asked for: `Content-Range: bytes <at>-…`.
 fn begins_at(response: &Response<Body>, at: u64) -> bool {
     response
@@ -270,4 +191,14 @@ fn begins_at(response: &Response<Body>, at: u64) -> bool {
         .get(header::CONTENT_RANGE)
         .and_then(|value| value.to_str().ok()?.strip_prefix("bytes ")?.split_once('-'))
         .is_some_and(|(begin, _)| begin.trim().parse() == Ok(at))
+}
+
+/// Whether a 206 is of the version that there is the beginning of, as far as is known.
+fn is_of(response: &Response<Body>, known: Option<&str>) -> bool {
+    known.zip(tag(response)).is_none_or(|(known, tag)| known == tag)
+}
+
+/// What the server calls this version (RFC 9110, 8.8.3).
+fn tag(response: &Response<Body>) -> Option<&str> {
+    response.headers().get(header::ETAG)?.to_str().ok()
 }
