@@ -14,7 +14,9 @@ use crate::workspace::amend::{self, Amendment, Wanted};
 /// its line written (`node = "22"`). What else the lock has stays as it is. In a workspace the
 /// tools are there at once.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  zagi add node@22 zig\n  zagi add 'python@>=3.11 <3.13'\n  zagi add libpq ffmpeg          system packages, as Debian has them")]
+#[command(
+    after_help = "Examples:\n  zagi add node@22 zig\n  zagi add 'python@>=3.11 <3.13'\n  zagi add libpq ffmpeg          system packages, as Debian has them"
+)]
 pub struct Add {
     /// Tools, each with the versions that will do after `@`
     #[arg(required = true, value_name = "TOOL[@VERSIONS]", value_parser = wanted)]
