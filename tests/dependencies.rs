@@ -100,6 +100,7 @@ fn plan(scripts: &[&str]) -> Plan {
         directories: vec!["node_modules".into()],
         nested: None,
         outputs: false,
+        disagrees: None,
         inputs: BTreeMap::new(),
         key: blake3::hash(scripts.join("\n").as_bytes()).to_hex().to_string(),
     }

@@ -16,40 +16,61 @@ struct Project {
     /// What its own tests print.
     says: &'static str,
     lock: &'static str,
-    /// The beginning of a hash in the lock file.
-    hash: &'static str,
+    /// The beginnings of a package's hashes in the lock file.
+    hashes: &'static [&'static str],
     /// What the manager says where that hash is another.
     refusal: &'static str,
 }
 
-const PROJECTS: [Project; 4] = [
+const PROJECTS: [Project; 7] = [
     Project {
         name: "yarn",
         says: "generated once",
         lock: "yarn.lock",
-        hash: "sha512-o+NO",
+        hashes: &["sha512-o+NO"],
         refusal: "Integrity check failed for \"kleur\"",
     },
     Project {
         name: "yarn-modules",
         says: "two versions side by side",
         lock: "yarn.lock",
-        hash: "4110ec5d",
+        hashes: &["4110ec5d"],
         refusal: "semver@npm:7.6.3: The remote archive doesn't match the expected checksum",
     },
     Project {
         name: "yarn-pnp",
         says: "bundled without node_modules",
         lock: "yarn.lock",
-        hash: "10c0/e9de6cb4",
+        hashes: &["10c0/e9de6cb4"],
         refusal: "kleur@npm:4.1.5: The remote archive doesn't match the expected checksum",
     },
     Project {
         name: "bun",
         says: "3 pass",
         lock: "bun.lock",
-        hash: "sha512-o+NO",
+        hashes: &["sha512-o+NO"],
         refusal: "Integrity check failed",
+    },
+    Project {
+        name: "poetry",
+        says: "4 passed",
+        lock: "poetry.lock",
+        hashes: &["sha256:9deba572", "sha256:3abbd2e3"],
+        refusal: "Hash mismatch for `iniconfig==2.1.0`",
+    },
+    Project {
+        name: "pdm",
+        says: "3 passed",
+        lock: "pdm.lock",
+        hashes: &["sha256:9deba572", "sha256:3abbd2e3"],
+        refusal: "Hash mismatch for `iniconfig==2.1.0`",
+    },
+    Project {
+        name: "pipenv",
+        says: "2 passed",
+        lock: "Pipfile.lock",
+        hashes: &["sha256:67f4b9c5", "sha256:9121e2c1"],
+        refusal: "Hash mismatch for `iniconfig==2.3.1`",
     },
 ];
 
@@ -150,11 +171,14 @@ fn a_lock_file_that_lies_installs_nothing() {
         let mut copy = Command::new("cp");
         assert!(copy.arg("-r").arg(fixture(project.name)).arg(&tree).status().unwrap().success());
         let path = tree.join(project.lock);
-        let text = fs::read_to_string(&path).unwrap();
-        let other: String = project.hash.chars().rev().take(4).collect();
-        let lie = format!("{}{other}", &project.hash[..project.hash.len() - 4]);
-        assert!(text.contains(project.hash) && lie != project.hash, "{}", project.name);
-        fs::write(&path, text.replace(project.hash, &lie)).unwrap();
+        let mut text = fs::read_to_string(&path).unwrap();
+        for hash in project.hashes {
+            let (kept, last) = hash.split_at(hash.len() - 4);
+            let lie: String = kept.chars().chain(last.chars().rev()).collect();
+            assert!(text.contains(hash) && lie != *hash, "{}: {hash}", project.name);
+            text = text.replace(hash, &lie);
+        }
+        fs::write(&path, text).unwrap();
         publish(&tree, world.served.path(), &format!("{}.git", project.name));
         world.mount(&[], project.name, project.name).fails(1, project.refusal);
         let dir = world.machine.work().join(project.name);

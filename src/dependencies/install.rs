@@ -88,6 +88,10 @@ pub fn provide(
     if let Some(found) = usable(store, &plan.key)? {
         return Ok(found);
     }
+    if let (Some(why), Some(lock)) = (&plan.disagrees, &plan.project.lock) {
+        let (lock, update) = (lock.clone(), run::update(&plan.manager).to_owned());
+        return Err(DependenciesError::LockDisagrees { lock, update, tail: why.clone() });
+    }
     let _installing = lock(ctx, plan)?;
     // Whoever had the lock before may have done it.
     if let Some(found) = usable(store, &plan.key)? {

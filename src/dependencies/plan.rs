@@ -5,6 +5,7 @@
 //! environment's key, the platform, the home and the configuration. Two workspaces whose
 //! plans have one key share one installation.
 
+mod locked;
 mod node;
 mod other;
 mod python;
@@ -95,6 +96,8 @@ pub struct Plan {
     /// Other files that the installation makes in the source tree are captured, too. The
     /// key then holds the source tree, or what of it they are made from.
     pub outputs: bool,
+    /// Why the lock file cannot be followed: nothing is installed then.
+    pub disagrees: Option<String>,
     /// Digests of everything that the key is made of, by name: what to compare to learn why
     /// something is installed again.
     pub inputs: BTreeMap<String, String>,
@@ -133,6 +136,7 @@ struct Draft {
     directories: Vec<String>,
     nested: Option<String>,
     outputs: bool,
+    disagrees: Option<String>,
     /// Files that are inputs besides those that detection named.
     inputs: BTreeSet<String>,
     /// The whole source is an input.
@@ -166,6 +170,7 @@ impl With<'_> {
         let inputs = self.inputs(project, &draft);
         let key = key(&inputs);
         let Draft { steps, env, files, vars, caches, directories, nested, outputs, .. } = draft;
+        let disagrees = draft.disagrees;
         Some(Plan {
             project: project.clone(),
             manager,
@@ -177,6 +182,7 @@ impl With<'_> {
             directories,
             nested,
             outputs,
+            disagrees,
             inputs,
             key,
         })

@@ -193,14 +193,7 @@ fn explain(
     if let Some(lock) = &plan.project.lock
         && says(&DISAGREES)
     {
-        let update = match plan.manager.as_str() {
-            "npm" => "npm install",
-            "pnpm" => "pnpm install --no-frozen-lockfile",
-            "uv" => "uv lock",
-            "yarn" => "yarn install",
-            "bun" => "bun install",
-            _ => "cargo update --workspace",
-        };
+        let update = update(&plan.manager);
         return DependenciesError::LockDisagrees {
             lock: lock.clone(),
             update: update.into(),
@@ -213,6 +206,21 @@ fn explain(
         return DependenciesError::Offline { command, missing: missing.join("\n") };
     }
     DependenciesError::Install { command, exit, tail, log: file }
+}
+
+/// The command that brings a lock file of `manager` up to date.
+pub(super) fn update(manager: &str) -> &'static str {
+    match manager {
+        "npm" => "npm install",
+        "pnpm" => "pnpm install --no-frozen-lockfile",
+        "uv" => "uv lock",
+        "yarn" => "yarn install",
+        "bun" => "bun install",
+        "poetry" => "poetry lock",
+        "pdm" => "pdm lock",
+        "pipenv" => "pipenv lock",
+        _ => "cargo update --workspace",
+    }
 }
 
 /// What npm says, without its manual and without a path of the sandbox.

@@ -108,13 +108,12 @@ black = "*"
         Default pyproject.toml:1 a Python project
     uv * pinned
         Default pyproject.toml:1 installs Python projects
-    Python . pip -
-        inputs pyproject.toml
-        packages black, fastapi[standard]==0.115.*, pytest>=8.1,<9
+    Python . poetry poetry.lock
+        inputs poetry.lock, pyproject.toml
+        groups dev
+        packages fastapi[standard]==0.115.*
     test: pytest
     start: python main.py
-    note: poetry's dependency local has no plain version and is left out [pyproject.toml:7]
-    note: lock files of poetry are not read yet: uv installs from the manifests, as of the commit's date [poetry.lock:1]
     "#);
 }
 
@@ -138,4 +137,45 @@ fn an_application_with_requirements_only() {
         files requirements-dev.txt, requirements.txt
     start: gunicorn app:app
     ");
+}
+
+#[test]
+fn pdm_and_pipenv_with_their_locks() {
+    insta::assert_snapshot!(shown(&[
+        ("pyproject.toml", r#"[project]
+name = "a"
+requires-python = ">=3.11"
+dependencies = ["x"]
+[tool.pdm.dev-dependencies]
+test = ["t"]
+[tool.pdm.scripts]
+test = "python -m unittest"
+"#),
+        ("pdm.lock", ""),
+    ]), @r#"
+    python >=3.11
+        Manifest pyproject.toml:3 requires-python ">=3.11"
+        Default pyproject.toml:1 a Python project
+    uv * pinned
+        Default pyproject.toml:1 installs Python projects
+    Python . pdm pdm.lock
+        inputs pdm.lock, pyproject.toml
+        packages t
+    test: python -m unittest
+    "#);
+    insta::assert_snapshot!(shown(&[
+        ("Pipfile", "[packages]\nx = \"*\"\ny = {version = \">=1\", extras = [\"z\"]}\n[dev-packages]\npytest = \"~=8.0\"\n[requires]\npython_version = \"3.11\"\n"),
+        ("Pipfile.lock", "{}"),
+        ("test_a.py", "import pytest\n"),
+    ]), @r#"
+    python 3.11 pinned
+        Pin Pipfile:7 python_version "3.11"
+        Default Pipfile:1 a Python project
+    uv * pinned
+        Default Pipfile:1 installs Python projects
+    Python . pipenv Pipfile.lock
+        inputs Pipfile, Pipfile.lock
+        packages pytest~=8.0, x, y[z]>=1
+    test: pytest
+    "#);
 }

@@ -21,6 +21,7 @@ fn plan(ecosystem: Ecosystem, directories: &[&str], nested: Option<&str>, output
         directories: directories.iter().map(|d| (*d).to_owned()).collect(),
         nested: nested.map(Into::into),
         outputs,
+        disagrees: None,
         inputs: BTreeMap::new(),
         key: String::new(),
     }

@@ -1,15 +1,16 @@
-//! uv, for projects with and without a `uv.lock`.
+//! uv, for projects with and without a `uv.lock`, and for lock files that it does not read.
 
 use std::collections::BTreeSet;
 
-use super::{CACHE, Draft, Otherwise, Step, end_of_day, join, strings};
+use super::{CACHE, Draft, Otherwise, Step, end_of_day, join, locked, strings};
 use crate::config::Addresses;
 use crate::dependencies::WORKSPACE;
 use crate::environment::detect::Project;
 use crate::environment::files::Files;
 
 /// Files that decide how a Python project is built and installed.
-const MANIFESTS: [&str; 9] = [
+const MANIFESTS: [&str; 10] = [
+    "Pipfile",
     "pyproject.toml",
     "setup.py",
     "setup.cfg",
@@ -60,14 +61,15 @@ pub(super) fn draft(
     // Scripts that find their interpreter beside themselves need no rewriting.
     draft.steps.push(Step::new(["uv", "venv", "--relocatable", ".venv"]));
     match manager {
-        "uv" => locked(project, source, &mut draft),
+        "uv" => synced(project, source, &mut draft),
         "pip" => unlocked(project, &mut draft),
+        "poetry" | "pdm" | "pipenv" => pinned(project, manager, source, &mut draft),
         _ => return None,
     }
-    (draft.steps.len() > 1).then_some(draft)
+    (draft.steps.len() > 1 || draft.disagrees.is_some()).then_some(draft)
 }
 
-fn locked(project: &Project, source: &dyn Files, draft: &mut Draft) {
+fn synced(project: &Project, source: &dyn Files, draft: &mut Draft) {
     // Refuses a lock that disagrees with the manifest.
     let mut argv = strings(["uv", "sync", "--locked"]);
     let manifest = source.read(&join(&project.root, "pyproject.toml")).unwrap_or_default();
@@ -87,6 +89,66 @@ fn locked(project: &Project, source: &dyn Files, draft: &mut Draft) {
         let packages: Vec<&str> = project.packages.iter().map(String::as_str).collect();
         draft.steps.push(dated(project, &packages));
     }
+}
+
+/// Where the manager itself is, and what it is started by.
+const TOOLS: &str = ".zagi/tools";
+
+/// What a lock file pins that another manager wrote; then the project, what nobody pinned,
+/// and that manager.
+fn pinned(project: &Project, manager: &str, source: &dyn Files, draft: &mut Draft) {
+    let found = locked::read(project, manager, source);
+    draft.inputs.extend(project.lock.clone());
+    draft.disagrees = found.disagrees;
+    let at = |name: &str| join(&project.root, name);
+    let install = ["uv", "pip", "install", "--python", ".venv/bin/python", "--no-deps"];
+    for (name, text, checked) in
+        [("hashed.txt", found.hashed, true), ("unhashed.txt", found.unhashed, false)]
+    {
+        if text.is_empty() {
+            continue;
+        }
+        let mut argv = strings(install);
+        argv.extend(checked.then(|| "--require-hashes".to_owned()));
+        for index in &found.indexes {
+            argv.push(format!("--extra-index-url={index}"));
+        }
+        // Which of them has a file is of no consequence: the hash says what it is.
+        if !found.indexes.is_empty() {
+            argv.push("--index-strategy=unsafe-best-match".into());
+        }
+        // Beside the manifest, since paths in it are relative to it.
+        let file = format!(".zagi-{manager}-{name}");
+        argv.extend(strings(["-r", &file]));
+        draft.files.insert(at(&file), text);
+        draft.steps.push(Step { argv, otherwise: None });
+    }
+    if project.installable {
+        draft.steps.push(dated(project, &["--no-deps", "-e", "."]));
+    }
+    let is_new = |package: &&String| !found.names.contains(&locked::normal_name(package));
+    let more: Vec<&str> = project.packages.iter().filter(is_new).map(String::as_str).collect();
+    if !more.is_empty() {
+        draft.steps.push(dated(project, &more));
+    }
+    draft.directories.push(at(TOOLS));
+    draft.env("UV_TOOL_DIR", join(WORKSPACE, &at(TOOLS)));
+    draft.env("UV_TOOL_BIN_DIR", join(WORKSPACE, &at(".venv/bin")));
+    for (name, value) in [
+        ("PDM_CHECK_UPDATE", "0"),
+        // That an environment is active already is how it is meant.
+        ("PIPENV_VERBOSITY", "-1"),
+    ] {
+        if name.to_ascii_lowercase().starts_with(manager) {
+            draft.vars.insert(name.into(), value.into());
+        }
+    }
+    let itself = match found.by {
+        Some(version) => format!("{manager}=={version}"),
+        None => manager.to_owned(),
+    };
+    let tool = ["uv", "tool", "install", "--python", ".venv/bin/python"];
+    draft.steps.push(as_of(project, &tool, &[&itself]));
 }
 
 fn unlocked(project: &Project, draft: &mut Draft) {
@@ -118,7 +180,11 @@ fn unlocked(project: &Project, draft: &mut Draft) {
 
 /// `uv pip install` as of the commit's date.
 fn dated(project: &Project, what: &[&str]) -> Step {
-    let install = ["uv", "pip", "install", "--python", ".venv/bin/python"];
+    as_of(project, &["uv", "pip", "install", "--python", ".venv/bin/python"], what)
+}
+
+/// A command of uv's as of the commit's date; without, where not everything is that old.
+fn as_of(project: &Project, install: &[&str], what: &[&str]) -> Step {
     let date = end_of_day(project.date);
     let until = ["--exclude-newer", date.as_str()];
     Step {

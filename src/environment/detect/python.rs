@@ -4,6 +4,7 @@
 mod groups;
 mod ini;
 mod literal;
+mod pipfile;
 mod pyproject;
 mod requirements;
 mod runners;
@@ -32,13 +33,9 @@ const MANIFESTS: [&str; 10] = [
     "noxfile.py",
 ];
 
-/// Lock files that are read by nobody here yet.
-const FOREIGN_LOCKS: [(&str, &str); 4] = [
-    ("poetry.lock", "poetry"),
-    ("pdm.lock", "pdm"),
-    ("Pipfile.lock", "pipenv"),
-    ("pylock.toml", "pylock.toml"),
-];
+/// Lock files, each with the manager that wrote it, the first that is there counts.
+const LOCKS: [(&str, &str); 4] =
+    [("uv.lock", "uv"), ("poetry.lock", "poetry"), ("pdm.lock", "pdm"), ("Pipfile.lock", "pipenv")];
 
 /// Build requirements that read the version from git's tags.
 const VERSION_FROM_GIT: [&str; 13] = [
@@ -119,6 +116,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
         let Some(other) = MANIFESTS[1..].iter().find(|name| place.has(name)) else { return false };
         evidence.file = place.path(other);
     }
+    pipfile::survey(survey, &mut python);
     setup::survey(survey, &mut python);
     requirements::survey(survey, &mut python);
     runners::survey(survey, &mut python);
@@ -161,28 +159,23 @@ pub(super) fn python_name(said: &str) -> Option<Constraint> {
     }
 }
 
-/// `uv.lock`; other lock files are said not to be read.
+/// The lock file, and who installs.
 fn lock(survey: &mut Survey<'_>, python: &mut Python<'_>) {
     let place = python.place;
-    if place.has("uv.lock") {
-        python.project.manager = Some("uv".to_owned());
-        python.project.lock = Some(place.path("uv.lock"));
-        return;
-    }
-    python.project.manager = Some("pip".to_owned());
-    for (name, made_by) in FOREIGN_LOCKS {
-        if place.has(name) {
-            let evidence = Evidence {
-                file: place.path(name),
-                line: 1,
-                text: name.to_owned(),
-                strength: Strength::Lock,
-            };
-            survey.note(
-                format!("lock files of {made_by} are not read yet: uv installs from the manifests, as of the commit's date"),
-                vec![evidence],
-            );
-        }
+    let locked = LOCKS.iter().find(|(name, _)| place.has(name));
+    let manager = locked.map_or("pip", |(_, manager)| manager);
+    python.project.manager = Some(manager.to_owned());
+    python.project.lock = locked.map(|(name, _)| place.path(name));
+    if place.has("pylock.toml") && locked.is_none() {
+        let evidence = Evidence {
+            file: place.path("pylock.toml"),
+            line: 1,
+            text: "pylock.toml".to_owned(),
+            strength: Strength::Lock,
+        };
+        let text =
+            "`pylock.toml` is not read: uv installs from the manifests, as of the commit's date";
+        survey.note(text, vec![evidence]);
     }
 }
 

@@ -142,8 +142,9 @@ pub struct Project {
     pub ecosystem: Ecosystem,
     /// The directory, `""` for the repository's root.
     pub root: String,
-    /// Who installs: `npm`, `pnpm`, `yarn`, `bun`, `uv` (there is a `uv.lock`), `pip` (there
-    /// is none), `cargo`, `go`, `zig`. `None` where nobody that can be had does.
+    /// Who installs: `npm`, `pnpm`, `yarn`, `bun`; `uv`, `poetry`, `pdm`, `pipenv` (there is
+    /// a lock file of theirs), `pip` (there is none); `cargo`, `go`, `zig`. `None` where
+    /// nobody that can be had does.
     pub manager: Option<String>,
     /// The lock file's path in the repository.
     pub lock: Option<String>,

@@ -142,6 +142,15 @@ fn groups(python: &mut Python<'_>, toml: &Toml) {
         let evidence = toml.evidence(&keys, format!("pdm group {group}"), Strength::Manifest);
         python.wanted.add(tier, What::Packages, listed, evidence);
     }
+    let script = ["tool", "pdm", "scripts", "test"];
+    let command = [&script[..], &["tool", "pdm", "scripts", "test", "cmd"]]
+        .into_iter()
+        .find_map(|keys| toml.str(keys));
+    if let Some(command) = command {
+        let shown = format!("pdm script {command:?}");
+        let evidence = toml.evidence(&script, shown, Strength::Manifest);
+        python.commands.push((command.to_owned(), evidence));
+    }
     let ci = ["tool", "cibuildwheel", "test-requires"];
     let listed = requirements_of(match toml.str(&ci) {
         Some(one) => one.split_whitespace().map(str::to_owned).collect(),
@@ -164,7 +173,8 @@ fn poetry(survey: &mut Survey<'_>, python: &mut Python<'_>, toml: &Toml) {
         let evidence = toml.evidence(&keys, format!("poetry python {said:?}"), Strength::Manifest);
         survey.constrain("python", Constraint::parse(said), evidence);
     }
-    let main = poetry_requirements(survey, toml, &["tool", "poetry", "dependencies"]);
+    let locked = python.place.has("poetry.lock") && !python.place.has("uv.lock");
+    let main = poetry_requirements(survey, toml, &["tool", "poetry", "dependencies"], locked);
     python.declared.extend(main.iter().cloned());
     if !python.project.installable {
         // Nobody else tells the installer, when the project itself is not installed.
@@ -180,21 +190,29 @@ fn poetry(survey: &mut Survey<'_>, python: &mut Python<'_>, toml: &Toml) {
     }
     let old = ["tool", "poetry", "dev-dependencies"];
     if toml.has(&old) {
-        let listed = poetry_requirements(survey, toml, &old);
+        let listed = poetry_requirements(survey, toml, &old, locked);
         let evidence = toml.evidence(&old, "poetry dev-dependencies", Strength::Manifest);
         python.wanted.add(Tier::Development, What::Packages, listed, evidence);
     }
     for group in toml.keys(&["tool", "poetry", "group"]) {
         let Some(tier) = Tier::of(&group) else { continue };
         let keys = ["tool", "poetry", "group", &group, "dependencies"];
-        let listed = poetry_requirements(survey, toml, &keys);
+        let listed = poetry_requirements(survey, toml, &keys, locked);
         let evidence = toml.evidence(&keys, format!("poetry group {group}"), Strength::Manifest);
-        python.wanted.add(tier, What::Packages, listed, evidence);
+        // A lock file knows them by their group.
+        let what = if locked { What::Group(group) } else { What::Packages };
+        python.wanted.add(tier, what, listed, evidence);
     }
 }
 
-/// A table of poetry as requirements; what has no version (paths, git) becomes a note.
-fn poetry_requirements(survey: &mut Survey<'_>, toml: &Toml, keys: &[&str]) -> Vec<String> {
+/// A table of poetry as requirements; what has no version (paths, git) becomes a note, where
+/// no lock file has it.
+fn poetry_requirements(
+    survey: &mut Survey<'_>,
+    toml: &Toml,
+    keys: &[&str],
+    locked: bool,
+) -> Vec<String> {
     let mut listed = Vec::new();
     for name in toml.keys(keys) {
         if name == "python" || !is_requirement(&name) {
@@ -207,6 +225,9 @@ fn poetry_requirements(survey: &mut Survey<'_>, toml: &Toml, keys: &[&str]) -> V
         }
         let version = item.as_str().or_else(|| item.get("version").and_then(Item::as_str));
         let Some(version) = version.and_then(poetry_version) else {
+            if locked {
+                continue;
+            }
             let evidence = toml.evidence(&at, name.clone(), Strength::Manifest);
             survey.note(
                 format!("poetry's dependency {name} has no plain version and is left out"),

@@ -67,8 +67,9 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
         let evidence = named(python.place, "manage.py");
         survey.commands.add(Purpose::Test, python.place, "python manage.py test", evidence);
     } else if let Some((command, evidence)) =
-        python.commands.iter().find(|(command, _)| is_plain(command))
+        python.commands.iter().find(|(command, _)| is_plain(unwrapped(command)))
     {
+        let command = unwrapped(command);
         survey.commands.add(Purpose::Test, python.place, command, evidence.clone());
     } else if let Some(evidence) = tests.any {
         let command = match &tests.directory {
@@ -133,6 +134,15 @@ fn runner(survey: &Survey<'_>, place: &Place) -> Option<&'static str> {
 
 fn runs_pytest(command: &str) -> bool {
     command.split_whitespace().any(|word| matches!(word, "pytest" | "py.test"))
+}
+
+/// A command without the manager that would start it in the project's environment: every
+/// command is.
+fn unwrapped(command: &str) -> &str {
+    let wrappers = ["poetry run ", "pdm run ", "pipenv run ", "uv run ", "hatch run "];
+    let rest = wrappers.iter().find_map(|wrapper| command.strip_prefix(wrapper));
+    // What begins with a dash is the manager's.
+    rest.map(str::trim_start).filter(|rest| !rest.starts_with('-')).unwrap_or(command)
 }
 
 /// A command of tox that means the same outside of tox.
@@ -268,6 +278,8 @@ mod tests {
         assert!(runs_pytest("coverage run -m pytest {posargs}"));
         assert!(!runs_pytest("python -m unittest"));
         assert!(is_plain("python -m unittest discover"));
+        assert_eq!(unwrapped("poetry run python -m unittest"), "python -m unittest");
+        assert_eq!(unwrapped("uv run --with x pytest"), "uv run --with x pytest");
         assert!(!is_plain("python run.py {posargs}") && !is_plain("sphinx-build docs"));
     }
 }
