@@ -3,12 +3,15 @@
 mod bounds;
 mod compiled;
 mod javascript;
+mod others;
 mod python;
+mod services;
+mod system;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zagi::context::Platform;
-use zagi::environment::detect::{Detected, detect};
+use zagi::environment::detect::{Detected, detect_knowing};
 use zagi::environment::files::Files;
 
 /// 2025-06-15.
@@ -18,9 +21,16 @@ fn files(all: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
     all.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect()
 }
 
+/// A catalogue, so that what is found does not depend on what is provided by now.
+const KNOWN: [&str; 23] = [
+    "bun", "cc", "cmake", "composer", "deno", "go", "gradle", "java", "just", "make", "maven",
+    "meson", "ninja", "node", "npm", "php", "pnpm", "python", "ruby", "rust", "uv", "yarn", "zig",
+];
+
 fn detected(files: &dyn Files) -> Detected {
     let platform = Platform { os: "linux".into(), arch: "x86_64".into() };
-    let found = detect(files, DATE, &platform);
+    let known: BTreeSet<String> = KNOWN.map(str::to_owned).into();
+    let found = detect_knowing(files, DATE, &platform, &known);
     let json = serde_json::to_string(&found).expect("it is plain data");
     let back: Detected = serde_json::from_str(&json).expect("it was just written");
     assert_eq!(back, found, "what is cached is what was found");
@@ -42,6 +52,19 @@ fn shown(all: &[(&str, &str)]) -> String {
             lines.push(format!("    {:?} {}:{} {}", e.strength, e.file, e.line, e.text));
         }
     }
+    for name in &found.spec.system {
+        lines.push(format!("system {name}"));
+        for e in found.system_evidence.get(name).into_iter().flatten() {
+            lines.push(format!("    {:?} {}:{} {}", e.strength, e.file, e.line, e.text));
+        }
+    }
+    for service in &found.services {
+        lines.push(format!("service {} {}", service.tool, service.constraint));
+        for e in &service.evidence {
+            lines.push(format!("    {:?} {}:{} {}", e.strength, e.file, e.line, e.text));
+        }
+    }
+    lines.extend(found.spec.env.iter().map(|(name, value)| format!("env {name}={value}")));
     for p in &found.projects {
         let root = if p.root.is_empty() { "." } else { &p.root };
         let manager = p.manager.as_deref().unwrap_or("-");
@@ -179,6 +202,7 @@ fn env_toml_decides() {
         Default package.json:1 installs Node projects
     zig 0.14 pinned
         Spec .zagi/env.toml:3 zig "0.14"
+    env A=b
     Node . npm -
         inputs package.json
     test: make check
@@ -205,10 +229,13 @@ fn pins_of_version_managers() {
         Pin mise.toml:2 node "22.11.0"
     python 3.12 pinned
         Pin mise.toml:3 python "3.12"
+    ruby 3.3 (firm 3) pinned
+        Pin mise.toml:4 ruby "3.3"
+        Default mise.toml:4 ruby "3.3"
     rust *
         Default .tool-versions:3 rust nightly-2025-01-01
     test: make test
-    note: ruby, npm:prettier in `mise.toml`: not provided yet [mise.toml:1]
+    note: npm:prettier in `mise.toml`: not provided yet [mise.toml:1]
     note: erlang in `.tool-versions`: not provided yet [.tool-versions:2]
     note: the toolchain `nightly-2025-01-01` is not provided: a stable one is taken in its place [.tool-versions:3]
     "#);

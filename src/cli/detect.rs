@@ -60,6 +60,18 @@ fn text(detected: &Detected) -> String {
             out.push_str(&format!("           {}:{}: {}\n", e.file, e.line, e.text));
         }
     }
+    for name in &detected.spec.system {
+        out.push_str(&format!("{:<8} {name}\n", "system"));
+        for e in detected.system_evidence.get(name).into_iter().flatten() {
+            out.push_str(&format!("           {}:{}: {}\n", e.file, e.line, e.text));
+        }
+    }
+    for (name, value) in &detected.spec.env {
+        out.push_str(&format!("{:<8} {name}={value}\n", "env"));
+        for e in detected.env_evidence.get(name).into_iter().flatten() {
+            out.push_str(&format!("           {}:{}\n", e.file, e.line));
+        }
+    }
     for project in &detected.projects {
         let ecosystem = format!("{:?}", project.ecosystem).to_lowercase();
         let root = if project.root.is_empty() { "." } else { &project.root };

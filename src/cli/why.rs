@@ -1,4 +1,4 @@
-//! `zagi why`: the reasons for a tool.
+//! `zagi why`: the reasons for a tool or a system package.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,13 +7,14 @@ use super::env::{Row, rows};
 use super::error::CommandError;
 use super::output::{print, print_json};
 use super::settings::Settings;
+use crate::environment::detect::Evidence;
 use crate::workspace::amend;
 
-/// Show why a tool is there, and why in this version
+/// Show why a tool or a system package is there, and why in this version
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  zagi why node")]
+#[command(after_help = "Examples:\n  zagi why node\n  zagi why libpq")]
 pub struct Why {
-    /// The tool
+    /// The tool or system package
     tool: String,
     /// The project; that of the current directory if not given
     dir: Option<PathBuf>,
@@ -28,6 +29,15 @@ impl Why {
         let found = amend::environment(&ctx, &settings.directory(self.dir))?;
         let rows = rows(&found, &ctx.platform);
         let Some(row) = rows.iter().find(|row| row.name == self.tool) else {
+            if let Some(evidence) = found.detected.system_evidence.get(&self.tool) {
+                match self.json {
+                    true => print_json(evidence)?,
+                    false => {
+                        print(&format!("{}, a system package\n{}", self.tool, read(evidence)))?
+                    }
+                }
+                return Ok(ExitCode::SUCCESS);
+            }
             let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
             let error = CommandError::failed(format!(
                 "nothing asks for `{}` in `{}`",
@@ -55,12 +65,18 @@ fn reasons(row: &Row<'_>) -> String {
     if let Some(constraint) = &row.constraint {
         out.push_str(&format!("  asked for: {constraint}\n"));
     }
-    for e in row.evidence {
-        let strength = format!("{:?}", e.strength).to_lowercase();
-        out.push_str(&format!("    {}:{}: {} ({strength})\n", e.file, e.line, e.text));
-    }
+    out.push_str(&read(row.evidence));
     for by in row.needed_by {
         out.push_str(&format!("  needed by {by}\n"));
     }
     out
+}
+
+/// Where it was read, a line a statement.
+fn read(evidence: &[Evidence]) -> String {
+    let line = |e: &Evidence| {
+        let strength = format!("{:?}", e.strength).to_lowercase();
+        format!("    {}:{}: {} ({strength})\n", e.file, e.line, e.text)
+    };
+    evidence.iter().map(line).collect()
 }

@@ -301,6 +301,7 @@ fn packages(plan: &Plan, stage: &Path, files: &[PathBuf]) -> u64 {
         Ecosystem::Zig => {
             fs::read_dir(stage.join(".zagi/zig/p")).map_or(0, |dir| dir.count() as u64)
         }
+        _ => 0,
     }
 }
 

@@ -166,6 +166,8 @@ impl With<'_> {
             Ecosystem::Rust => rust::draft(project, self.source, addresses, &self.ctx.platform),
             Ecosystem::Go => other::go(project, self.source),
             Ecosystem::Zig => other::zig(project, self.source),
+            // They have no manager, and no plan.
+            _ => None,
         }?;
         let inputs = self.inputs(project, &draft);
         let key = key(&inputs);

@@ -36,7 +36,7 @@ mod calendar;
 mod nearest;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -271,6 +271,12 @@ pub fn digest(user: &Path) -> String {
     hash.finalize().to_hex().to_string()
 }
 
+/// The names of the tools that are built in.
+pub fn names() -> BTreeSet<String> {
+    let name = |line: &str| line.strip_prefix("[tool.")?.strip_suffix(']').map(str::to_owned);
+    BUILT_IN.lines().filter_map(name).filter(|name| !name.contains('.')).collect()
+}
+
 impl Catalog {
     /// What is built in, with `user` on top where that file exists.
     pub fn load(user: &Path) -> Result<Catalog, CatalogError> {
@@ -429,6 +435,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn names_are_read_as_the_whole_is() {
+        let catalog = Catalog::load(Path::new("/nonexistent/catalog.toml")).unwrap();
+        assert_eq!(names(), catalog.tool.into_keys().collect());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::catalog::{BinEntry, Catalog, Provider, Source};
 use super::detect::{Detected, Requirement};
 use super::lock::{Bin, Fixups, Lock, Tool};
 use super::provider::{self, Offer, World};
-use super::system;
+use super::system::{self, SystemError};
 use super::version::Version;
 use crate::context::Context;
 use crate::event::Event;
@@ -63,26 +63,48 @@ pub fn resolve(
         let version = offer.version.clone();
         done.push((build(&world, &requirement.tool, source, &offer, parts)?, version, libc));
     }
-    let system = system(&world, &detected.spec.system, &kept, &done)?;
+    let system = system(&world, detected, &kept, &done)?;
     Ok(Lock::new(done.into_iter().map(|(tool, _, _)| tool).chain(system).collect()))
 }
 
-/// The tree of the system packages `names`, beside the tools that are `done`.
+/// The tree of the system packages, beside the tools that are `done`. One that only looks
+/// needed and cannot be had is left out, aloud.
 fn system(
     world: &World<'_>,
-    names: &[String],
+    detected: &Detected,
     kept: &[&Tool],
     done: &[Decided],
 ) -> Result<Option<Tool>, ResolveError> {
-    let names = system::settled(names);
-    if names.is_empty() {
-        return Ok(None);
-    }
-    if let Some(found) = kept.iter().find(|tool| tool.name == system::NAME && tool.asked == names) {
+    let mut names = system::settled(&detected.spec.system);
+    let will_do = |tool: &&&Tool| {
+        tool.name == system::NAME
+            && tool.asked.iter().all(|name| names.contains(name))
+            && names.iter().all(|name| tool.asked.contains(name) || detected.is_guessed(name))
+    };
+    if let Some(found) = kept.iter().find(will_do).filter(|_| !names.is_empty()) {
         return Ok(Some(Tool::clone(found)));
     }
     let libc = done.iter().filter_map(|(_, _, libc)| libc.as_ref()).min();
-    Ok(Some(system::decide(world, &names, libc)?))
+    while !names.is_empty() {
+        let error = match system::decide(world, &names, libc) {
+            Ok(tool) => return Ok(Some(tool)),
+            Err(error) => error,
+        };
+        let unknown = match &error {
+            SystemError::Unknown { name, .. } => names.iter().position(|n| n == name),
+            _ => None,
+        };
+        let left_out = match unknown {
+            Some(at) if detected.is_guessed(&names[at]) => vec![names.remove(at)],
+            None if names.iter().all(|name| detected.is_guessed(name)) => {
+                std::mem::take(&mut names)
+            }
+            _ => return Err(error.into()),
+        };
+        let text = format!("{error}; done without {}", left_out.join(", "));
+        world.ctx.events.emit(Event::Warning(text));
+    }
+    Ok(None)
 }
 
 /// What was decided before and will still do, with its version and its C library's.

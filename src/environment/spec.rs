@@ -164,9 +164,7 @@ impl Spec {
         let tools = self.tools.iter().map(|(name, c)| (name.as_str(), quoted(&c.to_string())));
         section(&mut out, "tools", tools, comments);
         if !self.system.is_empty() {
-            let packages: toml_edit::Array = self.system.iter().collect();
-            let packages = [("packages", packages.to_string())];
-            section(&mut out, "system", packages.into_iter(), comments);
+            out.push_str(&packages(&self.system, comments));
         }
         let services =
             self.services.iter().map(|(name, service)| (name.as_str(), service.render()));
@@ -193,6 +191,26 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
+/// `[system]`: in one line, or a line for each package where there is something to say.
+fn packages(names: &[String], comments: &BTreeMap<String, String>) -> String {
+    let said = |name: &String| comments.get(&format!("system.{name}"));
+    if !names.iter().any(|name| said(name).is_some()) {
+        let names: toml_edit::Array = names.iter().collect();
+        return format!("[system]\npackages = {names}\n");
+    }
+    let lines: String =
+        names.iter().map(|name| commented(&format!("    {},", quoted(name)), said(name))).collect();
+    format!("[system]\npackages = [\n{lines}]\n")
+}
+
+/// One line, with a comment at its end.
+fn commented(entry: &str, comment: Option<&String>) -> String {
+    let Some(comment) = comment else { return format!("{entry}\n") };
+    // A comment ends with its line, and control characters are not TOML.
+    let comment: String = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("{entry:<0$}# {comment}\n", COMMENT_COLUMN.max(entry.len() + 1))
+}
+
 fn section<'a>(
     out: &mut String,
     name: &str,
@@ -206,18 +224,7 @@ fn section<'a>(
     out.push_str(&format!("[{name}]\n"));
     for (key, value) in entries {
         let entry = format!("{} = {value}", Key::new(key));
-        match comments.get(&format!("{name}.{key}")) {
-            Some(comment) => {
-                // A comment ends with its line, and control characters are not TOML.
-                let comment: String =
-                    comment.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                out.push_str(&format!(
-                    "{entry:<0$}# {comment}\n",
-                    COMMENT_COLUMN.max(entry.len() + 1)
-                ));
-            }
-            None => out.push_str(&format!("{entry}\n")),
-        }
+        out.push_str(&commented(&entry, comments.get(&format!("{name}.{key}"))));
     }
 }
 

@@ -126,6 +126,12 @@ impl Table {
         })
     }
 
+    /// The library that a Debian package is a part of.
+    pub fn by_debian(&self, package: &str) -> Option<&str> {
+        self.find(|library| library.debian.first().is_some_and(|n| n == package))
+            .or_else(|| self.find(|library| library.debian.iter().any(|n| n == package)))
+    }
+
     /// Who has this module of pkg-config.
     pub fn by_module(&self, module: &str) -> Option<&str> {
         self.find(|library| library.modules.iter().any(|n| n == module))

@@ -250,6 +250,8 @@ pub(super) fn missing(lock: &Lock, ctx: &Context, detected: &Detected) -> Vec<Re
     let platform = lock.platform(&ctx.platform);
     let locked = platform.iter().find(|tool| tool.name == system::NAME).copied();
     let packages = system::missing(locked, &detected.spec.system).into_iter();
+    // What is only guessed need not be had.
+    let packages = packages.filter(|name| !detected.is_guessed(name));
     tools.chain(packages.map(|name| Requirement::any(&name))).collect()
 }
 

@@ -89,7 +89,7 @@ fn hostile_files_are_notes() {
 }
 
 /// Manifests of every kind, for what damages them.
-const MANIFESTS: [(&str, &str); 22] = [
+const MANIFESTS: [(&str, &str); 36] = [
     (
         "package.json",
         r#"{"engines":{"node":">=1"},"volta":{"node":"1.2.3"},"workspaces":["p/*"],"packageManager":"pnpm@9.1.2"}"#,
@@ -130,6 +130,26 @@ const MANIFESTS: [(&str, &str); 22] = [
     (".zagi/env.toml", "[tools]\nnode=\"^1 || 2\"\n[run]\ntest=\"é\"\n"),
     ("Makefile", "test: é\n"),
     ("tests/test_é.py", "import pytest\n"),
+    (
+        "compose.yaml",
+        "x: &a [é]\nservices:\n  db: {image: 'postgres:16'}\n  app:\n    build: .\n    environment: [A=b]\n  c: *a\n",
+    ),
+    (".env.example", "A=b # é\nexport K=\"v\"\nPG_URL=postgres://x\n"),
+    ("devbox.json", "{\"packages\": [\"nodejs@22\", \"é\"], \"env\": {\"A\": \"b\"},}"),
+    ("environment.yml", "dependencies:\n  - python=3.1\n  - pip: [é]\n"),
+    ("Gemfile.lock", "GEM\n  specs:\n    pg (1)\n    nokogiri (é)\nRUBY VERSION\n   ruby 3.1p2\n"),
+    ("Gemfile", "ruby \"~> 3\"\ngem 'é'\n"),
+    ("pom.xml", "<java.version>17</java.version>é"),
+    ("build.gradle", "jvmToolchain(17)\nsourceCompatibility = 'é'\n"),
+    ("composer.json", "{\"require\": {\"php\": \"^8|é\"}}"),
+    (
+        "CMakeLists.txt",
+        "find_package(ZLIB)#é\npkg_check_modules(A é>=1 glib-2.0)\nadd_subdirectory(é)\n",
+    ),
+    ("meson.build", "dependency('é', 'zlib')\nsubdir('meson.build')\n"),
+    ("configure.ac", "dnl é\nPKG_CHECK_MODULES([A], [glib-2.0 >= é\n"),
+    ("apt.txt", "libpq-dev é\n"),
+    ("Cargo.lock", "name = \"openssl-sys\"\n \"é\n"),
 ];
 
 /// Bytes cut, doubled and changed: whatever comes of it, it ends, and what it says can be

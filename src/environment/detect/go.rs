@@ -1,7 +1,9 @@
 //! Go: `go.mod`, `go.work`, `.go-version`.
 
 use super::commands::Purpose;
+use super::services;
 use super::survey::{Place, Survey, Text, join, resolve};
+use super::system::{self, Packages};
 use super::{Ecosystem, Project, Strength};
 use crate::environment::version::{Constraint, Version};
 
@@ -26,6 +28,14 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
         survey.constrain("go", read.ok_or(()), text.evidence(1, said, Strength::Pin));
     }
     let Some(name) = ["go.work", "go.mod"].into_iter().find(|name| place.has(name)) else {
+        // A program of one file needs no module.
+        if let Some(text) =
+            place.has("main.go").then(|| survey.text(&place.path("main.go"))).flatten()
+        {
+            survey.claims.need("go", text.evidence(1, "a Go program", Strength::Default));
+            let evidence = text.evidence(1, "", Strength::Manifest);
+            survey.commands.add(Purpose::Start, place, "go run main.go", evidence);
+        }
         return false;
     };
     let Some(text) = survey.text(&place.path(name)) else { return false };
@@ -56,6 +66,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     project.manifests.sort();
     project.manifests.dedup();
     project.builds_native = native(survey, place, &text);
+    system_packages(survey, &text);
     commands(survey, place, &text, &packages);
     survey.projects.push(project);
     true
@@ -119,10 +130,9 @@ fn native(survey: &mut Survey<'_>, place: &Place, text: &Text) -> bool {
         text.evidence(text.line_of(module), format!("{module} is compiled"), Strength::Default)
     });
     for name in place.files.iter().filter(|name| name.ends_with(".go")).take(MOST_FILES) {
-        if evidence.is_some() {
-            break;
-        }
-        if let Some(source) = survey.head(&place.path(name))
+        let Some(source) = survey.head(&place.path(name)) else { continue };
+        cgo(survey, &source);
+        if evidence.is_none()
             && let Some((line, said)) =
                 source.lines().find(|(_, line)| matches!(line.trim(), "import \"C\"" | "\"C\""))
         {
@@ -133,6 +143,48 @@ fn native(survey: &mut Survey<'_>, place: &Place, text: &Text) -> bool {
     survey.claims.need_undated("cc", evidence.clone());
     survey.claims.need_undated("make", evidence);
     true
+}
+
+/// The modules that are required and built against libraries of the system, whatever their
+/// major version.
+fn system_packages(survey: &mut Survey<'_>, text: &Text) {
+    for (line, said) in text.lines() {
+        let said = said.trim();
+        let path = said.strip_prefix("require ").unwrap_or(said).split_whitespace().next();
+        let Some(path) = path.filter(|path| path.contains('.') && !said.ends_with("// indirect"))
+        else {
+            continue;
+        };
+        let evidence = text.evidence(line, path, Strength::Manifest);
+        let plain = path.rsplit_once("/v").filter(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
+        let plain = plain.map_or(path, |(plain, _)| plain);
+        services::client(survey, plain, &evidence);
+        let mut parts: Vec<&str> = plain.split('/').collect();
+        // A module may be a part of the one that is known: `github.com/go-gl/gl/v4.1-core`.
+        while parts.len() > 1 && !system::package(survey, Packages::Go, &parts.join("/"), &evidence)
+        {
+            parts.pop();
+        }
+    }
+}
+
+/// `#cgo pkg-config: gtk+-3.0`, `#cgo LDFLAGS: -lpcap`.
+fn cgo(survey: &mut Survey<'_>, source: &Text) {
+    for (line, said) in source.lines() {
+        let said = said.trim().trim_start_matches("//").trim();
+        let Some((kind, rest)) = said.strip_prefix("#cgo").and_then(|rest| rest.split_once(':'))
+        else {
+            continue;
+        };
+        let evidence = source.evidence(line, said, Strength::Manifest);
+        for word in rest.split_whitespace() {
+            if kind.contains("pkg-config") {
+                system::module(survey, word, evidence.clone());
+            } else if let Some(library) = word.strip_prefix("-l") {
+                system::library(survey, library, evidence.clone());
+            }
+        }
+    }
 }
 
 fn commands(survey: &mut Survey<'_>, place: &Place, text: &Text, packages: &str) {

@@ -13,6 +13,17 @@
 //!    only where something is left; so does what is usual as of the date.
 //! 4. `env.toml`, where there is one, decides alone about what it names.
 //!
+//! # What is found
+//!
+//! | | by |
+//! |---|---|
+//! | tools, projects, commands | a file for each ecosystem; `any` for specifications of other programs, images and workflows; `names` for what those call tools |
+//! | system packages | `system`, with `native.toml`: who is built against what |
+//! | services | `services`: images, addresses, client libraries with variables |
+//! | variables | `variables`: plain values of `.env.example`; never a secret |
+//!
+//! A tool that the catalogue does not have is a note.
+//!
 //! # Where is looked
 //!
 //! Several ecosystems at once are a union. The root is read, and those directories directly
@@ -24,22 +35,37 @@
 //! does not grow with the repository.
 
 mod any;
+mod c;
 mod claims;
 mod commands;
+mod deno;
+mod dotnet;
+mod elixir;
 mod go;
+mod java;
+mod jsonc;
+mod names;
 mod node;
+mod php;
 mod place;
 mod python;
+mod ruby;
 mod run;
 mod rust;
+mod services;
 mod survey;
+mod system;
 mod types;
+mod variables;
+mod written;
+mod yaml;
 mod zig;
 
 pub use types::{Detected, Ecosystem, Evidence, Note, Project, Requirement, Strength};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::catalog;
 use super::files::Files;
 use super::spec::{self, Service, Spec};
 use crate::context::Platform;
@@ -122,7 +148,18 @@ const OWN_LOCKS: [&str; 12] = [
 /// Reads what the repository says about itself. `date` is its commit's, seconds since the
 /// epoch.
 pub fn detect(files: &dyn Files, date: i64, platform: &Platform) -> Detected {
-    let mut survey = Survey::new(files, date, platform);
+    detect_knowing(files, date, platform, &catalog::names())
+}
+
+/// As [`detect`], of a catalogue that has the tools `known`: what else is needed is said in
+/// a note.
+pub fn detect_knowing(
+    files: &dyn Files,
+    date: i64,
+    platform: &Platform,
+    known: &BTreeSet<String>,
+) -> Detected {
+    let mut survey = Survey::new(files, date, platform, known);
     let root = survey.place("");
     let written = env_toml(&mut survey, &root);
     any::survey(&mut survey, &root);
@@ -137,6 +174,8 @@ pub fn detect(files: &dyn Files, date: i64, platform: &Platform) -> Detected {
             own || (part && !found.contains(&ecosystem))
         });
     }
+    variables::survey(&mut survey, &root);
+    services::survey(&mut survey, &root);
     run::survey(&mut survey, &root);
     finish(survey, written)
 }
@@ -148,12 +187,19 @@ fn projects(
     asked: impl Fn(Ecosystem) -> bool,
 ) -> Vec<Ecosystem> {
     type Detector = fn(&mut Survey<'_>, &Place) -> bool;
-    let detectors: [(Ecosystem, Detector); 5] = [
+    let detectors: [(Ecosystem, Detector); 12] = [
         (Ecosystem::Python, python::survey),
         (Ecosystem::Node, node::survey),
         (Ecosystem::Rust, rust::survey),
         (Ecosystem::Go, go::survey),
         (Ecosystem::Zig, zig::survey),
+        (Ecosystem::Ruby, ruby::survey),
+        (Ecosystem::Java, java::survey),
+        (Ecosystem::Php, php::survey),
+        (Ecosystem::Elixir, elixir::survey),
+        (Ecosystem::Dotnet, dotnet::survey),
+        (Ecosystem::Deno, deno::survey),
+        (Ecosystem::C, c::survey),
     ];
     detectors
         .into_iter()
@@ -172,6 +218,7 @@ fn members(projects: &[Project], name: &str) -> Vec<Ecosystem> {
             Ecosystem::Rust => "Cargo.toml",
             Ecosystem::Go => "go.mod",
             Ecosystem::Zig => "build.zig",
+            _ => return false,
         };
         project.root.is_empty() && project.manifests.contains(&format!("{name}/{manifest}"))
     };
@@ -212,6 +259,10 @@ fn env_toml(survey: &mut Survey<'_>, root: &Place) -> Option<Written> {
         let evidence = text.evidence(line(format!("tools.{tool}")), shown, Strength::Spec);
         survey.claims.claim(tool, constraint.clone(), evidence);
     }
+    for name in &spec.system {
+        let evidence = text.evidence(line("system.packages".into()), name, Strength::Spec);
+        system::add(survey, name, evidence);
+    }
     for (service, wanted) in &spec.services {
         let shown = format!("{service} {:?}", wanted.version.to_string());
         let evidence = text.evidence(line(format!("services.{service}")), shown, Strength::Spec);
@@ -226,8 +277,13 @@ fn env_toml(survey: &mut Survey<'_>, root: &Place) -> Option<Written> {
 }
 
 fn finish(survey: Survey<'_>, written: Option<Written>) -> Detected {
-    let Survey { claims, services, projects, commands, mut notes, .. } = survey;
-    let tools = claims.settle(&mut notes);
+    let Survey { claims, services, known, system, env, projects, commands, mut notes, .. } = survey;
+    let (tools, unknown) = claims.settle(&mut notes).into_iter().partition(|tool| {
+        // What `env.toml` names is known to the user's own catalogue, or an error there.
+        known.contains(&tool.tool) || tool.evidence.iter().any(|e| e.strength == Strength::Spec)
+    });
+    let tools: Vec<Requirement> = tools;
+    notes.extend(not_provided(unknown));
     let services = services.settle(&mut notes);
     let (found, mut run_evidence) = commands.settle();
     let mut spec = Spec::default();
@@ -244,6 +300,39 @@ fn finish(survey: Survey<'_>, written: Option<Written>) -> Detected {
         let port = spec.services.get(&found.tool).and_then(|service| service.port);
         spec.services.insert(found.tool.clone(), Service { version, port });
     }
-    let run = spec.run.clone();
-    Detected { spec, tools, services, projects, run, run_evidence, notes }
+    spec.system = system.keys().cloned().collect();
+    let mut env_evidence = BTreeMap::new();
+    for (name, (value, evidence)) in env {
+        if !spec.env.contains_key(&name) {
+            spec.env.insert(name.clone(), value);
+            env_evidence.insert(name, evidence);
+        }
+    }
+    let (run, system_evidence) = (spec.run.clone(), system);
+    Detected {
+        spec,
+        tools,
+        services,
+        projects,
+        run,
+        run_evidence,
+        system_evidence,
+        env_evidence,
+        notes,
+    }
+}
+
+/// A note for each tool that is needed and that the catalogue does not have.
+fn not_provided(tools: Vec<Requirement>) -> Vec<Note> {
+    let note = |tool: Requirement| {
+        let which = match tool.constraint.is_any() {
+            true => tool.tool,
+            false => format!("{} {}", tool.tool, tool.constraint),
+        };
+        Note {
+            text: format!("{which} is needed, and is not provided yet"),
+            evidence: tool.evidence,
+        }
+    };
+    tools.into_iter().map(note).collect()
 }

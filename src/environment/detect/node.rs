@@ -8,7 +8,9 @@ pub(super) use versions::node_name;
 use serde_json::Value as Json;
 
 use super::commands::Purpose;
+use super::services;
 use super::survey::{Place, Survey, Text, join, json_strings, resolve};
+use super::system::{self, Packages};
 use super::{Ecosystem, Evidence, Project, Strength};
 use crate::environment::version::{Constraint, Version};
 
@@ -110,6 +112,11 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
         versions::compatible(survey, &package, manager);
     }
     managers::usual(survey, &package, &wanted);
+    for (name, _) in package.dependencies() {
+        let evidence = package.evidence(&[&name], &name, Strength::Manifest);
+        system::package(survey, Packages::Node, &name, &evidence);
+        services::client(survey, &name, &evidence);
+    }
     project.builds_native = native(survey, &package, &members);
     project.manifests = inputs(survey, &package, &members);
     scripts(survey, &package, managers.speaks.unwrap_or("npm"));
@@ -287,7 +294,21 @@ fn scripts(survey: &mut Survey<'_>, package: &Package<'_>, manager: &str) {
     match ["start", "dev", "serve"].into_iter().find(|name| scripts.contains_key(*name)) {
         Some("start") => add(Purpose::Start, "start", format!("{manager} start")),
         Some(name) => add(Purpose::Start, name, format!("{manager} run {name}")),
-        None => {}
+        None => {
+            // A program rather than a library: nothing is said of what is published.
+            let published = ["exports", "files", "types", "repository"];
+            let program = published.iter().all(|key| package.json[key].is_null());
+            let main = package.json["main"].as_str().or(package.json["module"].as_str());
+            let main = main.map(|main| main.trim_start_matches("./"));
+            let (runs, usual) = match manager {
+                "bun" => ("bun", "index.ts"),
+                _ => ("node", "index.js"),
+            };
+            let main = main.unwrap_or(usual);
+            if program && package.place.has(main) {
+                add(Purpose::Start, "main", format!("{runs} {main}"));
+            }
+        }
     }
     if manager == "bun"
         && !tested

@@ -1,6 +1,7 @@
 //! Python: `pyproject.toml`, `setup.py` and `setup.cfg`, requirements files, lock files, and
 //! what runs the tests (tox, nox, hatch, pytest, unittest).
 
+mod conda;
 mod groups;
 mod ini;
 mod literal;
@@ -9,6 +10,8 @@ mod pyproject;
 mod requirements;
 mod runners;
 mod setup;
+mod start;
+mod system_packages;
 mod tests_found;
 mod wanted;
 
@@ -20,7 +23,7 @@ use crate::environment::version::{Constraint, Version};
 use wanted::{Wanted, What, package_name};
 
 /// What makes a directory a Python project.
-const MANIFESTS: [&str; 10] = [
+const MANIFESTS: [&str; 12] = [
     "pyproject.toml",
     "setup.py",
     "setup.cfg",
@@ -31,6 +34,8 @@ const MANIFESTS: [&str; 10] = [
     "pdm.lock",
     "tox.ini",
     "noxfile.py",
+    "environment.yml",
+    "environment.yaml",
 ];
 
 /// Lock files, each with the manager that wrote it, the first that is there counts.
@@ -92,7 +97,10 @@ pub(super) struct Python<'p> {
 /// Reads the Python project in `place`, if there is one.
 pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     pins(survey, place);
-    let Some(found) = MANIFESTS.iter().find(|name| place.has(name)) else { return false };
+    let Some(found) = MANIFESTS.iter().find(|name| place.has(name)) else {
+        start::alone(survey, place);
+        return false;
+    };
     let mut python = Python {
         place,
         project: Project::new(Ecosystem::Python, &place.root, survey.date),
@@ -119,12 +127,15 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     pipfile::survey(survey, &mut python);
     setup::survey(survey, &mut python);
     requirements::survey(survey, &mut python);
+    conda::survey(survey, &mut python);
     runners::survey(survey, &mut python);
     survey.claims.need("python", evidence.clone());
     evidence.text = "installs Python projects".to_owned();
     survey.claims.need_undated("uv", evidence);
     lock(survey, &mut python);
     tests_found::survey(survey, &mut python);
+    system_packages::survey(survey, &python);
+    start::survey(survey, &python);
     finish(survey, python);
     true
 }

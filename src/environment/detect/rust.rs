@@ -2,9 +2,11 @@
 //!
 //! An edition is never mapped to a compiler. Linking always takes a C compiler.
 
-use super::commands::Purpose;
+mod system_packages;
+
+use super::commands::{Purpose, quoted};
 use super::survey::{Place, Survey, Toml, join};
-use super::{Ecosystem, Evidence, Project, Strength};
+use super::{Ecosystem, Evidence, Project, Strength, services};
 use crate::environment::version::{Constraint, Version};
 
 /// Build dependencies that compile something else than Rust.
@@ -26,7 +28,12 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     project.lock = place.present(&["Cargo.lock"]).pop();
     project.manifests = inputs(survey, place, &toml);
     project.builds_native = native(survey, place, &toml);
-    commands(survey, place, &toml);
+    system_packages::survey(survey, place, &project);
+    for name in toml.keys(&["dependencies"]) {
+        let evidence = toml.evidence(&["dependencies", &name], &name, Strength::Manifest);
+        services::client(survey, &name, &evidence);
+    }
+    commands(survey, place, &toml, &project.manifests);
     survey.projects.push(project);
     true
 }
@@ -156,14 +163,32 @@ fn native(survey: &mut Survey<'_>, place: &Place, toml: &Toml) -> bool {
     true
 }
 
-fn commands(survey: &mut Survey<'_>, place: &Place, toml: &Toml) {
+fn commands(survey: &mut Survey<'_>, place: &Place, toml: &Toml, manifests: &[String]) {
     let evidence = toml.text.evidence(1, "", Strength::Manifest);
     survey.commands.add(Purpose::Test, place, "cargo test", evidence.clone());
     survey.commands.add(Purpose::Build, place, "cargo build", evidence.clone());
     let binaries =
         toml.get(&["bin"]).and_then(|item| item.as_array_of_tables()).map_or(0, |b| b.len());
     let main = place.directories.contains("src") && survey.exists(&place.path("src/main.rs"));
-    if toml.has(&["package", "default-run"]) || binaries == 1 || (main && binaries == 0) {
-        survey.commands.add(Purpose::Start, place, "cargo run", evidence);
+    let others = main && !survey.place(&place.path("src/bin")).files.is_empty();
+    let name = toml.str(&["package", "name"]);
+    match (toml.has(&["package", "default-run"]), name) {
+        // With several, cargo wants to know which.
+        (false, Some(name)) if others && binaries == 0 => {
+            let command = format!("cargo run --bin {}", quoted(name));
+            survey.commands.add(Purpose::Start, place, &command, evidence);
+        }
+        (default, _) if default || binaries == 1 || (main && binaries == 0) => {
+            survey.commands.add(Purpose::Start, place, "cargo run", evidence);
+        }
+        // A workspace with one program.
+        (_, None) => {
+            let members = manifests.iter().filter_map(|path| path.strip_suffix("/Cargo.toml"));
+            let programs = members.filter(|dir| survey.exists(&join(dir, "src/main.rs")));
+            if programs.take(2).count() == 1 {
+                survey.commands.add(Purpose::Start, place, "cargo run", evidence);
+            }
+        }
+        _ => {}
     }
 }

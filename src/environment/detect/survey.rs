@@ -4,7 +4,7 @@
 //! than [`MOST_MEMBERS`] directories of a workspace. So the cost does not grow with the
 //! repository, and a hostile file costs a [`Note`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_json::Value as Json;
@@ -14,7 +14,9 @@ pub(super) use super::place::{Place, join};
 
 use super::claims::Claims;
 use super::commands::Commands;
+use super::jsonc;
 use super::types::{Evidence, Note, Project, Strength};
+use super::yaml::{self, Yaml};
 use crate::context::Platform;
 use crate::environment::files::Files;
 use crate::environment::version::Constraint;
@@ -35,6 +37,14 @@ pub(super) struct Survey<'a> {
     pub claims: Claims,
     /// What was said of services, by the names of the catalogue.
     pub services: Claims,
+    /// The tools that the catalogue has.
+    pub known: &'a BTreeSet<String>,
+    /// System packages, each with where it is asked for.
+    pub system: BTreeMap<String, Vec<Evidence>>,
+    /// Services that a library of the project talks to, each with that library.
+    pub clients: BTreeMap<&'static str, Evidence>,
+    /// Variables, each with its value and where that stands.
+    pub env: BTreeMap<String, (String, Vec<Evidence>)>,
     pub projects: Vec<Project>,
     pub commands: Commands,
     pub notes: Vec<Note>,
@@ -178,13 +188,22 @@ pub(super) fn strings(item: &Item) -> Vec<String> {
 }
 
 impl<'a> Survey<'a> {
-    pub fn new(files: &'a dyn Files, date: i64, platform: &'a Platform) -> Survey<'a> {
+    pub fn new(
+        files: &'a dyn Files,
+        date: i64,
+        platform: &'a Platform,
+        known: &'a BTreeSet<String>,
+    ) -> Survey<'a> {
         Survey {
             files,
             date,
             platform,
+            known,
             claims: Claims::default(),
             services: Claims::default(),
+            system: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            env: BTreeMap::new(),
             projects: Vec::new(),
             commands: Commands::default(),
             notes: Vec::new(),
@@ -234,7 +253,22 @@ impl<'a> Survey<'a> {
     /// The file as JSON.
     pub fn json(&mut self, path: &str) -> Option<(Text, Json)> {
         let text = self.text(path)?;
-        match serde_json::from_str(&text.text) {
+        self.parsed(path, text, str::to_owned)
+    }
+
+    /// The file as JSON with comments and commas before closing brackets.
+    pub fn json_with_comments(&mut self, path: &str) -> Option<(Text, Json)> {
+        let text = self.text(path)?;
+        self.parsed(path, text, jsonc::plain)
+    }
+
+    fn parsed(
+        &mut self,
+        path: &str,
+        text: Text,
+        plain: impl Fn(&str) -> String,
+    ) -> Option<(Text, Json)> {
+        match serde_json::from_str(&plain(&text.text)) {
             Ok(json) => Some((text, json)),
             Err(e) => {
                 let line = u32::try_from(e.line()).unwrap_or(u32::MAX);
@@ -254,6 +288,19 @@ impl<'a> Survey<'a> {
                 let line = text.line_at(e.span().map_or(0, |span| span.start));
                 let evidence = text.evidence(line, e.message(), Strength::Manifest);
                 self.note(format!("`{path}` is not valid TOML and was not used"), vec![evidence]);
+                None
+            }
+        }
+    }
+
+    /// The file as YAML.
+    pub fn yaml(&mut self, path: &str) -> Option<(Text, Yaml)> {
+        let text = self.text(path)?;
+        match yaml::parse(&text.text) {
+            Ok(yaml) => Some((text, yaml)),
+            Err(bad) => {
+                let evidence = text.evidence(bad.line, bad.problem, Strength::Manifest);
+                self.note(format!("`{path}` is not valid YAML and was not used"), vec![evidence]);
                 None
             }
         }

@@ -23,6 +23,12 @@ pub struct Detected {
     pub run: Run,
     /// Where each command of `run` was read, by its key (`test`, `build`, `start`).
     pub run_evidence: BTreeMap<String, Vec<Evidence>>,
+    /// Where each package of `spec.system` is asked for.
+    #[serde(default)]
+    pub system_evidence: BTreeMap<String, Vec<Evidence>>,
+    /// Where each variable of `spec.env` that was found stands.
+    #[serde(default)]
+    pub env_evidence: BTreeMap<String, Vec<Evidence>>,
     /// What the user should know.
     pub notes: Vec<Note>,
 }
@@ -32,6 +38,12 @@ impl Detected {
     pub fn asked(&self) -> impl Iterator<Item = (&'static str, &Requirement)> {
         let tools = self.tools.iter().map(|tool| ("tools", tool));
         tools.chain(self.services.iter().map(|service| ("services", service)))
+    }
+
+    /// Whether the system package `name` is only supposed to be needed: no `env.toml` asks.
+    pub fn is_guessed(&self, name: &str) -> bool {
+        let evidence = self.system_evidence.get(name).map_or(&[][..], Vec::as_slice);
+        !evidence.is_empty() && evidence.iter().all(|e| e.strength < Strength::Spec)
     }
 
     /// The text of the `env.toml` that says the same, each entry with where it was read.
@@ -44,7 +56,14 @@ impl Detected {
             let evidence = evidence.first()?;
             Some((format!("run.{key}"), format!("{}:{}", evidence.file, evidence.line)))
         });
-        self.spec.render(&entries.chain(run).collect())
+        let system = self.system_evidence.iter().filter_map(|(name, evidence)| {
+            Some((format!("system.{name}"), comment(evidence.first()?)))
+        });
+        let env = self.env_evidence.iter().filter_map(|(name, evidence)| {
+            let evidence = evidence.first()?;
+            Some((format!("env.{name}"), format!("{}:{}", evidence.file, evidence.line)))
+        });
+        self.spec.render(&entries.chain(run).chain(system).chain(env).collect())
     }
 }
 
@@ -133,6 +152,20 @@ pub enum Ecosystem {
     Go,
     /// `build.zig`.
     Zig,
+    /// `Gemfile`, a gemspec.
+    Ruby,
+    /// `pom.xml`, `build.gradle`, `build.sbt`.
+    Java,
+    /// `composer.json`.
+    Php,
+    /// `mix.exs`.
+    Elixir,
+    /// `*.csproj` and its like, a solution.
+    Dotnet,
+    /// `deno.json`.
+    Deno,
+    /// C and C++: `CMakeLists.txt`, `meson.build`, `configure.ac`.
+    C,
 }
 
 /// One directory with a manifest, whose dependencies are installed together.

@@ -93,23 +93,12 @@ fn configured(survey: &Survey<'_>, python: &Python<'_>) -> Option<Evidence> {
     paths.any(exists).then(|| python.pytest.clone()).flatten()
 }
 
-/// How it is built and started.
+/// How it is built.
 fn others(survey: &mut Survey<'_>, python: &Python<'_>) {
     let place = python.place;
     if python.project.installable {
         let name = if place.has("pyproject.toml") { "pyproject.toml" } else { "setup.py" };
         survey.commands.add(Purpose::Build, place, "uv build", named(place, name));
-    }
-    for (name, command) in [
-        ("manage.py", "python manage.py runserver"),
-        ("main.py", "python main.py"),
-        ("app.py", "python app.py"),
-        ("__main__.py", "python ."),
-    ] {
-        if place.has(name) {
-            survey.commands.add(Purpose::Start, place, command, named(place, name));
-            return;
-        }
     }
 }
 

@@ -1,0 +1,73 @@
+//! Which libraries of the system the crates link: by the lock file, or by what the manifests
+//! depend on; and what `build.rs` asks pkg-config for.
+
+use super::super::survey::{Place, Survey, Text};
+use super::super::system;
+use super::super::types::{Project, Strength};
+
+/// Takes what the project in `place` asks for.
+pub(super) fn survey(survey: &mut Survey<'_>, place: &Place, project: &Project) {
+    match project.lock.clone().and_then(|path| survey.text(&path)) {
+        Some(lock) => locked(survey, &lock),
+        None => {
+            let manifests = project.manifests.iter().filter(|path| path.ends_with("Cargo.toml"));
+            for path in manifests {
+                declared(survey, path);
+            }
+        }
+    }
+    if let Some(text) =
+        place.has("build.rs").then(|| survey.text(&place.path("build.rs"))).flatten()
+    {
+        probed(survey, &text);
+    }
+}
+
+/// The crates of a lock file. It lists only dependencies that some feature turns on, so it
+/// shows who brings a library along.
+fn locked(survey: &mut Survey<'_>, text: &Text) {
+    let mut packages: Vec<(u32, &str, Vec<&str>)> = Vec::new();
+    for (line, said) in text.lines() {
+        if let Some(name) = said.strip_prefix("name = \"") {
+            packages.push((line, name.trim_end_matches('"'), Vec::new()));
+        } else if let Some(dependency) = said.strip_prefix(" \"")
+            && let Some((_, _, dependencies)) = packages.last_mut()
+        {
+            dependencies.extend(dependency.split(['"', ' ']).next());
+        }
+    }
+    for (line, name, dependencies) in packages {
+        for need in system::of_crate(name, &dependencies) {
+            system::add(survey, need, text.evidence(line, name, Strength::Lock));
+        }
+    }
+}
+
+/// The dependencies of a manifest; features that bring a library are not to be seen here.
+fn declared(survey: &mut Survey<'_>, path: &str) {
+    let Some(toml) = survey.toml(path) else { return };
+    for table in ["dependencies", "build-dependencies"] {
+        for name in toml.keys(&[table]) {
+            let features = toml.strings(&[table, &name, "features"]);
+            if features.iter().any(|f| matches!(f.as_str(), "bundled" | "vendored" | "static")) {
+                continue;
+            }
+            for need in system::of_crate(&name, &[]) {
+                let evidence = toml.evidence(&[table, &name], &name, Strength::Manifest);
+                system::add(survey, need, evidence);
+            }
+        }
+    }
+}
+
+/// `pkg_config::probe_library("x")`, `Config::new().probe("x")`.
+fn probed(survey: &mut Survey<'_>, text: &Text) {
+    for (line, said) in text.lines() {
+        for call in ["probe_library(\"", ".probe(\""] {
+            let Some((_, rest)) = said.split_once(call) else { continue };
+            let module = rest.split('"').next().unwrap_or(rest);
+            let evidence = text.evidence(line, format!("pkg-config {module}"), Strength::Manifest);
+            system::module(survey, module, evidence);
+        }
+    }
+}
