@@ -117,6 +117,75 @@ fn programs_run_out_of_a_store_that_the_machine_does_not_have() {
 }
 
 #[test]
+fn an_installation_sees_the_store_too() {
+    let cache = Cache::new();
+    let machine = machine(Who::Ordinary, &cache);
+    let dir = project(&machine, "p", &["hello"]);
+    let text = "{\"name\": \"p\", \"version\": \"1.0.0\", \"dependencies\": {\"is-number\": \"7.0.0\"},\n\
+                \"scripts\": {\"postinstall\": \"hello installed > node_modules/said\"}}\n";
+    std::fs::write(dir.join("package.json"), text).unwrap();
+    machine.git(&dir, &["add", "-A"]).ok();
+    machine.git(&dir, &["commit", "-qm", "second"]).ok();
+    mount(&machine, "p", "w").ok();
+    let said = std::fs::read_to_string(machine.work().join("w/node_modules/said")).unwrap();
+    assert!(said.starts_with("hello from the store\ninstalled|"), "{said}");
+}
+
+/// Runs a script as root where everything is as on this machine, and `/nix` besides: an
+/// empty one, in memory.
+fn with_nix(machine: &Machine, script: &str) -> Said {
+    let root = machine.work().join("root");
+    std::fs::create_dir_all(&root).unwrap();
+    let make = "mount --make-rprivate /; mount -t tmpfs none \"$1\"\n\
+                for e in /*; do\n\
+                  case $e in /nix) continue;; esac\n\
+                  if [ -L \"$e\" ]; then cp -P \"$e\" \"$1$e\"\n\
+                  elif [ -d \"$e\" ]; then mkdir \"$1$e\"; mount --rbind \"$e\" \"$1$e\"; fi\n\
+                done\n\
+                mkdir -p \"$1/nix/store\"\n\
+                exec chroot \"$1\" sh -ec \"cd '$2'; $3\"";
+    let mut command = machine.command("unshare", &machine.work());
+    command.args(["--mount", "sh", "-ec", make, "sh"]).arg(&root).arg(machine.work()).arg(script);
+    Said::of(&mut command)
+}
+
+#[test]
+fn a_machine_with_nix_has_nix_bring_it() {
+    let cache = Cache::new();
+    let mut machine = Machine::new(Who::Me);
+    trust(&machine, &cache, &[cache.key()]);
+    let conf = machine.work().join("conf");
+    std::fs::create_dir(&conf).unwrap();
+    std::fs::write(conf.join("nix.conf"), "substituters =\nbuild-users-group =\n").unwrap();
+    machine.set("NIX_CONF_DIR", conf.to_str().unwrap());
+    project(&machine, "p", &["say"]);
+    let zagi = machine.program().display().to_string();
+    let script = format!(
+        "{zagi} mount --materialise ./p w; readlink w/.zagi/env/bin/say; w/.zagi/env/bin/say one\n\
+         nix-store --gc 2>&1; w/.zagi/env/bin/say-shim two; cd w; {zagi} exec -- say three; cd ..\n\
+         nix-store --verify --check-contents\n\
+         rm -r {home}/envs/*; mkdir broken; printf '#!/bin/sh\\necho out of order >&2; exit 1' > broken/nix-store\n\
+         chmod +x broken/nix-store; PATH=$PWD/broken:$PATH {zagi} mount --materialise ./p x\n\
+         rm -r /nix/store/*-words-1.0; x/.zagi/env/bin/say four",
+        home = machine.home().display()
+    );
+    let said = with_nix(&machine, &script);
+    for word in ["one|", "two|", "three|"] {
+        assert!(said.out.contains(word), "{said:?}");
+    }
+    assert!(
+        said.out.lines().any(|l| l.starts_with("/nix/store/") && l.ends_with("-say-2.0/bin/say")),
+        "{said:?}"
+    );
+    // What somebody broke in the machine's store is not used; zagi's own is shown instead.
+    assert!(
+        said.out.contains("four|") && said.err.contains("Nix does not bring say 2.0"),
+        "{said:?}"
+    );
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+#[test]
 fn tools_of_one_environment_share_a_store() {
     let cache = Cache::new();
     let machine = machine(Who::Ordinary, &cache);

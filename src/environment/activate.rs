@@ -172,7 +172,7 @@ pub struct Record {
     /// What its programs must see at `/nix/store`, where some do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<View>,
-    /// The trees of the farm that it is made of; they must stay as long as it is used.
+    /// The trees of the farm that it is made of, and store paths of the machine's own Nix; they must stay as long as it is used.
     pub trees: Vec<PathBuf>,
 }
 

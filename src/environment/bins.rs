@@ -118,9 +118,10 @@ fn programs<'a>(plans: &'a [Place<'a>]) -> Result<BTreeMap<&'a str, Program<'a>>
             let program = Program { place, path: adopted.path.clone(), viewed: false };
             programs.insert(adopted.name.as_str(), program);
         }
-        let viewed = place.tool.is_of_nix();
+        let viewed = place.is_viewed();
         for (name, bin) in &place.tool.bins {
-            let file = place.root.join(&bin.path);
+            let root = if place.native { Path::new("/") } else { &place.root };
+            let file = root.join(&bin.path);
             // A link of a store's leads to somewhere only once the store is seen.
             let there = file.is_file() || (viewed && file.is_symlink());
             if !there {

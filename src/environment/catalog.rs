@@ -345,6 +345,11 @@ impl Catalog {
         self.pool.get(name).ok_or_else(|| unknown("pool", name))
     }
 
+    /// Where the channels have their files, and who signs them.
+    pub fn nix_caches(&self, words: &Words) -> Vec<(String, Vec<String>)> {
+        self.channel.values().map(|c| (words.expand(&c.cache), c.keys.clone())).collect()
+    }
+
     /// A channel by name.
     pub fn channel(&self, name: &str) -> Result<&Channel, CatalogError> {
         self.channel.get(name).ok_or_else(|| unknown("channel", name))

@@ -20,6 +20,7 @@
 //! | | `place`, [`tree`], [`elf`] | a tool's tree in the farm, fixed up for this home |
 //! | | [`realise`], `bins` | `envs/<key>`: programs and `activate.json` |
 //! | | `view`, [`launch`] | what programs of a Nix store see, and how they are started |
+//! | | `native` | the machine's own Nix, where it has one |
 //! | activate | [`activate`] | clean environments, the shell hook |
 
 pub mod activate;
@@ -32,6 +33,7 @@ mod fetch;
 pub mod files;
 pub mod launch;
 pub mod lock;
+mod native;
 mod place;
 pub mod provider;
 pub mod realise;

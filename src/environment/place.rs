@@ -18,6 +18,8 @@ pub(super) struct Place<'a> {
     pub(super) key: String,
     /// What texts of its lock mean here.
     pub(super) words: Words,
+    /// The machine's own Nix has it.
+    pub(super) native: bool,
 }
 
 impl<'a> Place<'a> {
@@ -41,12 +43,22 @@ impl<'a> Place<'a> {
         let words = words.with("root", &text).with("root-literal", &literal);
         // The flags hold the root themselves.
         let flags = words.expand(&flags.replace("{root}", &text.replace('\'', r"'\''")));
-        Place { tool, root, key, words: words.with("loader-flags", &flags) }
+        Place { tool, root, key, words: words.with("loader-flags", &flags), native: false }
     }
 
     /// Whether anything is fetched for it.
     pub(super) fn has_tree(&self) -> bool {
-        !self.tool.parts.is_empty()
+        !self.tool.parts.is_empty() && !self.native
+    }
+
+    /// Whether its tree has to be built.
+    pub(super) fn is_missing(&self) -> bool {
+        self.has_tree() && !self.root.is_dir()
+    }
+
+    /// Whether its programs must be shown a store.
+    pub(super) fn is_viewed(&self) -> bool {
+        self.tool.is_of_nix() && !self.native
     }
 }
 

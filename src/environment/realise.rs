@@ -23,6 +23,7 @@ use super::catalog::{Catalog, CatalogError};
 use super::fetch::{self, Packages};
 use super::launch::View;
 use super::lock::{Lock, Part, Tool};
+use super::native::Nix;
 use super::place::Place;
 use super::system;
 use super::tree::{self, TreeError};
@@ -51,7 +52,7 @@ pub struct Realised {
     pub activation: Activation,
     /// What its programs must see at `/nix/store`, where some do.
     pub view: Option<View>,
-    /// The trees of the farm that it is made of.
+    /// The trees of the farm that it is made of, and what it needs of the machine's own Nix.
     pub trees: Vec<PathBuf>,
     /// It was there already.
     pub cached: bool,
@@ -165,8 +166,13 @@ pub fn realise(
     }
     let catalog = Catalog::load(&home.join("catalog.toml"))?;
     let words = catalog.words(&ctx.platform, &ctx.config.addresses);
-    let plans: Vec<Place<'_>> = tools.iter().map(|tool| Place::new(ctx, &words, tool)).collect();
-    let missing: Vec<&Place<'_>> = plans.iter().filter(|plan| !plan.root.is_dir()).collect();
+    let mut plans: Vec<Place<'_>> =
+        tools.iter().map(|tool| Place::new(ctx, &words, tool)).collect();
+    let nix = Nix::of(ctx).filter(|nix| nix.brings(&tools, &catalog.nix_caches(&words)));
+    for plan in &mut plans {
+        plan.native = nix.is_some() && plan.tool.is_of_nix();
+    }
+    let missing: Vec<&Place<'_>> = plans.iter().filter(|plan| plan.is_missing()).collect();
     let mut parts: Vec<&Part> = missing.iter().flat_map(|plan| &plan.tool.parts).collect();
     let shown = Shown::of(ctx, &plans);
     parts.extend(shown.iter().flat_map(Shown::missing).copied());
@@ -174,25 +180,22 @@ pub fn realise(
     for place in missing {
         build(ctx, store, place, &packages)?;
     }
-    let mut trees: Vec<PathBuf> =
-        plans.iter().filter(|p| p.has_tree()).map(|p| p.root.clone()).collect();
     if let Some(shown) = &shown {
         shown.build(store, &packages)?;
-        if !trees.contains(&shown.root) {
-            trees.push(shown.root.clone());
-        }
     }
     let envs = ctx.home.envs();
-    let activation = activation(&plans, &envs.join(&key));
     let record = Record {
         version: activate::VERSION,
         key: key.clone(),
         root: home.to_owned(),
-        activation,
+        activation: activation(&plans, &envs.join(&key)),
+        trees: trees(&plans, shown.as_ref()),
         view: shown.map(|shown| shown.view(ctx)),
-        trees,
     };
     publish(ctx, &record, &plans)?;
+    if let Some(nix) = &nix {
+        nix.keep(&envs.join(&record.key), &tools);
+    }
     Ok(Realised {
         key,
         dir: envs.join(&record.key),
@@ -201,6 +204,16 @@ pub fn realise(
         trees: record.trees,
         cached: false,
     })
+}
+
+/// What must be there as long as the environment is.
+fn trees(plans: &[Place<'_>], shown: Option<&Shown<'_>>) -> Vec<PathBuf> {
+    let own = plans.iter().filter(|plan| plan.has_tree()).map(|plan| &plan.root);
+    let mut trees: Vec<PathBuf> = own.cloned().collect();
+    trees.extend(shown.map(|shown| shown.root.clone()).filter(|root| !trees.contains(root)));
+    let native = plans.iter().filter(|plan| plan.native).filter_map(|plan| plan.tool.parts.first());
+    trees.extend(native.map(|part| Path::new(STORE).join(&part.name)));
+    trees
 }
 
 /// An environment that was realised before, and of which nothing has been removed.

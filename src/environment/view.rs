@@ -26,7 +26,7 @@ pub(super) struct Shown<'a> {
 impl<'a> Shown<'a> {
     /// That of these tools; `None` where none comes from Nix.
     pub(super) fn of(ctx: &Context, plans: &[Place<'a>]) -> Option<Shown<'a>> {
-        let of_nix: Vec<&Place<'a>> = plans.iter().filter(|p| p.tool.is_of_nix()).collect();
+        let of_nix: Vec<&Place<'a>> = plans.iter().filter(|p| p.is_viewed()).collect();
         if let [only] = of_nix.as_slice() {
             let (root, key) = (only.root.clone(), only.key.clone());
             return Some(Shown { root, key, parts: Vec::new() });

@@ -228,7 +228,7 @@ fn is_below(url: &str) -> bool {
 }
 
 /// `sha256:` and the hash in Nix's base 32 or in hexadecimal, or an SRI.
-fn sha256(text: &str) -> Option<Digest> {
+pub fn sha256(text: &str) -> Option<Digest> {
     let digest = match text.strip_prefix("sha256:") {
         Some(digits) if digits.len() == 52 => Digest::Sha256(unbase32(digits)?),
         _ => text.parse().ok()?,
