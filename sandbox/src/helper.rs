@@ -2,7 +2,8 @@
 //! execve(2).
 
 use std::ffi::CString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -12,7 +13,8 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{self, Pid};
 
 use crate::error::Step;
@@ -48,19 +50,22 @@ fn supervise() -> i32 {
         .and_then(|(plan, groups_dropped)| {
             let (alive, died) =
                 unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Failure::new(Step::Fork, e))?;
+            let (orders, ordering) =
+                unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Failure::new(Step::Fork, e))?;
             match sys::fork().map_err(|e| Failure::new(Step::Fork, e))? {
-                Fork::Parent(init) => Ok((init, alive, died)),
+                Fork::Parent(init) => {
+                    drop((died, orders));
+                    Ok((init, alive, ordering))
+                }
                 Fork::Child => {
-                    drop(alive);
-                    init(&plan, &control, died, &before, groups_dropped)
+                    drop((alive, ordering));
+                    let ends = Ends { control: &control, died, orders };
+                    init(&plan, &ends, &before, groups_dropped)
                 }
             }
         });
     match result {
-        Ok((init, alive, died)) => {
-            drop(died);
-            watch(&control, init, alive)
-        }
+        Ok((init, alive, ordering)) => watch(&control, init, &alive, ordering.into()),
         Err(failure) => {
             send(&control, &Report::Failed(failure));
             125
@@ -153,8 +158,9 @@ fn namespaces(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits for init to end or the caller to go; in the latter case kills all.
-fn watch(control: &UnixStream, init: Pid, alive: OwnedFd) -> i32 {
+/// Waits for init to end or the caller to go; in the latter case kills all. What the caller
+/// sends after the plan are signals for the program, a byte each: init has them delivered.
+fn watch(control: &UnixStream, init: Pid, alive: &OwnedFd, mut ordering: File) -> i32 {
     let mut hung_up = false;
     loop {
         let mut fds = [
@@ -165,8 +171,15 @@ fn watch(control: &UnixStream, init: Pid, alive: OwnedFd) -> i32 {
             Err(Errno::EINTR) => continue,
             Err(_) => hung_up = true,
             Ok(_) => {
-                // The caller sends nothing after the plan: readable means hung up.
-                hung_up |= fds[1].any().unwrap_or(true);
+                let mut signal = [0];
+                if fds[1].any().unwrap_or(true) {
+                    hung_up = !matches!((&mut &*control).read(&mut signal), Ok(1));
+                    if !hung_up {
+                        // Init is about to end if nobody reads.
+                        let _ = ordering.write_all(&signal);
+                        continue;
+                    }
+                }
             }
         }
         if hung_up {
@@ -180,18 +193,22 @@ fn watch(control: &UnixStream, init: Pid, alive: OwnedFd) -> i32 {
     if hung_up { spawn::KILLED } else { 0 }
 }
 
-/// Process 1 inside: builds the root, drops everything, starts the program, reaps.
-fn init(
-    plan: &Plan,
-    control: &UnixStream,
+/// What init has of its supervisor.
+struct Ends<'a> {
+    /// Where reports go.
+    control: &'a UnixStream,
+    /// Broken when the supervisor died.
     died: OwnedFd,
-    before: &verify::Namespaces,
-    groups_dropped: bool,
-) -> ! {
-    let code = match prepare(plan, &died, before, groups_dropped) {
-        Ok(enforced) => start(plan, control, enforced),
+    /// Signals for the program, a byte each.
+    orders: OwnedFd,
+}
+
+/// Process 1 inside: builds the root, drops everything, starts the program, reaps.
+fn init(plan: &Plan, ends: &Ends<'_>, before: &verify::Namespaces, groups_dropped: bool) -> ! {
+    let code = match prepare(plan, &ends.died, before, groups_dropped) {
+        Ok(enforced) => start(plan, ends, enforced),
         Err(failure) => {
-            send(control, &Report::Failed(failure));
+            send(ends.control, &Report::Failed(failure));
             125
         }
     };
@@ -241,7 +258,8 @@ fn die_with_supervisor(died: &OwnedFd) -> Result<(), Failure> {
 }
 
 /// Starts the program and reaps until it ends; the code init is to end with.
-fn start(plan: &Plan, control: &UnixStream, enforced: Enforced) -> i32 {
+fn start(plan: &Plan, ends: &Ends<'_>, enforced: Enforced) -> i32 {
+    let control = ends.control;
     if plan.argv.is_empty() {
         send(control, &Report::Running(enforced));
         send(control, &Report::Exited(0));
@@ -254,6 +272,10 @@ fn start(plan: &Plan, control: &UnixStream, enforced: Enforced) -> i32 {
     // Closed by a successful execve(2); until then it carries the failure.
     let (mut started, starting) = match io::pipe() {
         Ok(ends) => ends,
+        Err(e) => return fail(Failure::new(Step::Fork, e)),
+    };
+    let ended = match children() {
+        Ok(ended) => ended,
         Err(e) => return fail(Failure::new(Step::Fork, e)),
     };
     let program = match sys::fork() {
@@ -277,14 +299,25 @@ fn start(plan: &Plan, control: &UnixStream, enforced: Enforced) -> i32 {
         );
     }
     send(control, &Report::Running(enforced));
-    reap(control, program)
+    reap(ends, &ended, program)
 }
 
-/// Reaps every orphan of the namespace until `program` has ended. The kernel kills what is
-/// left when this process exits.
-fn reap(control: &UnixStream, program: Pid) -> i32 {
+/// Tells when a child ends; from before there is one.
+fn children() -> Result<SignalFd, Errno> {
+    let mut child = SigSet::empty();
+    child.add(Signal::SIGCHLD);
+    // Without a handler the signal would be lost. The program unblocks it.
+    child.thread_block()?;
+    SignalFd::with_flags(&child, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Reaps every orphan of the namespace until `program` has ended, and hands it the signals
+/// that are ordered. The kernel kills what is left when this process exits.
+fn reap(ends: &Ends<'_>, ended: &SignalFd, program: Pid) -> i32 {
+    let control = ends.control;
     loop {
-        match waitpid(None, None) {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => obey(ends, ended, program),
             Ok(WaitStatus::Exited(pid, code)) if pid == program => {
                 send(control, &Report::Exited(code));
                 return 0;
@@ -297,6 +330,27 @@ fn reap(control: &UnixStream, program: Pid) -> i32 {
             // No child is left although the program was never seen to end: the caller
             // hears the connection close.
             Err(_) => return 125,
+        }
+    }
+}
+
+/// Waits until a child has ended, or delivers a signal.
+fn obey(ends: &Ends<'_>, ended: &SignalFd, program: Pid) {
+    let mut fds = [
+        PollFd::new(ended.as_fd(), PollFlags::POLLIN),
+        PollFd::new(ends.orders.as_fd(), PollFlags::POLLIN),
+    ];
+    if poll(&mut fds, PollTimeout::NONE).is_err() {
+        return; // interrupted
+    }
+    let ordered = fds[1].any() == Some(true);
+    // Several that ended at once are one signal: whoever reaps asks until nobody is left.
+    let _ = ended.read_signal();
+    let mut number = [0];
+    if ordered && unistd::read(&ends.orders, &mut number) == Ok(1) {
+        // The program is not reaped yet, so its number is still its own.
+        if let Ok(signal) = Signal::try_from(i32::from(number[0])) {
+            let _ = nix::sys::signal::kill(program, signal);
         }
     }
 }

@@ -13,6 +13,9 @@ pub enum Profile {
     /// writable binds and to its own empty `/tmp` and home, and see no process or file of
     /// the user's.
     Install,
+    /// A database or the like at work for one workspace: it may write to its own data, to the
+    /// directory of its socket, and to its own empty `/tmp` and home.
+    Service,
 }
 
 /// A directory or file of the host that the program sees.

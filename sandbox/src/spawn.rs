@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::error::{SandboxError, Step};
 use crate::plan::Plan;
 use crate::report::{Enforced, Report};
@@ -32,7 +34,7 @@ impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Exit::Code(code) => write!(f, "exit code {code}"),
-            Exit::Signal(signal) => match nix::sys::signal::Signal::try_from(*signal) {
+            Exit::Signal(signal) => match Signal::try_from(*signal) {
                 Ok(name) => write!(f, "{name}"),
                 Err(_) => write!(f, "signal {signal}"),
             },
@@ -53,7 +55,7 @@ pub struct Child {
     process: std::process::Child,
 }
 
-/// Kills a [`Child`] from another thread.
+/// Kills a [`Child`], or sends it a signal, from another thread.
 #[derive(Debug)]
 pub struct Killer(UnixStream);
 
@@ -62,6 +64,16 @@ impl Killer {
     pub fn kill(&self) {
         // An error means that the other side is gone already.
         let _ = self.0.shutdown(Shutdown::Write);
+    }
+
+    /// Sends the program a signal, and nothing that it started: what it does then is its own
+    /// affair. A program that is gone already gets none.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let number = u8::try_from(signal as i32).map_err(io::Error::other)?;
+        match (&self.0).write_all(&[number]) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
     }
 }
 

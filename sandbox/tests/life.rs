@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use zagi_sandbox::{Exit, SandboxError, Step};
 
 use crate::support::*;
@@ -19,6 +20,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("the_end_of_the_program_is_the_end_of_all", the_end_of_the_program_is_the_end_of_all),
     ("a_dying_caller_takes_all_along", a_dying_caller_takes_all_along),
     ("another_thread_can_kill", another_thread_can_kill),
+    ("a_signal_reaches_the_program_alone", a_signal_reaches_the_program_alone),
     ("orphans_are_reaped", orphans_are_reaped),
     ("the_probe_does_it", the_probe_does_it),
     ("it_is_quick", it_is_quick),
@@ -170,6 +172,25 @@ fn another_thread_can_kill() {
     assert_eq!(child.wait().expect("reported"), Exit::Signal(9));
     other.join().expect("does not panic");
     assert_eq!(sleepers(&mark), 0);
+}
+
+fn a_signal_reaches_the_program_alone() {
+    let mark = mark(5);
+    // The shell answers; its child, which would die of it, gets none.
+    let script = format!(
+        "trap 'echo asked; kill $!; exit 7' INT; sleep {mark} & echo ready; wait $!; echo no; exit 1"
+    );
+    let mut child = spawn(&plan(&["/bin/sh", "-c", &script]));
+    let killer = child.killer().expect("a socket can be cloned");
+    let mut said = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut line = || said.next().expect("not the end").expect("text");
+    assert_eq!(line(), "ready");
+    wait_for(1, &mark);
+    killer.signal(Signal::SIGINT).expect("sent");
+    assert_eq!(line(), "asked");
+    assert_eq!(child.wait().expect("reported"), Exit::Code(7));
+    assert_eq!(sleepers(&mark), 0);
+    killer.signal(Signal::SIGINT).expect("nobody is there to get it");
 }
 
 fn orphans_are_reaped() {
