@@ -68,6 +68,13 @@ pub enum HomeError {
     },
 }
 
+/// The link that says which workspace is presented at `dir`, in the home at `root`.
+pub fn workspace_link(root: &Path, dir: &Path) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    let hash = blake3::hash(dir.as_os_str().as_bytes()).to_hex();
+    root.join("workspaces/by-path").join(&hash[..32])
+}
+
 impl Home {
     /// Opens the home at `root` (absolute), making it where it is missing.
     pub fn open(root: &Path) -> Result<Home, HomeError> {

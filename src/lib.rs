@@ -16,6 +16,7 @@
 //! | 4 | [`workspace`] | create, mount, materialise, list, discard; the daemon; implements `Layer` over git trees and store trees |
 //! | 3 | [`source`] | what REPO may be → a shared bare clone and a revision |
 //! | 3 | [`dependencies`] | plan, install once, capture, relocate |
+//! | 3 | [`services`] | databases and the like: made, started, asked, stopped |
 //! | 2 | [`environment`] | spec, lock, `detect/`, catalogue, `provider/`, realise, activate |
 //! | 1 | [`registry`] | one HTTP client; npm, PyPI, Debian, crates and Nix caches as protocols; archives |
 //! | 1 | [`store`] | packs, trees, refs, farm |
@@ -46,6 +47,7 @@ pub mod environment;
 pub mod event;
 pub mod home;
 pub mod registry;
+pub mod services;
 pub mod source;
 pub mod store;
 pub mod workspace;

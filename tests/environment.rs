@@ -2,6 +2,7 @@
 //! its own, an npm registry, a Python index.
 
 mod archive;
+mod services;
 mod shells;
 mod sources;
 mod suits;

@@ -189,7 +189,7 @@ fn floor(room: &str) -> Option<u32> {
         "main" => 6,
         "cli" => 5,
         "workspace" => 4,
-        "source" | "dependencies" => 3,
+        "source" | "dependencies" | "services" => 3,
         "environment" => 2,
         "registry" | "store" => 1,
         "context" | "home" | "config" | "event" => 0,

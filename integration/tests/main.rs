@@ -20,5 +20,6 @@ mod nix;
 mod posix;
 mod privacy;
 mod projects;
+mod services;
 mod store;
 mod system;

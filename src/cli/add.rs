@@ -1,4 +1,4 @@
-//! `zagi add`: a project asks for more tools.
+//! `zagi add`: a project asks for more tools and services.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,17 +8,17 @@ use super::settings::Settings;
 use crate::environment::version::Constraint;
 use crate::workspace::amend::{self, Amendment, Wanted};
 
-/// Add tools and system packages to `.zagi/env.toml`, and lock them
+/// Add tools, services and system packages to `.zagi/env.toml`, and lock them
 ///
 /// Comments and order in the file stay. Of a tool without a version the newest is taken, and
 /// its line written (`node = "22"`). What else the lock has stays as it is. In a workspace the
 /// tools are there at once.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  zagi add node@22 zig\n  zagi add 'python@>=3.11 <3.13'\n  zagi add libpq ffmpeg          system packages, as Debian has them"
+    after_help = "Examples:\n  zagi add node@22 zig\n  zagi add 'python@>=3.11 <3.13'\n  zagi add postgres@16 redis     services, for `zagi up`\n  zagi add libpq ffmpeg          system packages, as Debian has them"
 )]
 pub struct Add {
-    /// Tools, each with the versions that will do after `@`
+    /// Tools and services, each with the versions that will do after `@`
     #[arg(required = true, value_name = "TOOL[@VERSIONS]", value_parser = wanted)]
     tools: Vec<Wanted>,
     /// The project; that of the current directory if not given

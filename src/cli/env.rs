@@ -12,6 +12,7 @@ use super::settings::Settings;
 use crate::context::Platform;
 use crate::environment::detect::Evidence;
 use crate::environment::lock::Tool;
+use crate::environment::spec::{Service, Spec};
 use crate::environment::system;
 use crate::workspace::amend::{self, Environment};
 
@@ -47,6 +48,7 @@ pub(super) struct Row<'a> {
 struct Shown<'a> {
     root: &'a std::path::Path,
     tools: Vec<Row<'a>>,
+    services: &'a BTreeMap<String, Service>,
     env: &'a BTreeMap<String, String>,
 }
 
@@ -56,8 +58,8 @@ impl Env {
         let found = amend::environment(&ctx, &settings.directory(self.dir))?;
         let tools = rows(&found, &ctx.platform);
         if self.json {
-            let env = &found.detected.spec.env;
-            print_json(&Shown { root: &found.root, tools, env })?;
+            let Spec { services, env, .. } = &found.detected.spec;
+            print_json(&Shown { root: &found.root, tools, services, env })?;
         } else if tools.is_empty() {
             eprintln!("no tools needed");
         } else {
@@ -71,7 +73,7 @@ impl Env {
 pub(super) fn rows<'a>(found: &'a Environment, platform: &Platform) -> Vec<Row<'a>> {
     let locked = found.lock.platform(platform).into_iter();
     let locked: BTreeMap<&str, &Tool> = locked.map(|tool| (tool.name.as_str(), tool)).collect();
-    let asked = &found.detected.tools;
+    let asked = &found.asked;
     let mut names: Vec<&str> = locked.keys().copied().collect();
     names.extend(asked.iter().map(|asked| asked.tool.as_str()));
     names.sort_unstable();

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 use super::error::CommandError;
 use super::settings::Settings;
-use crate::environment::activate::{Activation, Record};
+use crate::environment::activate::{Activation, Record, read_own};
 use crate::workspace;
 
 /// Run a command with the workspace's tools
@@ -64,7 +64,8 @@ pub(super) fn environment(settings: &Settings) -> Result<Inside, CommandError> {
             (record.activation, enter)
         }
     };
-    activation.project = description.env;
+    activation.project = read_own(&workspace::directory(&ctx, &description));
+    activation.project.extend(description.env);
     for dependencies in description.dependencies {
         activation.vars.extend(dependencies.vars);
     }

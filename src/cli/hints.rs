@@ -6,6 +6,7 @@ use crate::config::ConfigError;
 use crate::environment::resolve::ResolveError;
 use crate::home::HomeError;
 use crate::registry::http::HttpError;
+use crate::services::ServiceError;
 use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::workspace::WorkspaceError;
@@ -176,6 +177,11 @@ fn workspace(e: &WorkspaceError) -> Option<String> {
         WorkspaceError::ForeignProgram { file, .. } => {
             format!("do not trust this repository; without `{file}` it could be mounted")
         }
+        WorkspaceError::Service(e) => return service(e),
+        WorkspaceError::NoSuchService { name, .. } => format!("`zagi add {name}` asks for it"),
+        WorkspaceError::ServiceNotLocked(name) => {
+            format!("`zagi lock` takes `.zagi/env.toml` over, `zagi add {name}` asks for it there")
+        }
         WorkspaceError::NotAsked { tool, evidence: None } => {
             format!("`zagi add {tool}` asks for it; `zagi env` shows what there is")
         }
@@ -186,6 +192,26 @@ fn workspace(e: &WorkspaceError) -> Option<String> {
         WorkspaceError::Address(_) => {
             "REPO is a path, a git address, owner/repo, or npm:, pypi: or crate: and a name".into()
         }
+        _ => return None,
+    })
+}
+
+/// What to do about an error of a service.
+fn service(e: &ServiceError) -> Option<String> {
+    Some(match e {
+        ServiceError::Sandbox { source, .. } => source.hint()?,
+        ServiceError::OtherVersion { name, made, data, .. } => format!(
+            "`zagi add {name}@{made}` runs it as before, to take a dump; without `{}` it begins \
+             anew",
+            data.display()
+        ),
+        ServiceError::PortTaken { name, .. } => format!(
+            "choose another port in [services] of .zagi/env.toml and run `zagi lock`; without \
+             one, {name} listens at its socket alone"
+        ),
+        ServiceError::NotMade { name, .. }
+        | ServiceError::Crashed { name, .. }
+        | ServiceError::Silent { name, .. } => format!("`zagi logs {name}` shows all that it said"),
         _ => return None,
     })
 }

@@ -24,8 +24,10 @@ mod hook;
 mod init;
 mod list;
 mod lock;
+mod logs;
 mod mount;
 mod output;
+mod ps;
 mod remove;
 mod report;
 mod restore;
@@ -35,6 +37,7 @@ mod snapshot;
 mod status;
 mod store;
 mod unmount;
+mod up;
 mod update;
 mod view;
 mod why;
@@ -86,6 +89,10 @@ enum Command {
     Remove(remove::Remove),
     Update(update::Update),
     Lock(lock::Lock),
+    Up(up::Up),
+    Down(up::Down),
+    Ps(ps::Ps),
+    Logs(logs::Logs),
     Hook(hook::Hook),
     #[command(hide = true)]
     HookEnv(hook::HookEnv),
@@ -106,6 +113,9 @@ pub fn main() -> ExitCode {
         return answered;
     }
     zagi_sandbox::main_if_asked();
+    if let Some(kept) = up::keep_if_asked() {
+        return kept;
+    }
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
         Err(e) => {
@@ -149,6 +159,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Remove(c) => c.run(&settings),
         Command::Update(c) => c.run(&settings),
         Command::Lock(c) => c.run(&settings),
+        Command::Up(c) => c.run(&settings),
+        Command::Down(c) => c.run(&settings),
+        Command::Ps(c) => c.run(&settings),
+        Command::Logs(c) => c.run(&settings),
         Command::Hook(c) => c.run(&settings),
         Command::HookEnv(c) => c.run(&settings),
         Command::Restore(c) => c.run(&settings),

@@ -10,6 +10,7 @@ use super::error::CommandError;
 use super::output::print_json;
 use super::report;
 use super::settings::Settings;
+use crate::environment::activate::read_own;
 use crate::workspace::{self, Description, NfsMount, Presentation, Request};
 
 /// Mount a repository as a directory that runs
@@ -100,15 +101,20 @@ impl Mount {
             eprintln!("served, and not mounted at {path} yet: {why}");
             eprintln!("this mounts it:\n  {command}");
         } else if !settings.quiet() {
-            eprintln!("{}", last_lines(&description, begun));
+            let services = !read_own(&workspace::directory(&ctx, &description)).is_empty();
+            eprintln!("{}", last_lines(&description, services, begun));
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// `ready in 1.3 s: /home/you/web`, and below it how the project is tested, built, started.
-fn last_lines(d: &Description, begun: Instant) -> String {
+/// `ready in 1.3 s: /home/you/web`, and below it how its services are started, and the project
+/// is tested, built, started.
+fn last_lines(d: &Description, services: bool, begun: Instant) -> String {
     let mut line = format!("ready in {}: {}", report::seconds(begun.elapsed()), d.path.display());
+    if services {
+        line.push_str("\n  needs  zagi up");
+    }
     for (name, command) in [("test", &d.run.test), ("build", &d.run.build), ("start", &d.run.start)]
     {
         if let Some(command) = command {

@@ -8,11 +8,11 @@ use super::error::CommandError;
 use super::settings::Settings;
 use crate::workspace::amend;
 
-/// Take tools out of `.zagi/env.toml`, and of its lock
+/// Take tools and services out of `.zagi/env.toml`, and of its lock
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  zagi remove zig")]
 pub struct Remove {
-    /// Tools
+    /// Tools and services
     #[arg(required = true, value_name = "TOOL")]
     tools: Vec<String>,
     /// The project; that of the current directory if not given

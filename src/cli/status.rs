@@ -66,5 +66,8 @@ fn text(s: &Report) -> String {
         None => "unchanged".into(),
     };
     out.push_str(&format!("{:<13} {environment}\n", "environment"));
+    if !s.services.is_empty() {
+        out.push_str(&format!("{:<13} {} running\n", "services", s.services.join(", ")));
+    }
     out
 }

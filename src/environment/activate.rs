@@ -1,6 +1,6 @@
 //! What an environment does to the variables of a process: `exec`'s clean, complete ones
 //! ([`Activation::environment`]), and what the shell hook puts on and takes off
-//! ([`hook`], [`hook_env`]).
+//! ([`hook`], [`hook_env`]). A workspace with services has variables of its own ([`read_own`]).
 //!
 //! `$ZAGI_HOME/envs/<key>/activate.json`, version 1, written when the environment is
 //! realised and small enough to be read at every prompt:
@@ -22,6 +22,7 @@
 //! the place of no command of the user's.
 
 mod hook;
+mod own;
 mod state;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use super::launch::{ENTER, View};
 pub(super) use super::words::quote;
 
 pub use hook::{Shell, UnknownShell, hook, hook_env};
+pub use own::{read_own, write_own};
 
 /// The version of the format above.
 pub const VERSION: u32 = 1;

@@ -30,10 +30,13 @@
 //! provider = "npm"
 //! package = "node-linux-{npm-arch}"
 //! bins = { node = "bin/node" }
+//!
+//! [service.postgres]                # see `service`
 //! ```
 
 mod calendar;
 mod nearest;
+mod service;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,13 +45,14 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::lock::Fixups;
-use super::version::Constraint;
+use super::version::{Constraint, Version};
 use super::words::Words;
 use crate::config::Addresses;
 use crate::context::Platform;
 
 pub use self::calendar::{Calendar, Day};
 pub use self::nearest::{nearest, perhaps};
+pub use self::service::{Check, Make, Service};
 pub use self::source::{BinEntry, Provider, Source};
 
 /// The version of the format above.
@@ -73,6 +77,8 @@ pub struct Catalog {
     channel: BTreeMap<String, Channel>,
     /// The tools by name.
     pub tool: BTreeMap<String, Tool>,
+    /// What some of them serve, by name.
+    pub service: BTreeMap<String, Service>,
     /// What `[system] packages` of an `env.toml` become.
     pub system: System,
 }
@@ -314,6 +320,7 @@ impl Catalog {
         if !more.system.source.is_empty() {
             catalog.system = more.system;
         }
+        catalog.service.extend(more.service);
         Ok(catalog)
     }
 
@@ -375,9 +382,21 @@ impl Catalog {
         Words(self.platform.get(platform).cloned().unwrap_or_default())
     }
 
-    /// The names of tools nearest to one that is not there.
+    /// The line of releases of `tool` that `version` is of; but zeros in front promise nothing
+    /// (0.5 and 0.6 are two).
+    pub fn line_of(&self, tool: &str, version: &Version) -> Version {
+        let length = self.tool.get(tool).and_then(|tool| tool.line).unwrap_or(1);
+        let numbers = version.numbers();
+        let zeros = numbers.iter().take_while(|number| **number == 0).count();
+        Version::from_numbers(&numbers[..length.max(zeros + 1).min(numbers.len())])
+    }
+
+    /// The names of tools and services nearest to one that is not there.
     pub fn nearest(&self, name: &str) -> Vec<String> {
-        nearest(name, self.tool.keys().map(|tool| (tool.clone(), tool.as_str())))
+        let mut names: Vec<&String> = self.tool.keys().chain(self.service.keys()).collect();
+        names.sort();
+        names.dedup();
+        nearest(name, names.into_iter().map(|known| (known.clone(), known.as_str())))
     }
 }
 
@@ -399,67 +418,4 @@ fn parse(path: &Path, text: &str) -> Result<Catalog, CatalogError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_built_in_catalogue_is_whole() {
-        let catalog = Catalog::load(Path::new("/nonexistent/catalog.toml")).unwrap();
-        for suite in catalog.suite.keys() {
-            let (_, keys) = catalog.suite(suite).unwrap();
-            assert!(keys.contains("BEGIN PGP PUBLIC KEY"), "{suite}");
-        }
-        for (name, pool) in &catalog.pool {
-            for suite in pool.suites.iter().flatten() {
-                assert!(catalog.suite.contains_key(suite), "pool {name}: {suite}");
-            }
-        }
-        for (name, tool) in &catalog.tool {
-            assert!(!tool.source.is_empty(), "{name}");
-            for need in tool.needs.iter().chain(tool.suits.iter().map(|s| &s.tool)) {
-                assert!(catalog.tool.contains_key(need), "{name} needs {need}");
-            }
-            for source in &tool.source {
-                assert_eq!(source.provider == Provider::Debian, source.pool.is_some(), "{name}");
-                assert_eq!(source.provider == Provider::Nix, source.channel.is_some(), "{name}");
-                if let Some(channel) = &source.channel {
-                    let channel = catalog.channel(channel).unwrap();
-                    assert!(!channel.keys.is_empty());
-                    assert!(source.bins.iter().all(|(_, bin)| match bin {
-                        BinEntry::Path(path) => path.starts_with("{out}/"),
-                        BinEntry::Full(bin) => bin.path.starts_with("{out}/"),
-                    }));
-                }
-                let indexed = source.index.is_some() && source.address.is_some();
-                assert_eq!(source.provider == Provider::Upstream, indexed, "{name}");
-                if let Some(pool) = &source.pool {
-                    let pool = catalog.pool(pool).unwrap();
-                    assert!(
-                        source.suite.iter().all(|s| pool.suites.iter().flatten().any(|p| p == s))
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn names_are_read_as_the_whole_is() {
-        let catalog = Catalog::load(Path::new("/nonexistent/catalog.toml")).unwrap();
-        assert_eq!(names(), catalog.tool.into_keys().collect());
-    }
-
-    #[test]
-    fn the_user_adds_to_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("catalog.toml");
-        let text = "version = 1\n[tool.hello]\n[[tool.hello.source]]\nprovider = \"npm\"\n\
-                    package = \"hello\"\nbins = { hello = \"hello.js\" }\n";
-        std::fs::write(&path, text).unwrap();
-        let catalog = Catalog::load(&path).unwrap();
-        assert!(catalog.tool.contains_key("hello") && catalog.tool.contains_key("node"));
-        assert_eq!(catalog.nearest("nod"), ["node"]);
-        std::fs::write(&path, "version = 1\n[tool.x]\nsurce = []\n").unwrap();
-        let e = Catalog::load(&path).unwrap_err().to_string();
-        assert!(e.contains("surce"), "{e}");
-    }
-}
+mod tests;

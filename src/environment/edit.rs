@@ -6,37 +6,70 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 use super::spec::{Spec, SpecError};
 use super::version::Constraint;
 
-/// The text in which `tool` is asked for in the versions of `constraint`. `file` is the
-/// text's name in errors.
-pub fn set_tool(
+/// A table of `env.toml` whose entries are asked for in versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// `[tools]`.
+    Tools,
+    /// `[services]`.
+    Services,
+}
+
+impl Section {
+    /// The table's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Section::Tools => "tools",
+            Section::Services => "services",
+        }
+    }
+}
+
+/// The text in which `name` is asked for in the versions of `constraint`. `file` is the
+/// text's name in errors. What else is said of a service stays.
+pub fn set(
     file: &str,
     text: &str,
-    tool: &str,
+    section: Section,
+    name: &str,
     constraint: &Constraint,
 ) -> Result<String, SpecError> {
     let mut document = parsed(file, text)?;
-    let tools = document.entry("tools").or_insert_with(|| Item::Table(Table::new()));
-    if let Some(tools) = tools.as_table_like_mut() {
-        let mut value = Value::from(constraint.to_string());
-        match tools.get_mut(tool).and_then(Item::as_value_mut) {
-            Some(before) => {
-                *value.decor_mut() = before.decor().clone();
-                *before = value;
-            }
-            None => drop(tools.insert(tool, Item::Value(value))),
+    let table = document.entry(section.name()).or_insert_with(|| Item::Table(Table::new()));
+    if let Some(table) = table.as_table_like_mut() {
+        let detailed = table.get(name).is_some_and(Item::is_table_like);
+        match table.get_mut(name).filter(|_| detailed).and_then(Item::as_table_like_mut) {
+            Some(service) => put(service, "version", constraint),
+            None => put(table, name, constraint),
         }
     }
     let edited = document.to_string();
-    // A name that no tool can have is found here.
+    // A name that nothing can have is found here.
     Spec::parse(file, &edited)?;
     Ok(edited)
 }
 
-/// The text in which `tool` is not asked for; `None` where it was not.
-pub fn remove_tool(file: &str, text: &str, tool: &str) -> Result<Option<String>, SpecError> {
+fn put(table: &mut dyn TableLike, key: &str, constraint: &Constraint) {
+    let mut value = Value::from(constraint.to_string());
+    match table.get_mut(key).and_then(Item::as_value_mut) {
+        Some(before) => {
+            *value.decor_mut() = before.decor().clone();
+            *before = value;
+        }
+        None => drop(table.insert(key, Item::Value(value))),
+    }
+}
+
+/// The text in which `name` is not asked for; `None` where it was not.
+pub fn remove(
+    file: &str,
+    text: &str,
+    section: Section,
+    name: &str,
+) -> Result<Option<String>, SpecError> {
     let mut document = parsed(file, text)?;
-    let tools = document.get_mut("tools").and_then(Item::as_table_like_mut);
-    let removed = tools.is_some_and(|tools: &mut dyn TableLike| tools.remove(tool).is_some());
+    let table = document.get_mut(section.name()).and_then(Item::as_table_like_mut);
+    let removed = table.is_some_and(|table: &mut dyn TableLike| table.remove(name).is_some());
     Ok(removed.then(|| document.to_string()))
 }
 
@@ -93,6 +126,31 @@ mod tests {
 
     fn constraint(text: &str) -> Constraint {
         Constraint::parse(text).unwrap()
+    }
+
+    fn set_tool(
+        file: &str,
+        text: &str,
+        tool: &str,
+        constraint: &Constraint,
+    ) -> Result<String, SpecError> {
+        set(file, text, Section::Tools, tool, constraint)
+    }
+
+    fn remove_tool(file: &str, text: &str, tool: &str) -> Result<Option<String>, SpecError> {
+        remove(file, text, Section::Tools, tool)
+    }
+
+    #[test]
+    fn what_else_is_said_of_a_service_stays() {
+        let set = |text| set("f", text, Section::Services, "redis", &constraint("7")).unwrap();
+        assert_eq!(set(""), "[services]\nredis = \"7\"\n");
+        let text = "[services]\nredis = { port = 6380, version = '6' } # ours\n";
+        assert_eq!(set(text), text.replace("'6'", "\"7\""));
+        let text = "[services.redis]\nport = 6380\n";
+        assert_eq!(set(text), format!("{text}version = \"7\"\n"));
+        let gone = remove("f", text, Section::Services, "redis").unwrap().unwrap();
+        assert_eq!(Spec::parse("f", &gone).unwrap(), Spec::default());
     }
 
     #[test]

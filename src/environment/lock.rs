@@ -332,14 +332,14 @@ impl Tool {
             .chain(self.programs.values().map(String::as_str))
             .chain(fixups.merge.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]))
             .chain(fixups.links.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]))
-            .chain(fixups.executable.iter().map(String::as_str))
+            .chain(fixups.lists.iter().chain(&fixups.executable).map(String::as_str))
             .chain(elf.flat_map(Elf::paths))
             .chain(fixups.replace.iter().map(|r| r.file.as_str()))
             .chain(fixups.write.iter().map(|w| w.file.as_str()))
     }
 }
 
-fn stays_inside(path: &str) -> bool {
+pub(super) fn stays_inside(path: &str) -> bool {
     use std::path::{Component, Path};
     !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
 }

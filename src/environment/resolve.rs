@@ -7,10 +7,12 @@
 
 mod error;
 mod search;
+mod services;
 
 use std::collections::BTreeMap;
 
 use self::search::{Parts, Search, libc_of};
+use self::services::Services;
 use super::catalog::{BinEntry, Catalog, Provider, Source};
 use super::detect::{Detected, Requirement};
 use super::lock::{Bin, Fixups, Lock, Tool};
@@ -22,6 +24,7 @@ use crate::event::Event;
 use crate::registry::http::Client;
 
 pub use self::error::ResolveError;
+pub use self::services::{all_requirements, requirements};
 
 /// A tool with its version, and the version of the C library that it comes with.
 type Decided = (Tool, Version, Option<Version>);
@@ -40,7 +43,8 @@ pub fn resolve(
     let world = World::new(ctx, client, &catalog);
     let mut done: Vec<Decided> = Vec::new();
     let kept = kept.platform(&ctx.platform);
-    for mut requirement in wanted(&catalog, detected)? {
+    let services = Services::of(ctx, &catalog, detected)?;
+    for mut requirement in wanted(&catalog, detected, &services)? {
         if let Some(found) = kept_for(&kept, &requirement) {
             done.push(found);
             continue;
@@ -58,7 +62,15 @@ pub fn resolve(
         let oldest = done.iter().filter_map(|(_, _, libc)| libc.as_ref()).min();
         let libc = oldest.filter(|_| tool.oldest_libc && requirement.constraint.is_any());
         let mut search = Search::new(&world, &requirement, tool, date, libc);
-        let (source, offer, parts) = search.run()?;
+        let (source, offer, parts) = match search.run() {
+            // Nobody has written it down as a need: the rest works without.
+            Err(e) if services.is_guessed(&requirement.tool) => {
+                let text = format!("{e}; `[services]` of .zagi/env.toml may say what will do");
+                ctx.events.emit(Event::Warning(text));
+                continue;
+            }
+            found => found?,
+        };
         let libc = libc_of(&catalog, source)?;
         let version = offer.version.clone();
         done.push((build(&world, &requirement.tool, source, &offer, parts)?, version, libc));
@@ -117,9 +129,13 @@ fn kept_for(kept: &[&Tool], requirement: &Requirement) -> Option<Decided> {
 }
 
 /// The requirements and what they need, each after those that its choice depends on.
-fn wanted(catalog: &Catalog, detected: &Detected) -> Result<Vec<Requirement>, ResolveError> {
+fn wanted(
+    catalog: &Catalog,
+    detected: &Detected,
+    services: &Services,
+) -> Result<Vec<Requirement>, ResolveError> {
     let mut all: BTreeMap<String, Requirement> =
-        detected.tools.iter().map(|r| (r.tool.clone(), r.clone())).collect();
+        services.asked.iter().map(|r| (r.tool.clone(), r.clone())).collect();
     if !detected.spec.system.is_empty() {
         for need in &catalog.system.needs {
             all.entry(need.clone()).or_insert_with(|| Requirement::any(need));

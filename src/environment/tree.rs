@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::elf::{self, ElfError};
-use super::lock::{Fixups, fits};
+use super::lock::{Fixups, fits, stays_inside};
 use super::words::Words;
 use crate::store::{Kind, Store, StoreError, TreeId};
 
@@ -36,6 +36,14 @@ pub enum TreeError {
         path: PathBuf,
         /// What is wrong with it.
         source: ElfError,
+    },
+    /// A list of links names a path outside of the tree.
+    #[error("`{path}` lists `{link}`, which leads out of the tree")]
+    Leads {
+        /// The list.
+        path: PathBuf,
+        /// The link.
+        link: String,
     },
     /// A text to be replaced is not there: the package is not what the catalogue knows.
     #[error("`{path}` has no `{text}` to replace")]
@@ -71,8 +79,8 @@ pub fn build(
             link(to, &path)?;
         }
     }
-    for (from, to) in &fixups.links {
-        let (from, to) = (Path::new(from), Path::new(to));
+    for (from, to) in fixups.links.clone().into_iter().chain(listed(fixups, dest)?) {
+        let (from, to) = (Path::new(&from), Path::new(&to));
         let target = relative(from.parent().unwrap_or(Path::new("")), to);
         link(target, &dest.join(from))?;
     }
@@ -92,6 +100,29 @@ pub fn build(
         write(&dest.join(&file.file), text.as_bytes(), file.executable)?;
     }
     Ok(())
+}
+
+/// The links of the lists that packages bring.
+fn listed(fixups: &Fixups, dest: &Path) -> Result<Vec<(String, String)>, TreeError> {
+    #[derive(serde::Deserialize)]
+    struct Listed {
+        source: String,
+        target: String,
+    }
+    let mut links = Vec::new();
+    for list in &fixups.lists {
+        let path = dest.join(list);
+        let bytes = std::fs::read(&path).map_err(failed(&path))?;
+        let listed: Vec<Listed> =
+            serde_json::from_slice(&bytes).map_err(|e| failed(&path)(e.into()))?;
+        for Listed { source, target } in listed {
+            if !stays_inside(&source) || !stays_inside(&target) {
+                return Err(TreeError::Leads { path, link: target });
+            }
+            links.push((target, source));
+        }
+    }
+    Ok(links)
 }
 
 /// Inside of single quotes, which the catalogue's scripts put around paths.

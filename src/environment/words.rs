@@ -57,6 +57,7 @@ impl Words {
         out.exclude = self.expand_all(&fixups.exclude);
         out.merge = self.expand_map(&fixups.merge);
         out.links = self.expand_map(&fixups.links);
+        out.lists = self.expand_all(&fixups.lists);
         out.executable = self.expand_all(&fixups.executable);
         out.elf = fixups.elf.as_ref().map(|elf| Elf {
             interpreter: self.expand(&elf.interpreter),

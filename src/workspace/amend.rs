@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use super::description::{self, Description, write_whole};
 use super::error::{WorkspaceError, at};
-use super::{gitdir, manage, mounts, prepare};
+use super::{gitdir, manage, mounts, prepare, services};
 use crate::context::{Context, Platform};
 use crate::environment::catalog::Catalog;
 use crate::environment::detect::{Detected, Requirement, detect};
-use crate::environment::edit;
+use crate::environment::edit::{self, Section};
 use crate::environment::files::{Amended, Directory, Files};
 use crate::environment::lock::{self, Lock};
 use crate::environment::provider::World;
@@ -28,7 +28,7 @@ use crate::store::Store;
 /// The directory and the name of `env.toml`.
 const ENV_TOML: (&str, &str) = (".zagi", "env.toml");
 
-/// A tool, and the versions that will do; the line of the newest where none are said.
+/// A tool or service, and the versions that will do; the line of the newest where none are said.
 pub type Wanted = (String, Option<Constraint>);
 
 /// What became of one tool.
@@ -58,6 +58,8 @@ pub struct Environment {
     pub root: PathBuf,
     /// What is asked for.
     pub detected: Detected,
+    /// The tools that are asked for, those of services included.
+    pub asked: Vec<Requirement>,
     /// What the lock has.
     pub lock: Lock,
     /// The tools that some tool needs, by that tool.
@@ -70,51 +72,69 @@ pub fn add(ctx: &Context, dir: &Path, wanted: &[Wanted]) -> Result<Amendment, Wo
     let catalog = Catalog::load(&prepare::user_catalog(ctx))?;
     let any = Constraint::any();
     let mut text = project.text()?;
-    let (mut tools, mut packages) = (Vec::new(), Vec::new());
+    let (mut versioned, mut packages) = (Vec::new(), Vec::new());
     for wanted in wanted {
         let (name, constraint) = wanted;
-        match catalog.tool.contains_key(name) {
-            true => {
+        match section(&catalog, name) {
+            Some(section) => {
                 let constraint = constraint.as_ref().unwrap_or(&any);
-                text = edit::set_tool(spec::PATH, &text, name, constraint)?;
-                tools.push(wanted);
+                text = edit::set(spec::PATH, &text, section, name, constraint)?;
+                versioned.push((section, wanted));
             }
-            false => packages.push(system_package(ctx, &catalog, wanted)?),
+            None => packages.push(system_package(ctx, &catalog, wanted)?),
         }
     }
     for name in packages {
         text = edit::add_system(spec::PATH, &text, &name)?;
     }
-    let anew: Vec<&str> = wanted.iter().map(|(tool, _)| tool.as_str()).collect();
+    let anew: Vec<&str> = wanted.iter().map(|(name, _)| tool_of(&catalog, name)).collect();
     let lock = project.decide(ctx, &text, |tool| anew.contains(&tool))?;
-    for (tool, _) in tools.into_iter().filter(|(_, constraint)| constraint.is_none()) {
-        let length = catalog.tool.get(tool).and_then(|tool| tool.line).unwrap_or(1);
+    for (section, (name, _)) in versioned.into_iter().filter(|(_, (_, c))| c.is_none()) {
+        let tool = tool_of(&catalog, name);
         if let Some(version) = version_of(&lock, &ctx.platform, tool) {
-            let line = Constraint::prefix(&line_of(&version, length));
-            text = edit::set_tool(spec::PATH, &text, tool, &line)?;
+            let line = Constraint::prefix(&catalog.line_of(tool, &version));
+            text = edit::set(spec::PATH, &text, section, name, &line)?;
         }
     }
     project.write(ctx, Some(&text), lock)
 }
 
-/// Asks for `tools` no longer.
-pub fn remove(ctx: &Context, dir: &Path, tools: &[String]) -> Result<Amendment, WorkspaceError> {
+/// Where a name stands in `env.toml`: what can be run as a service is one. What is neither that
+/// nor a tool may be a system package.
+fn section(catalog: &Catalog, name: &str) -> Option<Section> {
+    match (catalog.service.contains_key(name), catalog.tool.contains_key(name)) {
+        (true, _) => Some(Section::Services),
+        (false, true) => Some(Section::Tools),
+        (false, false) => None,
+    }
+}
+
+/// The tool that is behind a name.
+fn tool_of<'a>(catalog: &'a Catalog, name: &'a str) -> &'a str {
+    catalog.service.get(name).map_or(name, |service| &service.tool)
+}
+
+/// Asks for `names`, tools or services, no longer.
+pub fn remove(ctx: &Context, dir: &Path, names: &[String]) -> Result<Amendment, WorkspaceError> {
     let project = Project::of(ctx, dir)?;
     let mut text = project.text()?;
-    for tool in tools {
-        let names = system::settled(std::slice::from_ref(tool));
-        let is_it = |name: &str| system::settled(&[name.to_owned()]) == names;
-        let edited = match edit::remove_tool(spec::PATH, &text, tool)? {
-            None => edit::remove_system(spec::PATH, &text, is_it)?,
-            edited => edited,
-        };
+    for name in names {
+        let settled = system::settled(std::slice::from_ref(name));
+        let is_it = |name: &str| system::settled(&[name.to_owned()]) == settled;
+        let mut edited = edit::remove(spec::PATH, &text, Section::Services, name)?;
+        if edited.is_none() {
+            edited = edit::remove(spec::PATH, &text, Section::Tools, name)?;
+        }
+        if edited.is_none() {
+            edited = edit::remove_system(spec::PATH, &text, is_it)?;
+        }
         text = match edited {
             Some(text) => text,
             None => {
                 let detected = project.detected(ctx, &text);
-                let asked = detected.tools.into_iter().find(|r| r.tool == *tool);
-                let evidence = asked.and_then(|r| r.evidence.into_iter().next());
-                return Err(WorkspaceError::NotAsked { tool: tool.clone(), evidence });
+                let asked = detected.asked().map(|(_, asked)| asked).find(|r| r.tool == *name);
+                let evidence = asked.and_then(|r| r.evidence.first().cloned());
+                return Err(WorkspaceError::NotAsked { tool: name.clone(), evidence });
             }
         };
     }
@@ -122,25 +142,27 @@ pub fn remove(ctx: &Context, dir: &Path, tools: &[String]) -> Result<Amendment, 
     project.write(ctx, Some(&text), lock)
 }
 
-/// Decides `tools` anew, or everything where none is named.
-pub fn update(ctx: &Context, dir: &Path, tools: &[String]) -> Result<Amendment, WorkspaceError> {
+/// Decides `names`, tools or services, anew; or everything where none is named.
+pub fn update(ctx: &Context, dir: &Path, names: &[String]) -> Result<Amendment, WorkspaceError> {
     let project = Project::of(ctx, dir)?;
     let text = project.text()?;
+    let catalog = Catalog::load(&prepare::user_catalog(ctx))?;
     let detected = project.detected(ctx, &text);
     let packages = system::settled(&detected.spec.system);
     // System packages are one closure: all of them, or none.
     let own = |name: &String| match packages.contains(name) {
         true => system::NAME.to_owned(),
-        false => name.clone(),
+        false => tool_of(&catalog, name).to_owned(),
     };
-    let tools: Vec<String> = tools
+    let tools: Vec<String> = names
         .iter()
         .flat_map(|t| system::settled(std::slice::from_ref(t)))
         .map(|n| own(&n))
         .collect();
+    let asked = resolve::all_requirements(&catalog, &detected);
     let known = |tool: &&String| {
         project.lock.tools.iter().any(|locked| locked.name == **tool)
-            || detected.tools.iter().any(|asked| asked.tool == **tool)
+            || asked.iter().any(|asked| asked.tool == **tool)
     };
     if let Some(tool) = tools.iter().find(|tool| !known(tool)) {
         return Err(WorkspaceError::NotAsked { tool: tool.clone(), evidence: None });
@@ -165,7 +187,7 @@ pub fn unlocked(ctx: &Context, dir: &Path) -> Result<Vec<Requirement>, Workspace
         Some(bytes) => prepare::brought(ctx, &bytes)?,
         None => Lock::default(),
     };
-    Ok(prepare::missing(&lock, ctx, &detected))
+    prepare::missing(&lock, ctx, &detected)
 }
 
 /// The name under which a system package that somebody wants is asked for.
@@ -198,7 +220,8 @@ pub fn environment(ctx: &Context, dir: &Path) -> Result<Environment, WorkspaceEr
             needs.entry(need.clone()).or_default().push(name.clone());
         }
     }
-    Ok(Environment { root: project.root, detected, lock: project.lock, needs })
+    let asked = resolve::all_requirements(&catalog, &detected);
+    Ok(Environment { root: project.root, detected, asked, lock: project.lock, needs })
 }
 
 /// Where it all stands.
@@ -310,6 +333,7 @@ impl Project {
             let key = realised.as_ref().map_or("", |(realised, _)| realised.key.as_str());
             description.environment = key.to_owned();
             description.write(&place)?;
+            services::settle(ctx, &description.id, &detected.spec, &place)?;
             let dir = realised.as_ref().map(|(realised, _)| realised.dir.as_path());
             gitdir::relink_environment(dir, &self.root).map_err(at(&self.root))?;
         }
@@ -320,14 +344,6 @@ impl Project {
 fn version_of(lock: &Lock, platform: &Platform, tool: &str) -> Option<Version> {
     let found = lock.platform(platform).into_iter().find(|locked| locked.name == tool)?;
     Version::parse(&found.version).ok()
-}
-
-/// The line of releases that `version` is of, where `length` numbers say which; but zeros in front
-/// promise nothing (0.5 and 0.6 are two).
-fn line_of(version: &Version, length: usize) -> Version {
-    let numbers = version.numbers();
-    let zeros = numbers.iter().take_while(|number| **number == 0).count();
-    Version::from_numbers(&numbers[..length.max(zeros + 1).min(numbers.len())])
 }
 
 fn moved(before: &Lock, after: &Lock, platform: &Platform) -> Vec<Moved> {
@@ -353,23 +369,4 @@ fn moved(before: &Lock, after: &Lock, platform: &Platform) -> Vec<Moved> {
             after: owned(after),
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_what_keeps_its_promises() {
-        for (version, length, line) in [
-            ("22.19.0", 1, "22"),
-            ("3.13.1", 2, "3.13"),
-            ("0.5.11", 1, "0.5"),
-            ("0.0.7", 1, "0.0.7"),
-            ("5", 2, "5"),
-        ] {
-            let version = Version::parse(version).unwrap();
-            assert_eq!(line_of(&version, length).to_string(), line);
-        }
-    }
 }

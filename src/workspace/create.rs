@@ -13,7 +13,7 @@ use super::description::{
 };
 use super::error::{WorkspaceError, at};
 use super::prepare::{self, Prepared};
-use super::{gitdir, materialise, mounts};
+use super::{gitdir, materialise, mounts, services};
 use crate::context::Context;
 use crate::source::Address;
 use crate::store::Store;
@@ -193,6 +193,7 @@ fn describe(
     let comments = prepare::comments(detected);
     write(&scratch.join("env.toml"), detected.spec.render(&comments).as_bytes())?;
     write(&scratch.join("env.lock"), prepared.plan.lock.render().as_bytes())?;
+    services::settle(ctx, &description.id, &detected.spec, &scratch)?;
     if presented != Presentation::Materialised {
         gitdir::write(ctx, resolved, &description, &scratch)?;
     }

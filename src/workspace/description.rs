@@ -6,6 +6,8 @@
 //! env.lock           what it was resolved to
 //! own/               what `.git` starts with, and the link to the environment (a layer)
 //! delta/             what was created, changed, deleted (crate `zagi-fuse`'s format)
+//! services/          data, logs and sockets of its services (room `services`)
+//! vars.json          the variables by which they are found (module `activate`)
 //! nfs                while it is presented through NFS: port and secret (module `nfs`)
 //! mounted            there while it is to be mounted; its content is the boot id of the
 //!                    kernel that holds the mount, so that a daemon which finds it after a
@@ -23,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::environment::detect::Detected;
 use crate::environment::spec::Run;
-use crate::home::Home;
+use crate::home::{self, Home};
 
 /// The version of `workspace.toml` that this module writes, and the newest it reads.
 pub const VERSION: u32 = 1;
@@ -196,15 +198,14 @@ pub fn own(directory: &Path) -> PathBuf {
 }
 
 fn by_path(home: &Home, dir: &Path) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    let hash = blake3::hash(dir.as_os_str().as_bytes()).to_hex();
-    home.workspaces().join("by-path").join(&hash[..32])
+    home::workspace_link(home.root(), dir)
 }
 
 impl Description {
     /// Takes over what a project says of its own processes, and where it was read what it asks for.
     pub fn asks(&mut self, detected: &Detected) {
-        let read = detected.tools.iter().flat_map(|tool| &tool.evidence).map(|e| e.file.clone());
+        let evidence = detected.asked().flat_map(|(_, asked)| &asked.evidence);
+        let read = evidence.map(|e| e.file.clone());
         self.environment_inputs = read.collect::<BTreeSet<String>>().into_iter().collect();
         self.env = detected.spec.env.clone();
         let Run { test, build, start } = detected.run.clone();

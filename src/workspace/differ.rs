@@ -14,6 +14,7 @@ use super::gitdir::BUILT;
 use super::{manage, mounts};
 use crate::context::Context;
 use crate::environment::activate;
+use crate::services;
 
 /// What differs from what was mounted.
 #[derive(Debug, Clone, Serialize)]
@@ -30,6 +31,8 @@ pub struct Status {
     pub dependencies: DependencyStatus,
     /// The tools.
     pub environment: EnvironmentStatus,
+    /// The services that run.
+    pub services: Vec<String>,
 }
 
 /// The repository's own files.
@@ -115,6 +118,7 @@ pub fn status(ctx: &Context, dir: &Path) -> Result<Status, WorkspaceError> {
             stale: edited(&inputs),
             changes: sorted.dependencies.clone(),
         },
+        services: services::running(&manage::directory(ctx, &description)),
         environment: EnvironmentStatus {
             key: description.environment.clone(),
             changed: sorted.environment,

@@ -15,6 +15,7 @@ use crate::environment::lock::LockError;
 use crate::environment::realise::RealiseError;
 use crate::environment::resolve::ResolveError;
 use crate::environment::spec::SpecError;
+use crate::services::ServiceError;
 use crate::source::{AddressError, SourceError};
 use crate::store::StoreError;
 
@@ -74,6 +75,12 @@ pub enum WorkspaceError {
     NoVersions(String),
     #[error("{tool} is not asked for in .zagi/env.toml{}", read_in(.evidence))]
     NotAsked { tool: String, evidence: Option<Evidence> },
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    #[error("the workspace asks for no service `{name}`{}", there_are(.asked))]
+    NoSuchService { name: String, asked: Vec<String> },
+    #[error("{0} is not locked as it is asked for now")]
+    ServiceNotLocked(String),
     #[error("`{0}` is a symbolic link, which nothing is written through")]
     Linked(PathBuf),
     #[error("`{0}` consists of real files: there is nothing to unmount")]
@@ -86,6 +93,13 @@ pub enum WorkspaceError {
     Io { path: PathBuf, source: io::Error },
     #[error("git failed in `{path}`: {message}")]
     Git { path: PathBuf, message: String },
+}
+
+fn there_are(services: &[String]) -> String {
+    match services {
+        [] => ", nor any other".into(),
+        services => format!("; its services are {}", services.join(", ")),
+    }
 }
 
 fn read_in(evidence: &Option<Evidence>) -> String {

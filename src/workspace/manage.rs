@@ -9,6 +9,8 @@ use super::error::{WorkspaceError, at};
 use super::{materialise, mounts, prepare};
 use crate::context::Context;
 use crate::environment::{lock, spec};
+use crate::event::Event;
+use crate::services;
 
 /// A workspace, and whether it can be entered now.
 #[derive(Debug)]
@@ -44,6 +46,11 @@ pub fn around(ctx: &Context, path: &Path) -> Result<Description, WorkspaceError>
         .ok_or_else(|| WorkspaceError::NotAWorkspace(path.to_owned()))?;
     recover(ctx, &found)?;
     Ok(found)
+}
+
+/// A workspace's own directory under the home.
+pub fn directory(ctx: &Context, description: &Description) -> PathBuf {
+    description::directory(&ctx.home, &description.id)
 }
 
 /// Brings a mount back whose daemon died: starting a daemon is all it takes.
@@ -84,12 +91,15 @@ pub fn unmount(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceEr
         return Err(WorkspaceError::NotMounted(dir.to_owned()));
     }
     recover(ctx, &found)?;
+    stop_services(ctx, &found)?;
     Ok(client::unmount(ctx, &found.id, force)?)
 }
 
 /// Deletes the workspace at `dir` with everything that was changed in it.
 pub fn discard(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceError> {
     let found = exactly(ctx, dir)?;
+    stop_services(ctx, &found)?;
+    services::forget(&description::directory(&ctx.home, &found.id));
     match found.presented {
         Presentation::Materialised => materialise::remove(&found)?,
         _ if mounts::is_there(&ctx.home, &found).map_err(at(dir))? => {
@@ -105,6 +115,14 @@ pub fn discard(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceEr
     std::fs::rename(&place, &grave).map_err(at(&place))?;
     std::fs::remove_dir_all(&grave).map_err(at(&grave))?;
     let _ = std::fs::remove_dir(dir); // only if it is empty
+    Ok(())
+}
+
+/// Services end with their workspace.
+fn stop_services(ctx: &Context, found: &Description) -> Result<(), WorkspaceError> {
+    for name in services::down_all(&description::directory(&ctx.home, &found.id))? {
+        ctx.events.emit(Event::Warning(format!("{name} ran, and was stopped")));
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@
 //! | `fsmonitor` | what git is told of changes |
 //! | `differ` | what was changed: `status`, and what `discard` would lose |
 //! | `manage` | list, find, unmount, discard, init |
+//! | `services` | what it asks for, and how that is run |
 //! | `roots` | what workspaces stand on, for the store's collector |
 //! | `daemon` | who holds the mounts |
 //! | `doctor` | what this machine offers |
@@ -41,13 +42,14 @@ mod mounts;
 mod nfs;
 mod prepare;
 mod roots;
+pub mod services;
 mod store_layer;
 
 pub use create::{Request, mount};
 pub use description::{Description, Presentation};
 pub use differ::{Loss, Status, loss, status};
 pub use error::WorkspaceError;
-pub use manage::{Listed, around, discard, follow, init, list, unmount};
+pub use manage::{Listed, around, directory, discard, follow, init, list, unmount};
 pub use nfs::{NfsMount, attach};
 pub use prepare::detected;
 pub use roots::{RootsError, collect, roots};

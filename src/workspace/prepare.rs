@@ -104,7 +104,7 @@ fn locked(
     let files = GitFiles::open(&resolved.repo, &resolved.tree)?;
     let Some(bytes) = files.read(lock::PATH) else { return Ok(None) };
     let lock = brought(ctx, &bytes)?;
-    match missing(&lock, ctx, detected).first() {
+    match missing(&lock, ctx, detected)?.first() {
         None => Ok(Some(lock)),
         Some(tool) => {
             ctx.events.emit(Event::Warning(format!(
@@ -245,14 +245,19 @@ fn raised(
 }
 
 /// What is asked for and not in the lock.
-pub(super) fn missing(lock: &Lock, ctx: &Context, detected: &Detected) -> Vec<Requirement> {
-    let tools = detected.tools.iter().filter(|r| !has(lock, ctx, &r.tool, &r.constraint)).cloned();
+pub(super) fn missing(
+    lock: &Lock,
+    ctx: &Context,
+    detected: &Detected,
+) -> Result<Vec<Requirement>, WorkspaceError> {
+    let asked = resolve::requirements(&Catalog::load(&user_catalog(ctx))?, detected).into_iter();
+    let tools = asked.filter(|r| !has(lock, ctx, &r.tool, &r.constraint));
     let platform = lock.platform(&ctx.platform);
     let locked = platform.iter().find(|tool| tool.name == system::NAME).copied();
     let packages = system::missing(locked, &detected.spec.system).into_iter();
     // What is only guessed need not be had.
     let packages = packages.filter(|name| !detected.is_guessed(name));
-    tools.chain(packages.map(|name| Requirement::any(&name))).collect()
+    Ok(tools.chain(packages.map(|name| Requirement::any(&name))).collect())
 }
 
 /// Whether the lock has `tool` for this machine in a version that will do.
@@ -350,14 +355,14 @@ fn grouped(n: u64) -> String {
     out
 }
 
-/// For each tool of an `env.toml`, where it was read: its comment.
+/// For each tool and service of an `env.toml`, where it was read: its comment.
 pub(super) fn comments(detected: &Detected) -> BTreeMap<String, String> {
-    let tools = detected.tools.iter().filter_map(|tool| {
+    let asked = detected.asked().filter_map(|(table, asked)| {
         let from: Vec<String> =
-            tool.evidence.iter().take(2).map(|e| format!("{}: {}", e.file, e.text)).collect();
-        (!from.is_empty()).then(|| (format!("tools.{}", tool.tool), from.join("; ")))
+            asked.evidence.iter().take(2).map(|e| format!("{}: {}", e.file, e.text)).collect();
+        (!from.is_empty()).then(|| (format!("{table}.{}", asked.tool), from.join("; ")))
     });
-    tools.collect()
+    asked.collect()
 }
 
 /// `env.toml` and `env.lock` of a directory as it is now.

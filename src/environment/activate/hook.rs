@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::own::own_at;
 use super::state::{Changed, NAME, State};
 use super::{LINK, Record, join, quote};
 
@@ -93,7 +94,7 @@ fi
 /// What the hook evaluates in a shell that stands in `cwd` with the variables `vars`; empty
 /// where nothing changes. `envs` is where this home has its realised environments.
 ///
-/// Costs one look at each directory above, and one small file where there is a workspace.
+/// Costs one look at each directory above, and one or two small files where there is a workspace.
 pub fn hook_env(
     shell: Shell,
     envs: &Path,
@@ -180,7 +181,14 @@ fn put_on(
         .filter(|entry| !entry.as_bytes().contains(&b':'))
         .collect();
     let mut changed = Vec::new();
-    for (name, new) in record.activation.vars_in(&workspace) {
+    let mut vars_on: BTreeMap<OsString, OsString> = match envs.parent() {
+        Some(root) => {
+            own_at(root, &workspace).into_iter().map(|(k, v)| (k.into(), v.into())).collect()
+        }
+        None => BTreeMap::new(),
+    };
+    vars_on.extend(record.activation.vars_in(&workspace));
+    for (name, new) in vars_on {
         let old = vars.insert(name.clone(), new.clone());
         changed.push(Changed { name, new, old });
     }
@@ -304,6 +312,29 @@ mod tests {
             let off = hook_env(Shell::Bash, &envs, dir.path(), &inside);
             assert_eq!(evaluate(&inside, &off), start, "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_workspace_has_of_its_own_comes_and_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let envs = home(dir.path());
+        let there = dir.path().join("w");
+        workspace(&there, &envs, "one");
+        let own = dir.path().join("workspaces/0123");
+        let link = crate::home::workspace_link(dir.path(), &there);
+        std::fs::create_dir_all(&own).unwrap();
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("../0123", &link).unwrap();
+        let vars = BTreeMap::from([("U".to_owned(), "unix:///s".to_owned())]);
+        super::super::write_own(&own, &vars).unwrap();
+        let start: BTreeMap<OsString, OsString> = [("PATH".into(), "/bin".into())].into();
+        let inside = evaluate(&start, &hook_env(Shell::Bash, &envs, &there, &start));
+        assert_eq!(inside[OsStr::new("U")], "unix:///s");
+        let off = hook_env(Shell::Bash, &envs, dir.path(), &inside);
+        assert_eq!(evaluate(&inside, &off), start);
+        super::super::write_own(&own, &BTreeMap::new()).unwrap();
+        let inside = evaluate(&start, &hook_env(Shell::Bash, &envs, &there, &start));
+        assert_eq!(inside.get(OsStr::new("U")), None);
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub struct Source {
     /// counts repackagings.
     #[serde(default)]
     pub components: Option<usize>,
+    /// npm, PyPI: what the registry calls preliminary is only a packaging; with `components`.
+    #[serde(default)]
+    pub preliminary: bool,
     /// Debian: the pool.
     #[serde(default)]
     pub pool: Option<String>,

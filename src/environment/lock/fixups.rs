@@ -20,6 +20,10 @@ pub struct Fixups {
     /// Symbolic links made: from path to target, relative to the tree's root.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<String, String>,
+    /// Lists of further links, JSON as in `[{"source": "lib/x.so.1.2", "target": "lib/x.so.1"}]`:
+    /// a link from `target` to `source` each, relative to the tree's root.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<String>,
     /// Files that must be executable and were not published so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub executable: Vec<String>,
@@ -127,6 +131,7 @@ impl Fixups {
         self.exclude.extend(other.exclude);
         self.merge.extend(other.merge);
         self.links.extend(other.links);
+        self.lists.extend(other.lists);
         self.executable.extend(other.executable);
         self.elf = match (self.elf.take(), other.elf) {
             (Some(own), Some(other)) => Some(Elf { shared: other.shared.or(own.shared), ..other }),

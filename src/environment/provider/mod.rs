@@ -215,10 +215,10 @@ pub fn closure(
 }
 
 /// The first components of a registry's version, where the rest counts repackagings.
-fn own_version(text: &str, components: Option<usize>) -> Option<Version> {
+fn own_version(text: &str, source: &Source) -> Option<Version> {
     let version = Version::parse(text).ok()?;
-    match components {
-        Some(n) if !version.is_prerelease() => {
+    match source.components {
+        Some(n) if source.preliminary || !version.is_prerelease() => {
             let numbers = version.numbers();
             Some(Version::from_numbers(&numbers[..n.min(numbers.len())]))
         }

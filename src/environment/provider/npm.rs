@@ -10,7 +10,7 @@ pub(super) fn offers(world: &World<'_>, source: &Source) -> Result<Vec<Offer>, P
     let releases = npm::versions(world.client, &world.ctx.config.addresses.npm, &name)?;
     let offer = |release: npm::Release| {
         Some(Offer {
-            version: own_version(&release.version, source.components)?,
+            version: own_version(&release.version, source)?,
             published: release.published,
             found: Found::Part(Box::new(Part {
                 name: name.clone(),

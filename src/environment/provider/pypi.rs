@@ -14,7 +14,7 @@ pub(super) fn offers(world: &World<'_>, source: &Source) -> Result<Vec<Offer>, P
         let (_, file) =
             fitting.filter_map(|f| Some((rank(&f, &arch)?, f))).min_by_key(|(rank, _)| *rank)?;
         Some(Offer {
-            version: own_version(&release.version, source.components)?,
+            version: own_version(&release.version, source)?,
             published: release.published,
             found: Found::Part(Box::new(Part {
                 name: name.clone(),

@@ -27,6 +27,16 @@ pub enum ResolveError {
         /// Names like it.
         nearest: Vec<String>,
     },
+    /// Nobody knows such a service.
+    #[error("no service is called `{service}`{}{}", said_in(.evidence), perhaps(.nearest))]
+    UnknownService {
+        /// The name.
+        service: String,
+        /// Where it was asked for.
+        evidence: Vec<Evidence>,
+        /// Names like it.
+        nearest: Vec<String>,
+    },
     /// The tool exists, and not in any such version.
     #[error("no {tool} matches `{constraint}`{}{}", said_in(.evidence), nearest_are(.nearest))]
     NoVersion {
@@ -76,6 +86,9 @@ impl ResolveError {
             }
             ResolveError::UnknownTool { .. } => {
                 Some("$ZAGI_HOME/catalog.toml may say where a tool comes from".into())
+            }
+            ResolveError::UnknownService { .. } => {
+                Some("$ZAGI_HOME/catalog.toml may say how a service is run".into())
             }
             _ => None,
         }
