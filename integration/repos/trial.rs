@@ -101,7 +101,8 @@ fn steps(
     let mut command = machine.zagi_in(&dir, &["exec", "--", "sh", "-c", test]);
     let tested = said(&mut command, limit, log).well("test");
     trial.tests = begun.elapsed().as_secs_f64();
-    machine.zagi(&["unmount", "cold"]).ok();
+    // What was killed may have left something that looks into it.
+    machine.zagi(&["unmount", "--force", "cold"]).ok();
     let (said_warm, took, bytes) = mount("warm");
     (trial.warm, trial.fetched_warm) = (took, bytes);
     trial.resolved = said_warm.well("mount again").map(|said| seconds(&said.err))?;

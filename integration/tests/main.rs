@@ -21,5 +21,6 @@ mod posix;
 mod privacy;
 mod projects;
 mod services;
+mod same_bytes;
 mod store;
 mod system;

@@ -149,6 +149,7 @@ pub(super) fn look(plan: &Plan, stage: &Path, home: &Path) -> Result<Seen, Depen
     let mut files = Vec::new();
     let mut links = BTreeMap::new();
     normalise(stage, Path::new(""), &mut files, &mut links)?;
+    forget_clock(stage, &mut files)?;
     let gone = |target: &PathBuf| {
         let passing = target.starts_with("/zagi") || target.starts_with("/tmp");
         passing && !target.starts_with(home)
@@ -209,6 +210,38 @@ fn normalise(
             // A socket or pipe that somebody left: of no use to anybody else.
             fs::remove_file(&path).map_err(failed)?;
         }
+    }
+    Ok(())
+}
+
+/// Removes what uv notes of a directory that it installed from, the time of its last change:
+/// it would be another one in every installation, and tells only uv that it need not look.
+fn forget_clock(stage: &Path, files: &mut Vec<PathBuf>) -> Result<(), DependenciesError> {
+    const NOTE: &str = "uv_cache.json";
+    let is_note = |file: &PathBuf| {
+        let dir = file.parent().and_then(Path::extension);
+        file.file_name().is_some_and(|name| name == NOTE) && dir.is_some_and(|e| e == "dist-info")
+    };
+    let notes: Vec<PathBuf> = files.extract_if(.., |file| is_note(file)).collect();
+    for note in notes {
+        let path = stage.join(&note);
+        fs::remove_file(&path).map_err(DependenciesError::file(&path))?;
+        let record = note.with_file_name("RECORD");
+        if !files.contains(&record) {
+            continue;
+        }
+        let record = stage.join(record);
+        let failed = || DependenciesError::file(&record);
+        let text = fs::read(&record).map_err(failed())?;
+        let listed = |line: &&[u8]| {
+            let path = line.split(|byte| *byte == b',').next().unwrap_or_default();
+            path.ends_with(b".dist-info/uv_cache.json")
+        };
+        let lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| !listed(line));
+        // A new file: the old one may be shared with uv's cache.
+        let text: Vec<u8> = lines.flatten().copied().collect();
+        fs::remove_file(&record).map_err(failed())?;
+        fs::write(&record, text).map_err(failed())?;
     }
     Ok(())
 }

@@ -188,3 +188,21 @@ fn packages_are_counted_as_each_manager_leaves_them() {
     assert_eq!(count(Ecosystem::Rust, "cargo"), 1);
     assert_eq!(count(Ecosystem::Zig, "zig"), 1);
 }
+
+#[test]
+fn when_uv_looked_last_is_forgotten() {
+    let dir = tempfile::tempdir().expect("made");
+    let info = "site-packages/board-1.0.dist-info";
+    write(dir.path(), &format!("{info}/uv_cache.json"), "{\"timestamp\":1}");
+    write(dir.path(), "site-packages/board/uv_cache.json", "its own");
+    let record = "board.py,sha256=a,1\nboard-1.0.dist-info/uv_cache.json,sha256=b,2\nc.py,,\n";
+    write(dir.path(), &format!("{info}/RECORD"), record);
+    let (mut files, mut links) = (Vec::new(), BTreeMap::new());
+    normalise(dir.path(), Path::new(""), &mut files, &mut links).expect("normal");
+    forget_clock(dir.path(), &mut files).expect("forgotten");
+    assert_eq!(files.len(), 2, "{files:?}");
+    let left = contents(dir.path());
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(left["site-packages/board/uv_cache.json"], "its own");
+    assert_eq!(left[&format!("{info}/RECORD")], "board.py,sha256=a,1\nc.py,,\n");
+}
