@@ -1,7 +1,7 @@
 //! The line of a log that tells why something failed.
 
 /// Words of a line that tells, in small letters. Those of an earlier row count for more.
-const TELLING: [&[&str]; 3] = [
+const TELLING: [&[&str]; 4] = [
     &[
         "modulenotfounderror",
         "no module named",
@@ -13,7 +13,8 @@ const TELLING: [&[&str]; 3] = [
         "error[e",
         "importerror",
     ],
-    &["error:", "error ", "fatal:", "panicked at", "not found", "cannot ", "could not"],
+    &["error:", "fatal:", "panicked at", "not found", "cannot ", "could not"],
+    &["error ", "--- fail", "not ok"],
     &["failed", "fail", "error", "failing"],
 ];
 
@@ -22,7 +23,7 @@ const LONGEST: usize = 160;
 
 /// The last line that sums up, if there is one, and the first that tells most.
 pub fn of(log: &str) -> String {
-    let lines: Vec<String> = log.lines().map(plain).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<String> = log.lines().map(plain).filter(|line| tells(line)).collect();
     let telling = TELLING.iter().find_map(|words| {
         lines.iter().find(|line| {
             let line = line.to_lowercase();
@@ -37,6 +38,11 @@ pub fn of(log: &str) -> String {
         (Some(only), _) | (None, Some(only)) => short(only),
         (None, None) => "it said nothing".to_owned(),
     }
+}
+
+/// What only says where more is to be read tells nothing.
+fn tells(line: &String) -> bool {
+    !line.is_empty() && !line.starts_with("hint:") && !line.contains("complete log of this run")
 }
 
 fn short(line: &str) -> String {
