@@ -248,6 +248,25 @@ fn an_archive_that_is_not_what_was_promised() {
 }
 
 #[test]
+fn what_points_to_the_repository_of_a_submodule_is_left_out() {
+    let r = registry();
+    let bytes = stored(&tar(&[
+        ("thing-1.0/thing.py", 0o644, "x = 1\n"),
+        ("thing-1.0/tests/data/.git", 0o644, "gitdir: ../../.git/modules/data\n"),
+        ("thing-1.0/tests/data/a.json", 0o644, "{}\n"),
+    ]));
+    let document = format!(
+        r#"{{"releases": {{"1.0": [{}]}}}}"#,
+        file("thing-1.0.tar.gz", "sdist", &bytes, false).replace("BASE", &r.server.base)
+    );
+    r.shelf.put("/pypi/pypi/thing/json", document);
+    r.shelf.put("/files/thing-1.0.tar.gz", bytes);
+    source(&r.ctx, "pypi:thing").expect("the rest is a repository");
+    let warnings = r.machine.events.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("`tests/data/.git`"), "{warnings:?}");
+}
+
+#[test]
 fn a_hostile_archive_leaves_nothing() {
     for (name, bytes) in [
         ("climbs", {

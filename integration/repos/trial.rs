@@ -16,7 +16,7 @@ use super::projects::Project;
 use super::reason;
 
 /// For how long a mount may take.
-const MOST_MOUNT: Duration = Duration::from_secs(900);
+const MOST_MOUNT: Duration = Duration::from_secs(1800);
 
 /// What was found out about a project.
 #[derive(Default, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ use self::choose::{Candidate, Source, choose, listed};
 use super::address::{Package, Registry};
 use super::bare::{Bare, scratch};
 use super::error::SourceError;
+use super::name::shown;
 use super::pack::Pack;
 use super::snapshot::{self, Commit};
 use super::{Found, How, complete, peel};
@@ -181,11 +182,18 @@ fn make(
     // Each has all of its files in one directory: `NAME-VERSION/`, `package/`.
     let unpacked = archive::unpack(&packed, kind, 1, &root)
         .map_err(|source| SourceError::Unpack { package: label.clone(), source })?;
-    let files = snapshot::walk(&root)?;
+    let mut files = snapshot::walk(&root)?;
+    // What a submodule leaves where it was checked out: it says where its repository was.
+    let pointers: Vec<Vec<u8>> = files.extract_if(.., |file| file.ends_with(b"/.git")).collect();
     if files.is_empty() {
         return Err(SourceError::NoFiles { path: packed });
     }
     let mut known = candidate.notice.clone().into_iter().collect::<Vec<_>>();
+    known.extend(
+        pointers.iter().map(|path| {
+            format!("`{}` is left out: it points to a repository elsewhere", shown(path))
+        }),
+    );
     let date = match source.published.or(candidate.published) {
         Some(date) => date,
         None if unpacked.newest > BELIEVED => unpacked.newest,
