@@ -363,13 +363,15 @@ impl Pool {
             if quiet == QUIET {
                 crate::sys::give_back_memory();
             }
-            let desks = self.desks();
-            if desks.is_empty() {
+            let now = self.desks();
+            if now.is_empty() {
                 crate::sys::give_back_memory();
                 *self.looker.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 return;
             }
-            let desks = desks.clone();
+            let desks = now.clone();
+            // Whoever hires needs them.
+            drop(now);
             for desk in &desks {
                 if let Some(mount) = desk.held_longer_than(TICK)
                     && let Some(channel) = self.channel(mount)
@@ -421,4 +423,33 @@ fn forget_all(overlay: &Overlay, input: &mut Input<'_>) -> Result<(), Errno> {
 /// that a mount which is gone would have had.
 fn write(channel: &Channel, answer: &[u8]) {
     let _ = (&channel.device).write(answer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It lives on while nothing else does: it must not wait for a lock that it has itself.
+    #[test]
+    fn where_all_are_busy_for_long_the_one_who_looks_hires_another() {
+        let pool = Arc::new(Pool::new(Duration::from_secs(60)).expect("a pool"));
+        let (device, _other) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let (device, pace) = (File::from(OwnedFd::from(device)), Pace::new(pool.epoch));
+        let end = Arc::new(End::default());
+        let channel = Arc::new(Channel { device, overlay: None, pace, end });
+        pool.channels.write().expect("nobody panicked").insert(1, channel);
+        let desk = Arc::new(Desk::new(pool.epoch));
+        desk.hold();
+        let (unique, opcode) = (8, opcode::READ);
+        desk.begin(1, &Header { opcode, unique, ino: 1, uid: 0, gid: 0, pid: 1 });
+        pool.desks().push(desk);
+        let looker = Arc::clone(&pool);
+        std::thread::spawn(move || looker.look());
+        let begun = Instant::now();
+        while pool.desks.try_lock().map_or(1, |desks| desks.len()) < 2 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "nobody was hired");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        pool.channels.write().expect("nobody panicked").clear();
+    }
 }
