@@ -41,7 +41,7 @@ pub fn of(log: &str) -> String {
 }
 
 /// What only says where more is to be read tells nothing.
-fn tells(line: &String) -> bool {
+fn tells(line: &str) -> bool {
     !line.is_empty() && !line.starts_with("hint:") && !line.contains("complete log of this run")
 }
 
