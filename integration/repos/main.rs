@@ -107,7 +107,11 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Part::Node => node::run(&all, &kept),
+        Part::Node => {
+            let is_asked =
+                |p: &projects::Project| asked.only.is_empty() || asked.only.contains(&p.name);
+            node::run(&all.into_iter().filter(is_asked).collect::<Vec<_>>(), &kept);
+        }
         Part::Table => table::print(&all, &kept),
     }
     ExitCode::SUCCESS
