@@ -20,7 +20,7 @@ mod nix;
 mod posix;
 mod privacy;
 mod projects;
-mod services;
 mod same_bytes;
+mod services;
 mod store;
 mod system;
