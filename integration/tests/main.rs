@@ -24,3 +24,4 @@ mod same_bytes;
 mod services;
 mod store;
 mod system;
+mod verify;

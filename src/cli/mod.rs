@@ -39,6 +39,7 @@ mod store;
 mod unmount;
 mod up;
 mod update;
+mod verify;
 mod view;
 mod why;
 
@@ -88,6 +89,7 @@ enum Command {
     Add(add::Add),
     Remove(remove::Remove),
     Update(update::Update),
+    Verify(verify::Verify),
     Lock(lock::Lock),
     Up(up::Up),
     Down(up::Down),
@@ -158,6 +160,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Add(c) => c.run(&settings),
         Command::Remove(c) => c.run(&settings),
         Command::Update(c) => c.run(&settings),
+        Command::Verify(c) => c.run(&settings),
         Command::Lock(c) => c.run(&settings),
         Command::Up(c) => c.run(&settings),
         Command::Down(c) => c.run(&settings),

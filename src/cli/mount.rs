@@ -10,7 +10,9 @@ use super::error::CommandError;
 use super::output::print_json;
 use super::report;
 use super::settings::Settings;
+use super::verify::tell;
 use crate::environment::activate::read_own;
+use crate::workspace::verify::{self, Verified};
 use crate::workspace::{self, Description, NfsMount, Presentation, Request};
 
 /// Mount a repository as a directory that runs
@@ -41,6 +43,9 @@ pub struct Mount {
     /// Do not install dependencies
     #[arg(long)]
     no_deps: bool,
+    /// Then build and test it, and add to its environment what is missing (see `zagi verify`)
+    #[arg(long)]
+    verify: bool,
     /// Print what was mounted as JSON
     #[arg(long)]
     json: bool,
@@ -62,6 +67,8 @@ struct Mounted<'a> {
     description: &'a Description,
     #[serde(skip_serializing_if = "Option::is_none")]
     nfs: Option<&'a NfsMount>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<&'a Verified>,
 }
 
 const EXAMPLES: &str = "\
@@ -94,8 +101,15 @@ impl Mount {
         };
         let description = workspace::mount(&ctx, &request)?;
         let nfs = workspace::attach(&ctx, &description)?;
+        let by_hand = nfs.as_ref().is_some_and(|nfs| nfs.by_hand.is_some());
+        let verified = match self.verify && !by_hand {
+            true => Some(verify::verify(&ctx, &description.path)?),
+            false => None,
+        };
         if self.json {
-            print_json(&Mounted { description: &description, nfs: nfs.as_ref() })?;
+            let (nfs, verified) = (nfs.as_ref(), verified.as_ref());
+            print_json(&Mounted { description: &description, nfs, verified })?;
+            return Ok(ExitCode::from(u8::from(verified.is_some_and(|v| !v.passed))));
         } else if let Some(NfsMount { command, by_hand: Some(why), .. }) = &nfs {
             let path = description.path.display();
             eprintln!("served, and not mounted at {path} yet: {why}");
@@ -103,6 +117,9 @@ impl Mount {
         } else if !settings.quiet() {
             let services = !read_own(&workspace::directory(&ctx, &description)).is_empty();
             eprintln!("{}", last_lines(&description, services, begun));
+        }
+        if let Some(verified) = &verified {
+            tell(settings, verified, begun)?;
         }
         Ok(ExitCode::SUCCESS)
     }

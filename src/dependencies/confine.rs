@@ -65,7 +65,7 @@ impl Tools {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         let mut vars: BTreeMap<String, String> = vars.into_iter().filter_map(text).collect();
-        // A workspace has a link to its environment; the place of installation has none.
+        // A workspace has a link to its environment; the place of installation may have none.
         let path = vars.entry("PATH".into()).or_default();
         *path = format!("{}:{path}", realised.dir.join("bin").display());
         let (dir, trees) = (realised.dir.clone(), realised.trees.clone());
@@ -75,15 +75,17 @@ impl Tools {
 
 /// The directories of one installation.
 pub(super) struct Work {
-    /// The copy of the source, seen as [`WORKSPACE`].
+    /// The copy of the source, or the workspace itself.
     pub workspace: PathBuf,
+    /// Where it is seen.
+    pub seen: PathBuf,
     /// Its `/tmp`, on a disk rather than in memory.
     pub tmp: PathBuf,
     /// Object directories that the source's `.git` borrows from.
     pub borrowed: Vec<PathBuf>,
 }
 
-/// The sandbox for `argv`.
+/// The sandbox for `argv` of an installation.
 pub(super) fn confine(
     ctx: &Context,
     tools: &Tools,
@@ -91,10 +93,24 @@ pub(super) fn confine(
     work: &Work,
     argv: &[String],
 ) -> io::Result<zagi_sandbox::Plan> {
+    let mut sandbox = surround(ctx, tools, work, (&plan.caches, &plan.env), argv)?;
+    sandbox.cwd = work.seen.join(&plan.project.root);
+    Ok(sandbox)
+}
+
+/// The sandbox for `argv`, started where the workspace is seen; of download caches it has those that
+/// are named, and its manager's variables.
+pub(super) fn surround(
+    ctx: &Context,
+    tools: &Tools,
+    work: &Work,
+    (caches, vars): (&[String], &BTreeMap<String, String>),
+    argv: &[String],
+) -> io::Result<zagi_sandbox::Plan> {
     let mut sandbox = zagi_sandbox::Plan::new(Profile::Install, argv.to_vec())
         .bind(&work.tmp, "/tmp", true)
-        .bind(&work.workspace, WORKSPACE, true);
-    for kind in &plan.caches {
+        .bind(&work.workspace, &work.seen, true);
+    for kind in caches {
         let dir = ctx.home.cache(kind);
         fs::create_dir_all(&dir)?;
         sandbox = sandbox.bind(dir, Path::new(CACHE).join(kind), true);
@@ -116,7 +132,7 @@ pub(super) fn confine(
     sandbox.env = tools.vars.clone();
     // Proxies are given below, if their addresses hold no password.
     sandbox.env.retain(|name, _| ![&WITHHELD[..], &PROXIES[..]].concat().contains(&name.as_str()));
-    sandbox.env.extend(plan.env.clone());
+    sandbox.env.extend(vars.clone());
     let Identity { name, home, .. } = &sandbox.identity;
     let home = home.display().to_string();
     for (variable, value) in
@@ -131,7 +147,7 @@ pub(super) fn confine(
         certificates(ctx, &mut sandbox, &mut seen);
         proxies(ctx, &mut sandbox.env);
     }
-    sandbox.cwd = Path::new(WORKSPACE).join(&plan.project.root);
+    sandbox.cwd.clone_from(&work.seen);
     Ok(sandbox)
 }
 

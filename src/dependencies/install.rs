@@ -13,7 +13,7 @@ use super::plan::{Plan, Step};
 use super::record::{self, Need, Record, RecordError};
 use super::relocate::Relocations;
 use super::run::{self, Outcome};
-use super::{DependenciesError, cargo};
+use super::{DependenciesError, WORKSPACE, cargo};
 use crate::context::Context;
 use crate::environment::detect::Ecosystem;
 use crate::event::Event;
@@ -230,7 +230,7 @@ fn prepare(
         fs::write(&path, content).map_err(DependenciesError::file(&path))?;
     }
     let borrowed = confine::borrowed(&workspace);
-    Ok(Work { workspace, tmp, borrowed })
+    Ok(Work { workspace, seen: WORKSPACE.into(), tmp, borrowed })
 }
 
 /// The lock file in the workspace, empty where there is none.
@@ -243,7 +243,7 @@ fn cargo_lock(plan: &Plan, workspace: &Path) -> String {
 }
 
 /// One step, the second way if need be; what was said aloud.
-fn perform(
+pub(super) fn perform(
     ctx: &Context,
     tools: &Tools,
     plan: &Plan,

@@ -6,6 +6,7 @@
 //! | `plan.rs`, `plan/` | which commands install a project, and the key over all that they read |
 //! | `install.rs` | look up by key, or install: one installer a key, nothing half-made |
 //! | `confine.rs` | what an installation may see |
+//! | `attempt.rs` | what runs in a workspace that is there: its tests, packages besides |
 //! | `run.rs` | one command: its log, its progress, what its refusal means |
 //! | `capture.rs` | what it left behind, made ready for the store |
 //! | `record.rs` | the format of what is stored of an installation |
@@ -26,6 +27,7 @@
 //! - The ref is set last. Whoever is killed before leaves a scratch directory that the next
 //!   process sweeps, and the downloads, from which the next attempt goes on.
 
+mod attempt;
 mod capture;
 mod cargo;
 mod confine;
@@ -38,6 +40,7 @@ mod run;
 use std::io;
 use std::path::PathBuf;
 
+pub use attempt::{Attempt, Place};
 pub use confine::Tools;
 pub use install::{Provided, lookup, provide};
 pub use plan::{Ids, Plan, plan};

@@ -12,6 +12,7 @@ mod python;
 mod rust;
 mod yarn;
 
+pub(super) use python::{PYTHON as VENV_PYTHON, VENV, dated as besides};
 pub(super) use rust::CARGO_HOME;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use zagi_sandbox::Exit;
@@ -88,9 +89,12 @@ impl Log<'_> {
                 self.tail.pop_front();
             }
         }
-        if self.kept.len() < KEPT {
-            self.kept.push_str(&line);
-            self.kept.push('\n');
+        self.kept.push_str(&line);
+        self.kept.push('\n');
+        // Programs say last what stopped them.
+        if self.kept.len() > 2 * KEPT {
+            let end = memchr::memchr(b'\n', &self.kept.as_bytes()[KEPT..]);
+            self.kept.drain(..end.map_or(self.kept.len(), |end| KEPT + end + 1));
         }
         if self.told.elapsed() > Duration::from_millis(100) {
             self.told = Instant::now();
@@ -129,17 +133,45 @@ pub(super) enum Outcome {
     Failed { error: DependenciesError, said: String },
 }
 
-/// Runs one command to its end.
+/// What a command said, and how it ended.
+pub(super) struct Heard {
+    pub exit: Exit,
+    /// The last of what it said, up to twice [`KEPT`].
+    pub said: String,
+    /// Its last lines.
+    pub tail: String,
+    /// It was ended because its time was over.
+    pub late: bool,
+}
+
+/// Runs one command of `plan` to its end.
 pub(super) fn run(
     ctx: &Context,
     plan: &Plan,
     sandbox: &zagi_sandbox::Plan,
     log: &Path,
 ) -> Result<Outcome, DependenciesError> {
+    let heard = listen(ctx, &plan.manager, sandbox, log, None)?;
+    if heard.exit.success() {
+        return Ok(Outcome::Done);
+    }
+    let error = explain(ctx, plan, &sandbox.argv, &heard, log.to_owned());
+    Ok(Outcome::Failed { error, said: heard.said })
+}
+
+/// Runs a command to its end, or to that of its time; what it says goes to `log`, and as `who`'s
+/// progress to the user.
+pub(super) fn listen(
+    ctx: &Context,
+    who: &str,
+    sandbox: &zagi_sandbox::Plan,
+    log: &Path,
+    limit: Option<Duration>,
+) -> Result<Heard, DependenciesError> {
     let file = File::options().create(true).append(true).open(log);
     let log_of = Mutex::new(Log {
         ctx,
-        manager: &plan.manager,
+        manager: who,
         file: file.map_err(DependenciesError::file(log))?,
         kept: String::new(),
         tail: VecDeque::new(),
@@ -148,18 +180,34 @@ pub(super) fn run(
     });
     let failed = |source| DependenciesError::Sandbox { source };
     let mut child = zagi_sandbox::spawn(sandbox, &ctx.program).map_err(failed)?;
+    let killer = child.killer().map_err(DependenciesError::file(log))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    std::thread::scope(|scope| {
-        scope.spawn(|| stdout.map(|stream| read(stream, &log_of)));
-        scope.spawn(|| stderr.map(|stream| read(stream, &log_of)));
+    let (over, ended) = mpsc::channel::<()>();
+    let late = std::thread::scope(|scope| {
+        let readers = [
+            scope.spawn(|| stdout.map(|stream| read(stream, &log_of))),
+            scope.spawn(|| stderr.map(|stream| read(stream, &log_of))),
+        ];
+        let watch = limit.map(|limit| {
+            scope.spawn(move || {
+                let late = ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+                if late {
+                    killer.kill();
+                }
+                late
+            })
+        });
+        for reader in readers {
+            // One that panicked has the lock with it: found below.
+            let _ = reader.join();
+        }
+        drop(over);
+        watch.is_some_and(|watch| watch.join().unwrap_or(false))
     });
     let exit = child.wait().map_err(failed)?;
-    if exit.success() {
-        return Ok(Outcome::Done);
-    }
-    let log_of = log_of.into_inner().expect("a thread that panicked would have been joined");
-    let error = explain(ctx, plan, &sandbox.argv, exit, &log_of, log.to_owned());
-    Ok(Outcome::Failed { error, said: log_of.kept })
+    let log_of = log_of.into_inner().expect("nothing panics with it held");
+    let tail = log_of.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+    Ok(Heard { exit, said: log_of.kept, tail, late })
 }
 
 fn read(stream: impl Read, log: &Mutex<Log<'_>>) {
@@ -182,14 +230,12 @@ fn explain(
     ctx: &Context,
     plan: &Plan,
     argv: &[String],
-    exit: Exit,
-    log: &Log<'_>,
-    file: PathBuf,
+    heard: &Heard,
+    log: PathBuf,
 ) -> DependenciesError {
     let command = argv.join(" ");
-    let tail = log.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-    let tail = without_usage(&tail);
-    let says = |words: &[&str]| words.iter().any(|w| log.kept.contains(w));
+    let tail = without_usage(&heard.tail);
+    let says = |words: &[&str]| words.iter().any(|w| heard.said.contains(w));
     if let Some(lock) = &plan.project.lock
         && says(&DISAGREES)
     {
@@ -202,10 +248,10 @@ fn explain(
     }
     if ctx.offline && says(&MISSING) {
         let missing: Vec<&str> =
-            log.kept.lines().filter(|l| MISSING.iter().any(|w| l.contains(w))).take(5).collect();
+            heard.said.lines().filter(|l| MISSING.iter().any(|w| l.contains(w))).take(5).collect();
         return DependenciesError::Offline { command, missing: missing.join("\n") };
     }
-    DependenciesError::Install { command, exit, tail, log: file }
+    DependenciesError::Install { command, exit: heard.exit, tail, log }
 }
 
 /// The command that brings a lock file of `manager` up to date.

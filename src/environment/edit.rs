@@ -6,6 +6,11 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 use super::spec::{Spec, SpecError};
 use super::version::Constraint;
 
+/// Where system packages are asked for.
+const SYSTEM: (&str, &str) = ("system", "packages");
+/// Where packages of Python's are.
+const PYTHON: (&str, &str) = ("dependencies", "python");
+
 /// A table of `env.toml` whose entries are asked for in versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
@@ -75,10 +80,24 @@ pub fn remove(
 
 /// The text in which the system package `name` is asked for.
 pub fn add_system(file: &str, text: &str, name: &str) -> Result<String, SpecError> {
+    add_to(file, text, SYSTEM, name)
+}
+
+/// The text in which the package `name` of Python's is asked for.
+pub fn add_python(file: &str, text: &str, name: &str) -> Result<String, SpecError> {
+    add_to(file, text, PYTHON, name)
+}
+
+fn add_to(
+    file: &str,
+    text: &str,
+    (table, key): (&str, &str),
+    name: &str,
+) -> Result<String, SpecError> {
     let mut document = parsed(file, text)?;
-    let system = document.entry("system").or_insert_with(|| Item::Table(Table::new()));
-    if let Some(system) = system.as_table_like_mut() {
-        let packages = system.entry("packages").or_insert_with(|| Item::Value(Array::new().into()));
+    let table = document.entry(table).or_insert_with(|| Item::Table(Table::new()));
+    if let Some(table) = table.as_table_like_mut() {
+        let packages = table.entry(key).or_insert_with(|| Item::Value(Array::new().into()));
         if let Some(packages) = packages.as_array_mut()
             && !packages.iter().any(|package| package.as_str() == Some(name))
         {
@@ -88,6 +107,33 @@ pub fn add_system(file: &str, text: &str, name: &str) -> Result<String, SpecErro
     let edited = document.to_string();
     Spec::parse(file, &edited)?;
     Ok(edited)
+}
+
+/// The text in which a comment says why `name` is asked for: behind a tool, and on a line before
+/// one of the packages of [`SYSTEM`] or [`PYTHON`]. A tool that has a comment keeps its own.
+pub fn explain(file: &str, text: &str, name: &str, why: &str) -> Result<String, SpecError> {
+    let mut document = parsed(file, text)?;
+    let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let tools = document.get_mut("tools").and_then(Item::as_table_like_mut);
+    let tool = tools.and_then(|tools| tools.get_mut(name)).and_then(Item::as_value_mut);
+    if let Some(tool) = tool {
+        let has = tool.decor().suffix().and_then(|suffix| suffix.as_str());
+        if has.is_none_or(|suffix| suffix.trim().is_empty()) {
+            tool.decor_mut().set_suffix(format!(" # {why}"));
+        }
+    }
+    for (table, key) in [SYSTEM, PYTHON] {
+        let packages = document.get_mut(table).and_then(Item::as_table_like_mut);
+        let packages = packages.and_then(|table| table.get_mut(key)?.as_array_mut());
+        let Some(packages) = packages else { continue };
+        let Some(at) = packages.iter().position(|p| p.as_str() == Some(name)) else { continue };
+        if let Some(package) = packages.get_mut(at) {
+            package.decor_mut().set_prefix(format!("\n    # {why}\n    "));
+            packages.set_trailing_comma(true);
+            packages.set_trailing("\n");
+        }
+    }
+    Ok(document.to_string())
 }
 
 /// The text in which no system package that `is_it` says is one is asked for; `None` where none
@@ -108,6 +154,11 @@ pub fn remove_system(
     }
     if packages.is_empty() {
         document.remove("system");
+    } else if let Some(first) = packages.get_mut(0)
+        && first.decor().prefix().and_then(|prefix| prefix.as_str()) == Some(" ")
+    {
+        // The space that stood behind a comma.
+        first.decor_mut().set_prefix("");
     }
     Ok(Some(document.to_string()))
 }
@@ -177,6 +228,27 @@ mod tests {
         let less = remove(&two, "libpq").unwrap();
         assert!(less.contains("packages = [\"vips\"] # ours\n"), "{less}");
         assert!(!remove(&less, "vips").unwrap().contains("system"));
+    }
+
+    #[test]
+    fn what_is_asked_for_has_its_reason() {
+        let text = add_system("f", "", "libpq").unwrap();
+        let text = explain("f", &text, "libpq", "libpq-fe.h was missing").unwrap();
+        let one = "[system]\npackages = [\n    # libpq-fe.h was missing\n    \"libpq\",\n]\n";
+        assert_eq!(text, one);
+        let text = add_system("f", &text, "zlib").unwrap();
+        let text = explain("f", &text, "zlib", "zlib.h was\nmissing").unwrap();
+        assert_eq!(text, one.replace(",\n]\n", ",\n    # zlib.h was missing\n    \"zlib\",\n]\n"));
+        assert_eq!(Spec::parse("f", &text).unwrap().system, ["libpq", "zlib"]);
+        let less = remove_system("f", &text, |name| name == "zlib").unwrap().unwrap();
+        assert_eq!(Spec::parse("f", &less).unwrap().system, ["libpq"]);
+        let text =
+            set_tool("f", &add_python("f", "", "PyYAML").unwrap(), "go", &constraint("1")).unwrap();
+        let text = explain("f", &text, "go", "the command go was missing").unwrap();
+        assert!(text.contains("go = \"1\" # the command go was missing\n"), "{text}");
+        assert_eq!(explain("f", &text, "go", "another").unwrap(), text);
+        assert_eq!(Spec::parse("f", &text).unwrap().dependencies.python, ["PyYAML"]);
+        assert!(add_python("f", "", "--index-url=x").is_err());
     }
 
     #[test]

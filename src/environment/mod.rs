@@ -16,6 +16,7 @@
 //! | | [`system`] (`system.toml`) | system packages: names, and the one tree that they become |
 //! | | [`stranger`] | what a lock that comes with a repository may not say |
 //! | edit | [`edit`] | the text of `env.toml`, changed in one place |
+//! | | [`remedy`] (`remedies.toml`) | what failing builds and tests say, and what may help |
 //! | realise | `fetch` | parts into the store, as published |
 //! | | `place`, [`tree`], [`elf`] | a tool's tree in the farm, fixed up for this home |
 //! | | [`realise`], `bins` | `envs/<key>`: programs and `activate.json` |
@@ -37,6 +38,7 @@ mod native;
 mod place;
 pub mod provider;
 pub mod realise;
+pub mod remedy;
 pub mod resolve;
 pub mod spec;
 pub mod stranger;

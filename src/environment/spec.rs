@@ -6,6 +6,8 @@
 //! node = "22"                      # any constraint of `version`
 //! [system]
 //! packages = ["libpq", "vips"]
+//! [dependencies]                   # installed beside what the project's own manifests ask for
+//! python = ["pytest-mock"]         # as PEP 508 has them
 //! [services]                       # run by `zagi up`
 //! postgres = "16"
 //! redis = { version = "7", port = 6380 }   # listens at a TCP port of this machine too
@@ -40,6 +42,9 @@ pub struct Spec {
     pub tools: BTreeMap<String, Constraint>,
     /// System packages, by the catalogue's names.
     pub system: Vec<String>,
+    /// Packages of the languages' own registries.
+    #[serde(default)]
+    pub dependencies: Dependencies,
     /// Services by name: databases and the like, which `zagi up` runs.
     #[serde(default)]
     pub services: BTreeMap<String, Service>,
@@ -47,6 +52,13 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// How it is tested, built and started.
     pub run: Run,
+}
+
+/// Packages that are installed beside what the project's manifests ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependencies {
+    /// Into the first Python project, the root's if it is one; as PEP 508 has them.
+    pub python: Vec<String>,
 }
 
 /// A service, and how it is wanted.
@@ -166,6 +178,11 @@ impl Spec {
         if !self.system.is_empty() {
             out.push_str(&packages(&self.system, comments));
         }
+        if !self.dependencies.python.is_empty() {
+            let packages: toml_edit::Array = self.dependencies.python.iter().collect();
+            let packages = [("python", packages.to_string())];
+            section(&mut out, "dependencies", packages.into_iter(), comments);
+        }
         let services =
             self.services.iter().map(|(name, service)| (name.as_str(), service.render()));
         section(&mut out, "services", services, comments);
@@ -254,6 +271,7 @@ impl Reader<'_> {
                 "version" => self.version(item)?,
                 "tools" => self.tools(self.table(name, item)?, &mut spec)?,
                 "system" => self.system(self.table(name, item)?, &mut spec)?,
+                "dependencies" => self.dependencies(self.table(name, item)?, &mut spec)?,
                 "services" => self.services(self.table(name, item)?, &mut spec)?,
                 "env" => self.env(self.table(name, item)?, &mut spec)?,
                 "run" => self.run(self.table(name, item)?, &mut spec)?,
@@ -262,7 +280,7 @@ impl Reader<'_> {
                         name,
                         span,
                         "the file",
-                        "version, [tools], [system], [services], [env], [run]",
+                        "version, [tools], [system], [dependencies], [services], [env], [run]",
                     ));
                 }
             }
@@ -370,26 +388,43 @@ impl Reader<'_> {
     }
 
     fn system(&self, table: &dyn TableLike, spec: &mut Spec) -> Result<(), SpecError> {
-        for (name, item) in table.iter() {
-            if name != "packages" {
-                let span = table.key(name).and_then(Key::span);
-                return Err(self.unknown(name, span, "[system]", "packages"));
+        let expected = "an array of package names";
+        spec.system = self.packages(table, ("system", "packages"), expected, is_package)?;
+        Ok(())
+    }
+
+    fn dependencies(&self, table: &dyn TableLike, spec: &mut Spec) -> Result<(), SpecError> {
+        let expected = "an array of requirements, as PEP 508 has them";
+        let python = self.packages(table, ("dependencies", "python"), expected, is_requirement)?;
+        spec.dependencies = Dependencies { python };
+        Ok(())
+    }
+
+    /// The texts of the one array that a table may have.
+    fn packages(
+        &self,
+        table: &dyn TableLike,
+        (name, allowed): (&'static str, &'static str),
+        expected: &'static str,
+        fits: fn(&str) -> bool,
+    ) -> Result<Vec<String>, SpecError> {
+        let mut packages = Vec::new();
+        for (key, item) in table.iter() {
+            if key != allowed {
+                let span = table.key(key).and_then(Key::span);
+                let table = if name == "system" { "[system]" } else { "[dependencies]" };
+                return Err(self.unknown(key, span, table, allowed));
             }
-            let expected = "an array of package names";
-            let array = item
-                .as_array()
-                .ok_or_else(|| self.kind("system.packages".into(), item, expected))?;
+            let key = format!("{name}.{key}");
+            let array = item.as_array().ok_or_else(|| self.kind(key.clone(), item, expected))?;
             for value in array {
                 match value.as_str() {
-                    Some(package) if is_package(package) => spec.system.push(package.to_owned()),
-                    _ => {
-                        let key = "system.packages".to_owned();
-                        return Err(self.error(value.span(), Problem::Kind { key, expected }));
-                    }
+                    Some(package) if fits(package) => packages.push(package.to_owned()),
+                    _ => return Err(self.error(value.span(), Problem::Kind { key, expected })),
                 }
             }
         }
-        Ok(())
+        Ok(packages)
     }
 
     fn env(&self, table: &dyn TableLike, spec: &mut Spec) -> Result<(), SpecError> {
@@ -415,6 +450,13 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+/// What names a package of Python's, and is no option of its installer.
+fn is_requirement(text: &str) -> bool {
+    text.len() <= 256
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && !text.chars().any(char::is_control)
 }
 
 /// What catalogues call things: `node`, `libpq`, `g++`, `python3.11`.

@@ -68,10 +68,24 @@ pub struct Environment {
 
 /// Asks for `wanted` in `env.toml`, and locks it.
 pub fn add(ctx: &Context, dir: &Path, wanted: &[Wanted]) -> Result<Amendment, WorkspaceError> {
+    ask(ctx, dir, wanted, None)
+}
+
+/// The same, with the reason in a comment.
+pub(super) fn ask(
+    ctx: &Context,
+    dir: &Path,
+    wanted: &[Wanted],
+    why: Option<&str>,
+) -> Result<Amendment, WorkspaceError> {
     let project = Project::of(ctx, dir)?;
     let catalog = Catalog::load(&prepare::user_catalog(ctx))?;
     let any = Constraint::any();
     let mut text = project.text()?;
+    let explained = |text: String, name: &str| match why {
+        Some(why) => edit::explain(spec::PATH, &text, name, why),
+        None => Ok(text),
+    };
     let (mut versioned, mut packages) = (Vec::new(), Vec::new());
     for wanted in wanted {
         let (name, constraint) = wanted;
@@ -79,13 +93,14 @@ pub fn add(ctx: &Context, dir: &Path, wanted: &[Wanted]) -> Result<Amendment, Wo
             Some(section) => {
                 let constraint = constraint.as_ref().unwrap_or(&any);
                 text = edit::set(spec::PATH, &text, section, name, constraint)?;
+                text = explained(text, name)?;
                 versioned.push((section, wanted));
             }
             None => packages.push(system_package(ctx, &catalog, wanted)?),
         }
     }
     for name in packages {
-        text = edit::add_system(spec::PATH, &text, &name)?;
+        text = explained(edit::add_system(spec::PATH, &text, &name)?, &name)?;
     }
     let anew: Vec<&str> = wanted.iter().map(|(name, _)| tool_of(&catalog, name)).collect();
     let lock = project.decide(ctx, &text, |tool| anew.contains(&tool))?;
@@ -96,6 +111,21 @@ pub fn add(ctx: &Context, dir: &Path, wanted: &[Wanted]) -> Result<Amendment, Wo
             text = edit::set(spec::PATH, &text, section, name, &line)?;
         }
     }
+    project.write(ctx, Some(&text), lock)
+}
+
+/// Asks for a package of Python's beside what the project asks for, with the reason in a comment.
+/// It is not installed by that.
+pub(super) fn ask_python(
+    ctx: &Context,
+    dir: &Path,
+    package: &str,
+    why: &str,
+) -> Result<Amendment, WorkspaceError> {
+    let project = Project::of(ctx, dir)?;
+    let text = edit::add_python(spec::PATH, &project.text()?, package)?;
+    let text = edit::explain(spec::PATH, &text, package, why)?;
+    let lock = project.decide(ctx, &text, |_| false)?;
     project.write(ctx, Some(&text), lock)
 }
 

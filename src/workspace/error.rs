@@ -81,6 +81,12 @@ pub enum WorkspaceError {
     NoSuchService { name: String, asked: Vec<String> },
     #[error("{0} is not locked as it is asked for now")]
     ServiceNotLocked(String),
+    #[error("nobody says how `{0}` is built or tested")]
+    NothingToRun(PathBuf),
+    #[error("there is no Python project in `{0}` to install a package into")]
+    NoPython(PathBuf),
+    #[error("the module {0} is the project's own")]
+    OwnModule(String),
     #[error("`{0}` is a symbolic link, which nothing is written through")]
     Linked(PathBuf),
     #[error("`{0}` consists of real files: there is nothing to unmount")]

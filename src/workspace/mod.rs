@@ -6,6 +6,7 @@
 //! | `create` | REPO and DIR → a workspace, or the one that is there resumed |
 //! | `prepare` | the road up to the mount, and the cache of plans |
 //! | `amend` | `env.toml` and `env.lock` changed: add, remove, update, lock |
+//! | `verify` | builds and tests that fail, and what is added so that they do not |
 //! | `description` | what a workspace is, on disk |
 //! | `gitdir` | its own `.git` |
 //! | `layers`, `git_layer`, `store_layer`, `index_layer` | what the overlay is made of |
@@ -44,6 +45,7 @@ mod prepare;
 mod roots;
 pub mod services;
 mod store_layer;
+pub mod verify;
 
 pub use create::{Request, mount};
 pub use description::{Description, Presentation};

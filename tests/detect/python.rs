@@ -1,6 +1,6 @@
 //! Python's projects: manifests of every age, and what their tests need.
 
-use super::shown;
+use super::{detected, files, shown};
 
 #[test]
 fn python_with_groups_and_tox() {
@@ -178,4 +178,14 @@ test = "python -m unittest"
         packages pytest~=8.0, x, y[z]>=1
     test: pytest
     "#);
+}
+
+#[test]
+fn env_toml_asks_for_packages_besides() {
+    let asked = (".zagi/env.toml", "[dependencies]\npython = [\"PyYAML\", \"numpy>=2\"]\n");
+    let found = detected(&files(&[("requirements.txt", "six\n"), asked]));
+    assert_eq!(found.projects[0].packages, ["PyYAML", "numpy>=2"]);
+    assert_eq!(found.spec.dependencies.python, ["PyYAML", "numpy>=2"]);
+    let found = detected(&files(&[asked]));
+    assert!(found.notes[0].text.contains("there is no Python project"), "{:?}", found.notes);
 }

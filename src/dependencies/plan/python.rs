@@ -22,6 +22,12 @@ const MANIFESTS: [&str; 10] = [
     ".python-version",
 ];
 
+/// Makes the project's own environment. Scripts that find their interpreter beside themselves need
+/// no rewriting.
+pub const VENV: [&str; 4] = ["uv", "venv", "--relocatable", ".venv"];
+/// That environment's interpreter.
+pub const PYTHON: &str = ".venv/bin/python";
+
 pub(super) fn draft(
     project: &Project,
     manager: &str,
@@ -58,8 +64,7 @@ pub(super) fn draft(
     }
     // `uv pip install` by hand goes into the project's own environment.
     draft.vars.insert("VIRTUAL_ENV".into(), join("{workspace}", &join(&project.root, ".venv")));
-    // Scripts that find their interpreter beside themselves need no rewriting.
-    draft.steps.push(Step::new(["uv", "venv", "--relocatable", ".venv"]));
+    draft.steps.push(Step::new(VENV));
     match manager {
         "uv" => synced(project, source, &mut draft),
         "pip" => unlocked(project, &mut draft),
@@ -179,8 +184,8 @@ fn unlocked(project: &Project, draft: &mut Draft) {
 }
 
 /// `uv pip install` as of the commit's date.
-fn dated(project: &Project, what: &[&str]) -> Step {
-    as_of(project, &["uv", "pip", "install", "--python", ".venv/bin/python"], what)
+pub fn dated(project: &Project, what: &[&str]) -> Step {
+    as_of(project, &["uv", "pip", "install", "--python", PYTHON], what)
 }
 
 /// A command of uv's as of the commit's date; without, where not everything is that old.

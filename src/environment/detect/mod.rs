@@ -177,6 +177,9 @@ pub fn detect_knowing(
     variables::survey(&mut survey, &root);
     services::survey(&mut survey, &root);
     run::survey(&mut survey, &root);
+    if let Some(written) = &written {
+        besides(&mut survey, &written.spec);
+    }
     finish(survey, written)
 }
 
@@ -274,6 +277,21 @@ fn env_toml(survey: &mut Survey<'_>, root: &Place) -> Option<Written> {
     });
     let run = said.collect();
     Some(Written { spec, run })
+}
+
+/// Has installed what `env.toml` asks for beside what the manifests say.
+fn besides(survey: &mut Survey<'_>, written: &Spec) {
+    let packages = &written.dependencies.python;
+    if packages.is_empty() {
+        return;
+    }
+    match survey.projects.iter_mut().find(|project| project.ecosystem == Ecosystem::Python) {
+        Some(project) => project.packages.extend(packages.iter().cloned()),
+        None => survey.note(
+            format!("{} asks for packages of Python, and there is no Python project", spec::PATH),
+            Vec::new(),
+        ),
+    }
 }
 
 fn finish(survey: Survey<'_>, written: Option<Written>) -> Detected {

@@ -8,6 +8,8 @@ node = "22"                      # package.json engines: ">=22 <23"
 pnpm = "10.15.1"
 [system]
 packages = ["libpq", "vips"]
+[dependencies]
+python = ["pytest-mock", "numpy>=2"]
 [services]
 postgres = "16"
 redis = { version = "7", port = 6380 }
@@ -27,6 +29,7 @@ fn reads_every_key() {
     let spec = Spec::parse(PATH, WHOLE).expect("it is right");
     assert_eq!(spec.tools["node"].to_string(), "22");
     assert_eq!(spec.system, ["libpq", "vips"]);
+    assert_eq!(spec.dependencies.python, ["pytest-mock", "numpy>=2"]);
     assert_eq!(spec.services["postgres"].version.to_string(), "16");
     assert_eq!(spec.services["redis"].port, Some(6380));
     assert_eq!(spec.env["LOG_LEVEL"], "debug");
@@ -35,7 +38,7 @@ fn reads_every_key() {
         [("test", "pnpm test"), ("start", "pnpm start")]
     );
     assert_eq!(Spec::lines(WHOLE)["tools.pnpm"], 4);
-    assert_eq!(Spec::lines(WHOLE)["run.test"], 13);
+    assert_eq!(Spec::lines(WHOLE)["run.test"], 15);
     assert_eq!(Spec::parse(PATH, "").expect("empty is right"), Spec::default());
 }
 
@@ -55,6 +58,8 @@ fn renders_with_comments_and_reads_back() {
     pnpm = "10.15.1"
     [system]
     packages = ["libpq", "vips"]
+    [dependencies]
+    python = ["pytest-mock", "numpy>=2"]
     [services]
     postgres = "16"
     redis = { version = "7", port = 6380 }
@@ -101,7 +106,7 @@ fn what_is_wrong_is_named_with_its_line() {
     .zagi/env.toml:2: `services.postgres` must be a string
     .zagi/env.toml:2: unknown key `verison` in a service; allowed here: version, port
     .zagi/env.toml:2: `services.postgres.port` must be a number from 1 to 65535
-    .zagi/env.toml:1: unknown key `service` in the file; allowed here: version, [tools], [system], [services], [env], [run]
+    .zagi/env.toml:1: unknown key `service` in the file; allowed here: version, [tools], [system], [dependencies], [services], [env], [run]
     .zagi/env.toml:1: version 2 is not known; this program reads version 1
     .zagi/env.toml:2: unknown key `tset` in [run]; allowed here: test, build, start
     .zagi/env.toml:3: `system.packages` must be an array of package names
