@@ -73,11 +73,13 @@ fn a_header_and_its_library_that_nothing_declares() {
     let machine = Machine::new(Who::Me);
     let script = r#"
         printf '#include <git2.h>\n#include <stdio.h>\nint main(void) { int a, b, c; git_libgit2_version(&a, &b, &c); return printf("git2 %%d.%%d", a, b) < 0; }\n' > q.c
-        printf 'test: q\n\t./q\nq: q.c\n\tcc q.c -o q -lgit2\n' > Makefile
+        # A makefile would say it: detection reads `-lgit2` there.
+        mkdir .zagi; printf '[run]\ntest = "./t.sh"\n' > .zagi/env.toml
+        printf '#!/bin/sh\nset -e\ncc q.c -o q -lgit2\n./q\n' > t.sh; chmod +x t.sh
     "#;
     let dir = mounted(&machine, "linked", script);
     let said = verify(&machine, &dir).ok().json();
-    assert_eq!(added(&said), [("libgit2", "git2.h was missing")]);
+    assert!(added(&said).contains(&("libgit2", "git2.h was missing")), "{said}");
     assert_eq!(machine.sh(&dir, "./q").ok().out, "git2 1.5");
 }
 
@@ -103,16 +105,16 @@ fn what_no_remedy_helps_stays_as_it_was() {
     let machine = Machine::new(Who::Me);
     let script = format!("{PYTHON}\nprintf '    assert False, \"never\"\\n' >> tests/test_it.py");
     let dir = mounted(&machine, "never", &script);
-    let state = "git status --porcelain; cat .zagi/env.toml; readlink .zagi/env";
+    let state = "git status --porcelain; ls .zagi; readlink .zagi/env";
     let clean = format!("find . -name __pycache__ -path './tests/*' | xargs rm -r; {state}");
-    let before = machine.sh(&dir, &format!("{state} || true")).ok().out;
+    let before = machine.sh(&dir, state).ok().out;
     let said =
         Said::of(&mut machine.zagi_in(&dir, &["verify"])).fails(1, "`pytest` failed (exit code 1)");
     assert!(said.err.contains("AssertionError: never"), "{}", said.err);
     let log = said.err.split("the whole log is in `").nth(1).unwrap().split('`').next().unwrap();
     let log = machine.sh(&dir, &format!("cat {log}")).ok().out;
     assert!(log.contains("No module named 'yaml'") && log.contains("never"), "{log}");
-    assert_eq!(machine.sh(&dir, &format!("{clean} || true")).ok().out, before);
+    assert_eq!(machine.sh(&dir, &clean).ok().out, before);
     assert_eq!(machine.exec(&dir, "python -c 'import yaml'").code, 1);
 
     let dir = mounted(&machine, "nothing", "echo hello > README");
