@@ -83,3 +83,64 @@ fn shims_work_without_a_hook() {
     let out = machine.sh(&machine.work().join("p"), ".venv/bin/python -m pytest -q").ok().out;
     assert!(out.contains(" passed"), "{out}");
 }
+
+/// A repository that git cloned and zagi never mounted.
+fn in_place(who: Who) {
+    let machine = Machine::new(who);
+    let dir = super::git::repository(&machine, "plain");
+    let zagi = |arguments: &[&str]| Said::of(&mut machine.zagi_in(&dir, arguments));
+    zagi(&["exec", "--", "true"]).fails(1, "not in a workspace");
+    machine.sh(&dir, "mkdir .zagi && printf '[tools]\\nnode = \"22\"\\n[env]\\nLEVEL = \"7\"\\n' > .zagi/env.toml").ok();
+    // What a clone brings is made ready by the first command that needs it.
+    let said = zagi(&["exec", "--", "sh", "-c", "node -v; echo $LEVEL"]).ok();
+    assert!(said.out.starts_with("v22.") && said.out.ends_with("\n7\n"), "{said:?}");
+    let status = machine.git(&dir, &["status", "--porcelain", "-uall"]).ok().out;
+    assert_eq!(status, "?? .zagi/env.lock\n?? .zagi/env.toml\n");
+    let said = zagi(&["add", "uv"]).ok().err;
+    assert!(said.contains("added    uv"), "{said}");
+    machine.sh(&dir, ".zagi/env/bin/uv --version").ok();
+    // It stands on what it has: nothing of it is collected.
+    zagi(&["store", "gc"]).ok();
+    zagi(&["--offline", "exec", "--", "uv", "--version"]).ok();
+    hooked(&machine, &dir);
+    let audit = zagi(&["env", "audit"]).ok().out;
+    assert!(audit.contains("hash of npm, not signed") && audit.contains("any machine"), "{audit}");
+    zagi(&["remove", "uv"]).ok();
+    assert_eq!(zagi(&["exec", "--", "uv"]).code, 127);
+}
+
+/// The hook in it, with trust, and direnv.
+fn hooked(machine: &Machine, dir: &std::path::Path) {
+    let script = |shell: &str| {
+        let work = machine.work();
+        let path = format!("{}:/usr/bin:/bin", work.parent().unwrap().display());
+        let mut command = machine.command("bash", dir);
+        command.env("PATH", path).env("DIRENV_LOG_FORMAT", "").args(["-c", shell]);
+        Said::of(&mut command).ok()
+    };
+    let hook = "eval \"$(zagi hook bash)\"; eval \"$PROMPT_COMMAND\"; node -v; echo level=$LEVEL";
+    let said = script(hook);
+    assert!(said.out.starts_with("v22.") && said.out.ends_with("level=\n"), "{said:?}");
+    let said = Said::of(&mut machine.zagi_in(dir, &["trust"])).ok();
+    assert!(said.err.contains("LEVEL=\"7\""), "{said:?}");
+    assert!(script(hook).out.ends_with("level=7\n"));
+    machine.sh(dir, "sed -i s/7/8/ .zagi/env.toml").ok();
+    let said = script(hook);
+    assert!(said.out.ends_with("level=\n") && said.err.contains("zagi trust"), "{said:?}");
+    machine.sh(dir, "sed -i s/8/7/ .zagi/env.toml").ok();
+    let direnv = "export HOME=$PWD/../home; mkdir -p $HOME/.config/direnv/lib; \
+                  zagi hook direnv > $HOME/.config/direnv/lib/zagi.sh; echo 'use zagi' > .envrc; \
+                  direnv allow; direnv exec . node -v; rm .envrc";
+    let said = script(direnv);
+    assert!(said.out.contains("v22."), "{said:?}");
+}
+
+#[test]
+fn a_checkout_has_its_tools_in_place_as_root() {
+    in_place(Who::Me);
+}
+
+#[test]
+fn a_checkout_has_its_tools_in_place_as_an_ordinary_user() {
+    in_place(Who::Ordinary);
+}

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::audit::AuditCommand;
 use super::error::CommandError;
 use super::output::{print, print_json};
 use super::settings::Settings;
@@ -20,13 +21,23 @@ use crate::workspace::amend::{self, Environment};
 ///
 /// Of a workspace what it has; of any other directory what its `.zagi/env.lock` says.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  zagi env\n  zagi env --json | jq '.tools[].version'")]
+#[command(
+    after_help = "Examples:\n  zagi env\n  zagi env audit\n  zagi env --json | jq '.tools[].version'"
+)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Env {
+    #[command(subcommand)]
+    command: Option<EnvCommand>,
     /// The project; that of the current directory if not given
     dir: Option<PathBuf>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum EnvCommand {
+    Audit(AuditCommand),
 }
 
 /// One tool.
@@ -54,6 +65,9 @@ struct Shown<'a> {
 
 impl Env {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        if let Some(EnvCommand::Audit(audit)) = self.command {
+            return audit.run(settings);
+        }
         let ctx = settings.context()?;
         let found = amend::environment(&ctx, &settings.directory(self.dir))?;
         let tools = rows(&found, &ctx.platform);

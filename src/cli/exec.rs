@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use super::error::CommandError;
 use super::settings::Settings;
+use crate::context::Context;
 use crate::environment::activate::{Activation, Record, read_own};
-use crate::workspace;
+use crate::workspace::{self, WorkspaceError};
 
 /// Run a command with the workspace's tools
+///
+/// In an ordinary checkout with `.zagi/env.toml` or `.zagi/env.lock` too: its tools are made
+/// ready first.
 ///
 /// The environment is clean and complete: the workspace's tools and variables, your HOME,
 /// USER, TERM and locale, and nothing else that could make a test pass or fail here only.
@@ -51,25 +55,54 @@ pub(super) struct Inside {
 /// The environment of the workspace that the command was started in.
 pub(super) fn environment(settings: &Settings) -> Result<Inside, CommandError> {
     let ctx = settings.context()?;
-    let description = workspace::around(&ctx, &settings.cwd)?;
+    let place = place(&ctx, &settings.cwd)?;
     let envs = ctx.home.envs();
-    let (mut activation, enter) = match description.environment.as_str() {
+    let (mut activation, enter) = match place.environment.as_str() {
         "" => (Activation::default(), None),
         key => {
             let record = Record::read(&envs, key).ok_or_else(|| {
                 CommandError::failed(format!("the environment `{key}` is not in this home"))
-                    .hint("`zagi discard` this workspace and mount its repository anew")
+                    .hint("`zagi lock` makes it again")
             })?;
             let enter = record.enter(&envs);
             (record.activation, enter)
         }
     };
-    activation.project = read_own(&workspace::directory(&ctx, &description));
-    activation.project.extend(description.env);
-    for dependencies in description.dependencies {
-        activation.vars.extend(dependencies.vars);
+    activation.project = place.env;
+    activation.vars.extend(place.vars);
+    Ok(Inside { vars: activation.environment(&place.root, &ctx.vars), enter })
+}
+
+/// A workspace, or a checkout that has an environment.
+struct Place {
+    root: PathBuf,
+    /// The environment's key; may be empty.
+    environment: String,
+    /// Variables that the project sets.
+    env: BTreeMap<String, String>,
+    /// Variables by which dependencies are found.
+    vars: BTreeMap<String, String>,
+}
+
+fn place(ctx: &Context, dir: &Path) -> Result<Place, CommandError> {
+    match workspace::around(ctx, dir) {
+        Ok(found) => Ok(Place {
+            // What the project says itself goes before what its services are found by.
+            env: read_own(&workspace::directory(ctx, &found))
+                .into_iter()
+                .chain(found.env)
+                .collect(),
+            root: found.path,
+            environment: found.environment,
+            vars: found.dependencies.into_iter().flat_map(|d| d.vars).collect(),
+        }),
+        Err(WorkspaceError::NotAWorkspace(_)) => {
+            let found = workspace::amend::checkout(ctx, dir)?;
+            let (environment, env) = (found.environment, found.env);
+            Ok(Place { root: found.path, environment, env, vars: BTreeMap::new() })
+        }
+        Err(e) => Err(e.into()),
     }
-    Ok(Inside { vars: activation.environment(&description.path, &ctx.vars), enter })
 }
 
 /// Becomes the command, `inside` of an environment or with the variables that there are;

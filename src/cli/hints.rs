@@ -191,7 +191,9 @@ fn workspace(e: &WorkspaceError) -> Option<String> {
         WorkspaceError::NothingToRun(_) => {
             "say it in `.zagi/env.toml`: `[run]`, below it `test = \"…\"` or `build = \"…\"`".into()
         }
-        WorkspaceError::Exists(_) => "add `--force` to write it anew".into(),
+        WorkspaceError::Exists(_) => {
+            "`zagi lock` makes its tools ready; add `--force` to write it anew".into()
+        }
         WorkspaceError::Address(_) => {
             "REPO is a path, a git address, owner/repo, or npm:, pypi: or crate: and a name".into()
         }

@@ -13,7 +13,7 @@ use crate::environment::activate;
 /// variables come; on leaving it exactly those go.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  eval \"$(zagi hook bash)\"    in ~/.bashrc\n  eval \"$(zagi hook zsh)\"     in ~/.zshrc"
+    after_help = "Examples:\n  eval \"$(zagi hook bash)\"    in ~/.bashrc\n  eval \"$(zagi hook zsh)\"     in ~/.zshrc\n  zagi hook fish | source      in ~/.config/fish/config.fish\n  zagi hook direnv > ~/.config/direnv/lib/zagi.sh    then `use zagi` in an .envrc"
 )]
 pub struct Hook {
     shell: Shell,
@@ -29,6 +29,8 @@ pub struct HookEnv {
 enum Shell {
     Bash,
     Zsh,
+    Fish,
+    Direnv,
 }
 
 impl From<Shell> for activate::Shell {
@@ -36,6 +38,8 @@ impl From<Shell> for activate::Shell {
         match shell {
             Shell::Bash => activate::Shell::Bash,
             Shell::Zsh => activate::Shell::Zsh,
+            Shell::Fish => activate::Shell::Fish,
+            Shell::Direnv => activate::Shell::Direnv,
         }
     }
 }

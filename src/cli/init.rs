@@ -10,7 +10,8 @@ use crate::workspace;
 /// Write `.zagi/env.toml` and `.zagi/env.lock` into the tree, to be committed
 ///
 /// In a workspace these are what it was mounted with; elsewhere the directory is read as it
-/// is and resolved now. A file that is there already is left alone.
+/// is and resolved now, and has its tools in `.zagi/env`: the hook, `zagi exec` and `zagi shell` work
+/// in it. A file that is there already is left alone.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  zagi init\n  zagi init ~/src/web && git -C ~/src/web add .zagi"

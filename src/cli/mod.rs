@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod add;
+mod audit;
 mod chunk;
 mod daemon;
 mod detect;
@@ -36,6 +37,7 @@ mod shell;
 mod snapshot;
 mod status;
 mod store;
+mod trust;
 mod unmount;
 mod up;
 mod update;
@@ -95,6 +97,7 @@ enum Command {
     Down(up::Down),
     Ps(ps::Ps),
     Logs(logs::Logs),
+    Trust(trust::TrustCommand),
     Hook(hook::Hook),
     #[command(hide = true)]
     HookEnv(hook::HookEnv),
@@ -166,6 +169,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Down(c) => c.run(&settings),
         Command::Ps(c) => c.run(&settings),
         Command::Logs(c) => c.run(&settings),
+        Command::Trust(c) => c.run(&settings),
         Command::Hook(c) => c.run(&settings),
         Command::HookEnv(c) => c.run(&settings),
         Command::Restore(c) => c.run(&settings),

@@ -24,6 +24,7 @@
 mod hook;
 mod own;
 mod state;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -35,8 +36,9 @@ use serde::{Deserialize, Serialize};
 use super::launch::{ENTER, View};
 pub(super) use super::words::quote;
 
-pub use hook::{Shell, UnknownShell, hook, hook_env};
+pub use hook::{Shell, environment_of, hook, hook_env};
 pub use own::{read_own, write_own};
+pub use trust::Trust;
 
 /// The version of the format above.
 pub const VERSION: u32 = 1;

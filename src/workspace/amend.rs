@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::checkout::{self, Checkout};
 use super::description::{self, Description, write_whole};
 use super::error::{WorkspaceError, at};
 use super::{gitdir, manage, mounts, prepare, services};
@@ -202,6 +203,22 @@ pub fn update(ctx: &Context, dir: &Path, names: &[String]) -> Result<Amendment, 
     project.write(ctx, None, lock)
 }
 
+/// The ordinary checkout that `dir` is in, with the tools that its files ask for now: where a
+/// fresh clone brings an `env.toml`, or a pull another lock, they are made ready first.
+pub fn checkout(ctx: &Context, dir: &Path) -> Result<Checkout, WorkspaceError> {
+    let none = || WorkspaceError::NotAWorkspace(dir.to_owned());
+    let asks = |dir: &&Path| [spec::PATH, lock::PATH].iter().any(|name| dir.join(name).is_file());
+    let root = dir.ancestors().find(asks).ok_or_else(none)?;
+    if let Some(known) = Checkout::around(&ctx.home, root)
+        && known.path == root
+        && known.is_current(&ctx.home)
+    {
+        return Ok(known);
+    }
+    lock(ctx, root)?;
+    Checkout::around(&ctx.home, root).ok_or_else(none)
+}
+
 /// Locks what is asked for.
 pub fn lock(ctx: &Context, dir: &Path) -> Result<Amendment, WorkspaceError> {
     let project = Project::of(ctx, dir)?;
@@ -341,7 +358,13 @@ impl Project {
                 let realised = realise::realise(ctx, &Client::new(ctx), &store, &lock)?;
                 Some((realised, hold))
             }
-            _ => None,
+            Some(_) => None,
+            None => {
+                let now = self.text()?;
+                let detected = self.detected(ctx, text.unwrap_or(&now));
+                checkout::attach(ctx, &self.root, &detected, &lock)?;
+                None
+            }
         };
         let rendered = lock.render();
         if let Some(text) = text {

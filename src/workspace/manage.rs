@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::daemon::{PathEvent, client};
 use super::description::{self, Description, Presentation};
 use super::error::{WorkspaceError, at};
-use super::{materialise, mounts, prepare};
+use super::{checkout, materialise, mounts, prepare};
 use crate::context::Context;
 use crate::environment::{lock, spec};
 use crate::event::Event;
@@ -131,8 +131,10 @@ pub(super) fn exactly(ctx: &Context, dir: &Path) -> Result<Description, Workspac
 }
 
 /// Writes `env.toml` and `env.lock` into the tree at `dir`, and says where. Both or neither:
-/// one that is there already stops it, unless `force`.
+/// one that is there already stops it, unless `force`. What is no workspace has its tools then
+/// as well, in place.
 pub fn init(ctx: &Context, dir: &Path, force: bool) -> Result<Vec<PathBuf>, WorkspaceError> {
+    let mut own = None;
     let (root, toml, lock) = match Description::around(&ctx.home, dir)? {
         Some(found) => {
             recover(ctx, &found)?;
@@ -144,8 +146,11 @@ pub fn init(ctx: &Context, dir: &Path, force: bool) -> Result<Vec<PathBuf>, Work
             (found.path.clone(), read("env.toml")?, read("env.lock")?)
         }
         None => {
-            let (toml, lock) = prepare::environment_of(ctx, dir)?;
-            (dir.to_owned(), toml, lock)
+            let (detected, lock) = prepare::environment_of(ctx, dir)?;
+            let comments = prepare::comments(&detected);
+            let texts = (detected.spec.render(&comments), lock.render());
+            own = Some((detected, lock));
+            (dir.to_owned(), texts.0, texts.1)
         }
     };
     let files = [(spec::PATH, toml), (lock::PATH, lock)];
@@ -155,6 +160,9 @@ pub fn init(ctx: &Context, dir: &Path, force: bool) -> Result<Vec<PathBuf>, Work
     }
     for (name, text) in &files {
         write_into(&root, name, text)?;
+    }
+    if let Some((detected, lock)) = own {
+        checkout::attach(ctx, &root, &detected, &lock)?;
     }
     Ok(paths.into())
 }

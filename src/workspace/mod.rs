@@ -18,12 +18,16 @@
 //! | `manage` | list, find, unmount, discard, init |
 //! | `services` | what it asks for, and how that is run |
 //! | `roots` | what workspaces stand on, for the store's collector |
+//! | `audit` | what an environment takes on trust |
+//! | `checkout` | ordinary checkouts that have an environment |
 //! | `daemon` | who holds the mounts |
 //! | `doctor` | what this machine offers |
 //! | `mounts` | what the kernel says is mounted |
 //! | `nfs` | what a server is known by, and how the kernel mounts it |
 
 pub mod amend;
+pub mod audit;
+mod checkout;
 mod create;
 pub mod daemon;
 pub mod description;
@@ -47,6 +51,7 @@ pub mod services;
 mod store_layer;
 pub mod verify;
 
+pub use checkout::Checkout;
 pub use create::{Request, mount};
 pub use description::{Description, Presentation};
 pub use differ::{Loss, Status, loss, status};

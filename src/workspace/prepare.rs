@@ -333,7 +333,7 @@ fn fetched(resolved: &Resolved) -> String {
 }
 
 /// `node 22.19.0, pnpm 10.15.1`.
-fn tools(lock: &Lock) -> String {
+pub(super) fn tools(lock: &Lock) -> String {
     let shown = |tool: &lock::Tool| match tool.asked.as_slice() {
         [] => format!("{} {}", tool.name, tool.version),
         packages => packages.join(", "),
@@ -365,12 +365,12 @@ pub(super) fn comments(detected: &Detected) -> BTreeMap<String, String> {
     asked.collect()
 }
 
-/// `env.toml` and `env.lock` of a directory as it is now.
+/// What a directory asks for as it is now, and what that is resolved to.
 pub(super) fn environment_of(
     ctx: &Context,
     dir: &Path,
-) -> Result<(String, String), WorkspaceError> {
+) -> Result<(Detected, Lock), WorkspaceError> {
     let detected = detect(&Directory::new(dir), ctx.now, &ctx.platform);
     let lock = resolve::resolve(ctx, &Client::new(ctx), &detected, ctx.now, &Lock::default())?;
-    Ok((detected.spec.render(&comments(&detected)), lock.render()))
+    Ok((detected, lock))
 }

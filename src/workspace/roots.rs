@@ -4,7 +4,7 @@
 //! | stands on | as long as |
 //! |---|---|
 //! | captured dependencies, with their record | the workspace is there |
-//! | `envs/<key>` and its trees in the farm | a workspace has it, or it was mounted in the last 30 days |
+//! | `envs/<key>` and its trees in the farm | a workspace or checkout has it, or it was mounted in the last 30 days |
 //! | packages that these trees were made of | the workspace is there: to make the trees again |
 //!
 //! What cannot be read makes an error: whatever it stands on would be removed. The download
@@ -19,6 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::checkout::Checkout;
 use super::description::{self, Description, DescriptionError};
 use crate::context::Context;
 use crate::dependencies;
@@ -104,6 +105,11 @@ pub fn roots(ctx: &Context) -> Result<Roots, RootsError> {
         if !workspace.environment.is_empty() {
             environments.insert(workspace.environment);
         }
+    }
+    for checkout in Checkout::all(&ctx.home) {
+        let lock = Lock::parse(&checkout.path.to_string_lossy(), &checkout.lock)?;
+        roots.refs.extend(realise::packages(&lock, &ctx.platform));
+        environments.insert(checkout.environment);
     }
     add_environments(ctx, &environments, &mut roots)?;
     add_caches(ctx, &mut roots.unused)?;

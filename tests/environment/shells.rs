@@ -76,6 +76,43 @@ fn bash_puts_it_on_and_takes_it_off() {
     assert_eq!(round("bash", &["--norc", "--noprofile"], "_zagi_hook"), EXPECTED);
 }
 
+/// As [`round`], in fish's own language.
+#[test]
+fn fish_puts_it_on_and_takes_it_off() {
+    if Command::new("fish").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "fish is missing, and in CI a skip is a failure");
+        eprintln!("skipped: there is no fish on this machine");
+        return;
+    }
+    let machine = Machine::new();
+    let (env, workspace) = prepare(&machine);
+    let say = "set -q NEW; and set n $NEW; or set n unset; \
+               set -q ZAGI_WORKSPACE; and set w $ZAGI_WORKSPACE; or set w unset; \
+               echo (string join : $PATH)\"|$MODE|$n|$w\"";
+    // `cd` alone calls the hook there.
+    let script = format!(
+        "$PROGRAM hook fish | source\n{say}\ncd $THERE; echo code 3; {say}\ncd src; {say}\n\
+         cd /; {say}\nset -q __ZAGI_STATE; or echo gone\n"
+    );
+    let out = Command::new("fish")
+        .args(["--no-config", "-c", &script])
+        .env_clear()
+        .env("HOME", machine.dir.path())
+        .env("ZAGI_HOME", machine.home())
+        .env("PATH", "/usr/bin:/bin")
+        .env("MODE", "before")
+        .env("PROGRAM", env!("CARGO_BIN_EXE_zagi"))
+        .env("THERE", &workspace)
+        .current_dir("/")
+        .output()
+        .expect("the shell starts");
+    assert!(out.status.success(), "{out:?}");
+    let text = String::from_utf8(out.stdout).expect("it says text");
+    let name = |path: &Path| path.to_str().expect("temporary names are text").to_owned();
+    let text = text.replace(&name(&env), "ENV").replace(&name(&workspace), "HERE");
+    assert_eq!(text, EXPECTED);
+}
+
 #[test]
 fn zsh_puts_it_on_and_takes_it_off() {
     if Command::new("zsh").arg("--version").output().is_err() {

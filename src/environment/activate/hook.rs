@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use super::own::own_at;
 use super::state::{Changed, NAME, State};
+use super::trust::Trust;
 use super::{LINK, Record, join, quote};
+use crate::environment::spec;
 
 /// A shell that the hook knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,35 +19,17 @@ pub enum Shell {
     Bash,
     /// zsh.
     Zsh,
+    /// fish.
+    Fish,
+    /// direnv: the `use zagi` of an `.envrc`, which bash evaluates.
+    Direnv,
 }
 
-/// A shell without a hook.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no hook for `{name}`, only for bash and zsh")]
-pub struct UnknownShell {
-    /// What was asked for.
-    pub name: String,
-}
-
-impl FromStr for Shell {
-    type Err = UnknownShell;
-    fn from_str(name: &str) -> Result<Shell, UnknownShell> {
-        match name {
-            "bash" => Ok(Shell::Bash),
-            "zsh" => Ok(Shell::Zsh),
-            _ => Err(UnknownShell { name: name.to_owned() }),
-        }
-    }
-}
-
-impl Shell {
-    fn name(self) -> &'static str {
-        match self {
-            Shell::Bash => "bash",
-            Shell::Zsh => "zsh",
-        }
-    }
-}
+const UNTRUSTED: &str = " sets other variables than those that were trusted: see `zagi trust`";
+const NOT_READY: &str =
+    " asks for tools that are not ready: `zagi lock` makes them so, and so does `zagi exec`";
+/// Remembers for which directory it was said that its tools are not ready.
+const COLD: &str = "__ZAGI_COLD";
 
 /// What a shell evaluates once, at its start. Twice does no harm. `program` is this
 /// program's own file.
@@ -82,11 +65,24 @@ if [[ -z "${chpwd_functions[(r)_zagi_hook]+1}" ]]; then
 fi
 "#
         }
+        Shell::Fish => {
+            br#"function _zagi_hook --on-event fish_prompt --on-variable PWD
+  @ hook-env fish | source
+end
+"#
+        }
+        // What changes is asked for again when one of these does.
+        Shell::Direnv => {
+            br#"use_zagi() {
+  watch_file .zagi/env.toml .zagi/env.lock .zagi/env
+  eval "$(@ hook-env direnv)"
+}
+"#
+        }
     };
-    debug_assert!(template.windows(6).filter(|w| *w == b"@ hook").count() == 1, "{}", shell.name());
     let at = template.windows(6).position(|w| w == b"@ hook").unwrap_or(0);
     let mut out = template[..at].to_vec();
-    out.extend(quote(program.as_os_str()));
+    out.extend(shell.quote(program.as_os_str()));
     out.extend(&template[at + 1..]);
     out
 }
@@ -94,47 +90,77 @@ fi
 /// What the hook evaluates in a shell that stands in `cwd` with the variables `vars`; empty
 /// where nothing changes. `envs` is where this home has its realised environments.
 ///
-/// Costs one look at each directory above, and one or two small files where there is a workspace.
+/// Costs one or two looks at each directory above, and two small files where there is a workspace.
 pub fn hook_env(
     shell: Shell,
     envs: &Path,
     cwd: &Path,
     vars: &BTreeMap<OsString, OsString>,
 ) -> Vec<u8> {
-    // Both shells quote alike; a third one may not.
-    let (Shell::Bash | Shell::Zsh) = shell;
     let old = vars.get(OsStr::new(NAME)).and_then(|text| State::decode(text));
-    let found = workspace_of(cwd, envs);
+    let found = environment_of(cwd, envs);
+    let home = envs.parent().unwrap_or(envs);
+    let trust = found.as_ref().and_then(|(workspace, _)| Trust::of(home, workspace));
+    let mark = match &trust {
+        None => String::new(),
+        Some(Ok(trust)) => format!(".{}", trust.mark()),
+        Some(Err(_)) => ".changed".into(),
+    };
     let same = match (&old, &found) {
         (None, None) => true,
-        (Some(old), Some((workspace, key))) => old.workspace == *workspace && old.key == *key,
+        (Some(old), Some((workspace, key))) => {
+            old.workspace == *workspace && old.key == format!("{key}{mark}")
+        }
         _ => false,
     };
-    if same {
-        return Vec::new();
-    }
-    let new = found.and_then(|(workspace, key)| Some((workspace, Record::read(envs, &key)?)));
-    if old.is_none() && new.is_none() {
+    let told = vars.get(OsStr::new(COLD)).map(Path::new);
+    let cold = if same && found.is_some() { None } else { cold(cwd, envs, found.as_ref()) };
+    if same && cold.as_deref() == told {
         return Vec::new();
     }
     let mut now = vars.clone();
-    if let Some(old) = &old {
-        take_off(old, &mut now);
-    }
-    match new {
-        Some((workspace, record)) => {
-            let state = put_on(workspace, envs, &record, &mut now);
+    let mut out = Vec::new();
+    if !same {
+        if let Some(old) = &old {
+            take_off(old, &mut now);
+        }
+        now.remove(OsStr::new(NAME));
+        let new = found.and_then(|(workspace, key)| Some((workspace, Record::read(envs, &key)?)));
+        if let Some((workspace, mut record)) = new {
+            match trust {
+                Some(Ok(trust)) => record.activation.vars.extend(trust.vars),
+                Some(Err(_)) => out.extend(shell.say(&workspace, UNTRUSTED)),
+                None => {}
+            }
+            let mut state = put_on(workspace, envs, &record, &mut now);
+            state.key.push_str(&mark);
             now.insert(NAME.into(), state.encode().into());
         }
-        None => {
-            now.remove(OsStr::new(NAME));
-        }
     }
-    difference(vars, &now)
+    match &cold {
+        Some(dir) if told != Some(dir) => {
+            out.extend(shell.say(dir, NOT_READY));
+            now.insert(COLD.into(), dir.into());
+        }
+        Some(_) => {}
+        None => drop(now.remove(OsStr::new(COLD))),
+    }
+    out.extend(difference(shell, vars, &now));
+    out
+}
+
+/// The directory at or above `cwd` that asks for tools which are not there: a prompt waits for
+/// nothing, so it is only said.
+fn cold(cwd: &Path, envs: &Path, found: Option<&(PathBuf, String)>) -> Option<PathBuf> {
+    match found {
+        Some((_, key)) if envs.join(key).join(super::FILE).is_file() => None,
+        Some((workspace, _)) => Some(workspace.clone()),
+        None => cwd.ancestors().find(|dir| dir.join(spec::PATH).is_file()).map(Path::to_owned),
+    }
 }
 
 /// The nearest directory at or above `cwd` that has an environment of this home, and which.
-fn workspace_of(cwd: &Path, envs: &Path) -> Option<(PathBuf, String)> {
+pub fn environment_of(cwd: &Path, envs: &Path) -> Option<(PathBuf, String)> {
     cwd.ancestors().find_map(|dir| {
         let target = std::fs::read_link(dir.join(LINK)).ok()?;
         let ours = target.parent() == Some(envs);
@@ -205,25 +231,46 @@ fn split(path: &OsStr) -> Vec<OsString> {
 
 /// The commands that make `now` of `before`.
 fn difference(
+    shell: Shell,
     before: &BTreeMap<OsString, OsString>,
     now: &BTreeMap<OsString, OsString>,
 ) -> Vec<u8> {
+    let (set, is, unset): (&[u8], &[u8], &[u8]) = match shell {
+        Shell::Fish => (b"set -gx ", b" ", b"set -e "),
+        Shell::Bash | Shell::Zsh | Shell::Direnv => (b"export ", b"=", b"unset "),
+    };
     let mut out = Vec::new();
     for (name, value) in now {
         if before.get(name) != Some(value) {
-            out.extend(b"export ");
-            out.extend(name.as_bytes());
-            out.push(b'=');
-            out.extend(quote(value));
-            out.push(b'\n');
+            out.extend([set, name.as_bytes(), is, &shell.quote(value), b"\n"].concat());
         }
     }
     for name in before.keys().filter(|name| !now.contains_key(*name)) {
-        out.extend(b"unset ");
-        out.extend(name.as_bytes());
-        out.push(b'\n');
+        out.extend([unset, name.as_bytes(), b"\n"].concat());
     }
     out
+}
+
+impl Shell {
+    /// A word that the shell takes as it is, whatever is in it.
+    fn quote(self, text: &OsStr) -> Vec<u8> {
+        if self != Shell::Fish {
+            return quote(text);
+        }
+        let escaped = |byte: &u8| match byte {
+            b'\'' | b'\\' => vec![b'\\', *byte],
+            byte => vec![*byte],
+        };
+        let inner: Vec<u8> = text.as_bytes().iter().flat_map(escaped).collect();
+        [b"'", inner.as_slice(), b"'"].concat()
+    }
+
+    /// The command that tells the user something about `dir`.
+    fn say(self, dir: &Path, text: &str) -> Vec<u8> {
+        // A name may hold what a terminal obeys.
+        let line = format!("zagi: {}{text}", dir.to_string_lossy().replace(char::is_control, "?"));
+        [b"echo ", self.quote(OsStr::new(&line)).as_slice(), b" >&2\n"].concat()
+    }
 }
 
 #[cfg(test)]
@@ -405,5 +452,51 @@ mod tests {
                 "{before}: {out:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_strangers_variables_come_when_they_are_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let envs = home(dir.path());
+        let there = dir.path().join("web");
+        workspace(&there, &envs, "one");
+        let toml = there.join(spec::PATH);
+        std::fs::write(&toml, "[env]\nLEVEL = \"7\"\n").unwrap();
+        let start: BTreeMap<OsString, OsString> = [("PATH".into(), "/bin".into())].into();
+        let go = |vars: &BTreeMap<OsString, OsString>| hook_env(Shell::Bash, &envs, &there, vars);
+        let level = |vars: &BTreeMap<OsString, OsString>| vars.get(OsStr::new("LEVEL")).cloned();
+        let vars = evaluate(&start, &go(&start));
+        assert_eq!(level(&vars), None);
+        let given = BTreeMap::from([("LEVEL".to_owned(), "7".to_owned())]);
+        Trust::give(dir.path(), &there, &given).unwrap();
+        let vars = evaluate(&vars, &go(&vars));
+        assert_eq!(level(&vars), Some("7".into()));
+        assert!(go(&vars).is_empty());
+        std::fs::write(&toml, "[env]\nLEVEL = \"8\"\n").unwrap();
+        let said = go(&vars);
+        assert!(String::from_utf8_lossy(&said).contains("zagi trust"));
+        let vars = evaluate(&vars, &said);
+        assert_eq!(level(&vars), None);
+        assert!(go(&vars).is_empty(), "it is said once");
+    }
+
+    #[test]
+    fn what_is_not_ready_is_said_once_and_waited_for_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let envs = home(dir.path());
+        let there = dir.path().join("web");
+        std::fs::create_dir_all(there.join(".zagi")).unwrap();
+        std::fs::write(there.join(spec::PATH), "").unwrap();
+        let start: BTreeMap<OsString, OsString> = [("PATH".into(), "/bin".into())].into();
+        let said = hook_env(Shell::Bash, &envs, &there.join("src"), &start);
+        assert!(String::from_utf8_lossy(&said).contains("zagi lock"));
+        let vars = evaluate(&start, &said);
+        assert!(hook_env(Shell::Bash, &envs, &there, &vars).is_empty());
+        let off = hook_env(Shell::Bash, &envs, dir.path(), &vars);
+        assert_eq!(evaluate(&vars, &off), start);
+        // An environment that was collected.
+        workspace(&there, &envs, "gone");
+        let said = hook_env(Shell::Fish, &envs, &there, &start);
+        assert!(String::from_utf8_lossy(&said).starts_with("echo 'zagi: "));
     }
 }
