@@ -22,6 +22,7 @@ mod exec;
 mod fsmonitor;
 mod hints;
 mod hook;
+mod ide;
 mod init;
 mod list;
 mod lock;
@@ -98,6 +99,7 @@ enum Command {
     Ps(ps::Ps),
     Logs(logs::Logs),
     Trust(trust::TrustCommand),
+    Ide(ide::Ide),
     Hook(hook::Hook),
     #[command(hide = true)]
     HookEnv(hook::HookEnv),
@@ -170,6 +172,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Ps(c) => c.run(&settings),
         Command::Logs(c) => c.run(&settings),
         Command::Trust(c) => c.run(&settings),
+        Command::Ide(c) => c.run(&settings),
         Command::Hook(c) => c.run(&settings),
         Command::HookEnv(c) => c.run(&settings),
         Command::Restore(c) => c.run(&settings),
