@@ -23,6 +23,7 @@
 
 mod hook;
 mod own;
+mod shell;
 mod state;
 mod trust;
 
@@ -36,8 +37,9 @@ use serde::{Deserialize, Serialize};
 use super::launch::{ENTER, View};
 pub(super) use super::words::quote;
 
-pub use hook::{Shell, environment_of, hook, hook_env};
+pub use hook::{environment_of, hook_env};
 pub use own::{read_own, write_own};
+pub use shell::{Shell, hook};
 pub use trust::Trust;
 
 /// The version of the format above.
