@@ -191,6 +191,11 @@ fn lock(survey: &mut Survey<'_>, python: &mut Python<'_>) {
 }
 
 impl Python<'_> {
+    /// Whether a lock file says what is installed.
+    fn is_locked(&self) -> bool {
+        LOCKS.iter().any(|(name, _)| self.place.has(name))
+    }
+
     /// Takes the requirements of the build back end.
     fn builds_with(&mut self, survey: &mut Survey<'_>, requirements: &[String], at: &Evidence) {
         for requirement in requirements {

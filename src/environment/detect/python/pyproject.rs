@@ -33,7 +33,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) -> bool {
     classifiers(survey, &toml.text);
     project(survey, python, &toml);
     build_system(survey, python, &toml);
-    if !python.project.installable {
+    if !python.project.installable && !python.is_locked() {
         // An application: nobody else tells the installer, when it is not installed itself.
         python.project.packages.extend(toml.strings(&["project", "dependencies"]));
     }
