@@ -152,6 +152,12 @@ pub fn remove_system(
     if packages.len() == before {
         return Ok(None);
     }
+    // The space in front of one that was not the first; a line of its own stays.
+    if let Some(first) = packages.get_mut(0)
+        && first.decor().prefix().and_then(|space| space.as_str()) == Some(" ")
+    {
+        first.decor_mut().set_prefix("");
+    }
     if packages.is_empty() {
         document.remove("system");
     } else if let Some(first) = packages.get_mut(0)
