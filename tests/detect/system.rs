@@ -73,7 +73,6 @@ fn python_packages_without_wheels() {
         Lock uv.lock:3 lxml: no wheel in the lock fits
     Python . uv uv.lock
         inputs pyproject.toml, uv.lock
-        packages pycairo
     ");
 }
 
