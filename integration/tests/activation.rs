@@ -128,7 +128,7 @@ fn hooked(machine: &Machine, dir: &std::path::Path) {
     let said = script(hook);
     assert!(said.out.ends_with("level=\n") && said.err.contains("zagi trust"), "{said:?}");
     machine.sh(dir, "sed -i s/8/7/ .zagi/env.toml").ok();
-    let direnv = "export HOME=$PWD/../home; mkdir -p $HOME/.config/direnv/lib; \
+    let direnv = "export ZAGI_HOME=$HOME/.zagi HOME=$PWD/../home; mkdir -p $HOME/.config/direnv/lib; \
                   zagi hook direnv > $HOME/.config/direnv/lib/zagi.sh; echo 'use zagi' > .envrc; \
                   direnv allow; direnv exec . node -v; rm .envrc";
     let said = script(direnv);

@@ -100,7 +100,7 @@ fn wrong_inputs_change_nothing(machine: &Machine, dir: &Path) {
         ("nodde", 1, "there is node"),
         ("node@99", 1, "no node matches"),
         ("node@x y z", 2, "node@x y z"),
-        ("a b", 1, "cannot be the name of a tool"),
+        ("a b", 1, "there is no tool and no system package `a b`"),
     ] {
         zagi(machine, dir, &["add", wrong]).fails(code, says);
         assert_eq!(both(), before, "{wrong}");
