@@ -33,6 +33,7 @@
 //! stranger's repository may ask for a package that has an `ls`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 
@@ -107,12 +108,15 @@ pub enum SystemError {
 }
 
 impl Table {
-    /// The table that is built in.
+    /// The table that is built in, read when it is first asked for.
     ///
     /// # Panics
     /// Never: a test reads it.
-    pub fn built_in() -> Table {
-        toml_edit::de::from_str(BUILT_IN).expect("the built-in table is valid")
+    pub fn built_in() -> &'static Table {
+        static TABLE: LazyLock<Table> = LazyLock::new(|| {
+            toml_edit::de::from_str(BUILT_IN).expect("a test reads the built-in table")
+        });
+        &TABLE
     }
 
     /// The table's own name for what is called `name` anywhere: there, elsewhere, by Debian.
@@ -181,8 +185,9 @@ pub fn missing(locked: Option<&Tool>, names: &[String]) -> Vec<String> {
 
 /// The version of the package that a locked tree has for `name`.
 pub fn version<'a>(tool: &'a Tool, name: &str) -> &'a str {
-    let library = Table::built_in().library.remove(name).unwrap_or_default();
-    let candidates = library.debian.into_iter().chain(candidates(name));
+    let library = Table::built_in().library.get(name);
+    let known = library.map(|library| library.debian.clone()).unwrap_or_default();
+    let candidates = known.into_iter().chain(candidates(name));
     let part = |name: String| tool.parts.iter().find(|part| part.name == name);
     candidates.into_iter().find_map(part).map_or(&tool.version, |part| &part.version)
 }

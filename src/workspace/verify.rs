@@ -150,7 +150,7 @@ struct Trial<'a> {
     commands: Vec<(&'static str, String)>,
     remedies: Remedies,
     catalog: Catalog,
-    table: system::Table,
+    table: &'static system::Table,
     log: PathBuf,
     tmp: tempfile::TempDir,
     applied: Vec<Applied>,
@@ -261,7 +261,7 @@ impl<'a> Trial<'a> {
     fn remedy(&mut self, lacks: &[Lack]) -> Result<bool, WorkspaceError> {
         let detected = amend::environment(self.ctx, &self.path)?.detected;
         for lack in lacks {
-            for remedy in self.remedies.remedies(lack, &self.catalog, &self.table) {
+            for remedy in self.remedies.remedies(lack, &self.catalog, self.table) {
                 let Some(remedy) = wanted(&detected, remedy) else { continue };
                 if self.seen.contains(&remedy) || self.tried.len() == REFUSED {
                     continue;

@@ -4,13 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
 
 use zagi::environment::files::Directory;
 use zagi::environment::system::Table;
 use zagi::registry::debian::control::{Paragraph, dependencies, paragraphs};
-
-static TABLE: LazyLock<Table> = LazyLock::new(Table::built_in);
 
 /// The archive; `DEBIAN` names another.
 const ARCHIVE: &str = "http://deb.debian.org/debian";
@@ -167,8 +164,8 @@ fn is_library(name: &str) -> bool {
     let foreign = prefixes.iter().any(|prefix| name.starts_with(prefix));
     !foreign
         && (name.ends_with("-dev")
-            || TABLE.by_debian(name).is_some()
-            || TABLE.canonical(name).is_some())
+            || Table::built_in().by_debian(name).is_some()
+            || Table::built_in().canonical(name).is_some())
 }
 
 /// The name under which packages of one library are counted as one.
@@ -195,7 +192,11 @@ fn family(name: &str) -> String {
             return whole.to_owned();
         }
     }
-    TABLE.canonical(name).or_else(|| TABLE.by_debian(name)).unwrap_or(name).to_owned()
+    Table::built_in()
+        .canonical(name)
+        .or_else(|| Table::built_in().by_debian(name))
+        .unwrap_or(name)
+        .to_owned()
 }
 
 /// The source as upstream published it: without `debian/`.

@@ -18,8 +18,6 @@ static NATIVE: LazyLock<Native> = LazyLock::new(|| {
     toml_edit::de::from_str(include_str!("native.toml")).expect("a test reads what is built in")
 });
 
-static TABLE: LazyLock<Table> = LazyLock::new(Table::built_in);
-
 /// Not more of them are found in one repository.
 const MOST: usize = 128;
 
@@ -100,7 +98,7 @@ pub(super) fn canonical(name: &str) -> &str {
 }
 
 fn called(name: &str) -> Option<&'static str> {
-    TABLE.canonical(name).or_else(|| TABLE.by_debian(name))
+    Table::built_in().canonical(name).or_else(|| Table::built_in().by_debian(name))
 }
 
 /// Whether the table has what is called `name`.
@@ -154,20 +152,24 @@ pub(super) fn of_crate(name: &str, dependencies: &[&str]) -> &'static [String] {
 
 /// Adds what has the pkg-config module; says whether one is known.
 pub(super) fn module(survey: &mut Survey<'_>, module: &str, evidence: Evidence) -> bool {
-    let name = NATIVE.modules.get(module).map(String::as_str).or_else(|| TABLE.by_module(module));
+    let name = NATIVE
+        .modules
+        .get(module)
+        .map(String::as_str)
+        .or_else(|| Table::built_in().by_module(module));
     found(survey, name, evidence)
 }
 
 /// Adds what has the library `-l<library>`.
 pub(super) fn library(survey: &mut Survey<'_>, library: &str, evidence: Evidence) -> bool {
     let name = NATIVE.libraries.get(library).map(String::as_str);
-    let name = name.or_else(|| TABLE.by_library(library));
+    let name = name.or_else(|| Table::built_in().by_library(library));
     found(survey, name, evidence)
 }
 
 /// Adds what has the header.
 pub(super) fn header(survey: &mut Survey<'_>, header: &str, evidence: Evidence) -> bool {
-    found(survey, TABLE.by_header(header), evidence)
+    found(survey, Table::built_in().by_header(header), evidence)
 }
 
 /// Adds what CMake finds as `package`.
@@ -175,7 +177,7 @@ pub(super) fn cmake(survey: &mut Survey<'_>, package: &str, evidence: &Evidence)
     let lower = package.to_ascii_lowercase();
     let Some(names) = NATIVE.cmake.get(&lower) else {
         // Many packages are found by their own name.
-        let name = called(&lower).or_else(|| TABLE.by_module(&lower));
+        let name = called(&lower).or_else(|| Table::built_in().by_module(&lower));
         return found(survey, name, evidence.clone());
     };
     for name in names {

@@ -127,7 +127,7 @@ fn what_is_lacking_has_its_remedies() {
         (Lack::Command("dot".into()), "graphviz, dot"),
         (Lack::Command("tox".into()), "tox, tox"),
     ] {
-        let remedies = table.remedies(&lack, &catalog, &system);
+        let remedies = table.remedies(&lack, &catalog, system);
         let names: Vec<String> = remedies.iter().map(ToString::to_string).collect();
         let names = names.join(", ");
         let begins = names == expected || names.starts_with(&format!("{expected}, "));
