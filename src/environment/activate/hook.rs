@@ -355,6 +355,6 @@ mod tests {
         // An environment that was collected.
         workspace(&there, &envs, "gone");
         let said = hook_env(Shell::Fish, &envs, &there, &start);
-        assert!(String::from_utf8_lossy(&said).starts_with("echo 'zagi: "));
+        assert!(String::from_utf8_lossy(&said).starts_with(r"printf '%s\n' 'zagi: "));
     }
 }

@@ -114,9 +114,9 @@ impl Shell {
 
     /// The command that tells the user something about `dir`.
     pub(super) fn say(self, dir: &Path, text: &str) -> Vec<u8> {
-        // A name may hold what a terminal obeys.
+        // A name may hold what a terminal obeys, or what zsh's `echo` would turn into that.
         let line = format!("zagi: {}{text}", dir.to_string_lossy().replace(char::is_control, "?"));
-        [b"echo ", self.quote(OsStr::new(&line)).as_slice(), b" >&2\n"].concat()
+        [b"printf '%s\\n' ", self.quote(OsStr::new(&line)).as_slice(), b" >&2\n"].concat()
     }
 }
 
