@@ -8,10 +8,12 @@ use super::output::{print, print_json};
 use super::settings::Settings;
 use crate::workspace::audit::{Audit, Voucher, audit};
 
-/// Show who vouches for the tools, what is this machine's own, and which packages ran scripts
+/// Show who vouches for the tools, what is this machine's own, and which packages have scripts
 ///
-/// Every byte has its address and hash in `.zagi/env.lock`; this says who gave that hash. Scripts of
-/// packages run once, in a sandbox, when dependencies are installed; those that did are listed.
+/// Every byte has its address and hash in `.zagi/env.lock`; this says who gives that hash where the
+/// lock is made. A lock that came with a repository was made by its authors: `zagi update` makes it
+/// anew. Scripts of packages run once, in a sandbox, when dependencies are installed; the packages
+/// that have some are listed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  zagi env audit\n  zagi env audit --json | jq .scripts")]
 pub struct AuditCommand {
@@ -53,8 +55,12 @@ fn text(found: &Audit) -> String {
         false => "the lock holds on this machine only: it has tools that are this machine's\n",
     });
     match found.scripts.len() {
-        0 => out.push_str("no package of node's ran a script when it was installed\n"),
-        n => out.push_str(&format!("{n} packages ran scripts when they were installed:\n")),
+        0 => {
+            out.push_str("no installed package of node's has a script that its installation runs\n")
+        }
+        n => out.push_str(&format!(
+            "{n} installed packages have scripts that their installation runs, in the sandbox:\n"
+        )),
     }
     for scripted in &found.scripts {
         out.push_str(&format!("  {}: {}\n", scripted.package, scripted.scripts.join(", ")));

@@ -1,5 +1,5 @@
 //! What an environment takes on trust: where its bytes come from and who vouches for them, what of
-//! it is this machine's own, and which packages ran scripts of their own when they were installed.
+//! it is this machine's own, and which packages have scripts that an installation runs.
 
 use std::path::Path;
 
@@ -63,7 +63,8 @@ pub struct Audit {
     pub sources: Vec<Source>,
     /// The lock holds on other machines too.
     pub portable: bool,
-    /// Packages of node's that ran code of theirs, in the sandbox, when they were installed.
+    /// Packages of node's with scripts that an installation runs, in the sandbox. Some managers
+    /// leave out those that the project has not approved.
     pub scripts: Vec<Scripted>,
 }
 
