@@ -110,7 +110,10 @@ fn main() -> ExitCode {
         Part::Node => {
             let is_asked =
                 |p: &projects::Project| asked.only.is_empty() || asked.only.contains(&p.name);
-            node::run(&all.into_iter().filter(is_asked).collect::<Vec<_>>(), &kept);
+            let asked: Vec<_> = all.into_iter().filter(is_asked).collect();
+            if !node::run(&asked, &kept) {
+                return ExitCode::FAILURE;
+            }
         }
         Part::Table => table::print(&all, &kept),
     }

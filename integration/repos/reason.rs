@@ -1,5 +1,10 @@
 //! The line of a log that tells why something failed.
 
+use std::path::Path;
+
+/// Stands for the run's own directory, which is another one every time.
+const OWN: &str = "RUN";
+
 /// Words of a line that tells, in small letters. Those of an earlier row count for more.
 const TELLING: [&[&str]; 4] = [
     &[
@@ -21,8 +26,10 @@ const TELLING: [&[&str]; 4] = [
 /// How long a reason may be.
 const LONGEST: usize = 160;
 
-/// The last line that sums up, if there is one, and the first that tells most.
-pub fn of(log: &str) -> String {
+/// The last line that sums up, if there is one, and the first that tells most; the directory
+/// `own` is [`OWN`] in them.
+pub fn of(log: &str, own: &Path) -> String {
+    let log = log.replace(&*own.to_string_lossy(), OWN);
     let lines: Vec<String> = log.lines().map(plain).filter(|line| tells(line)).collect();
     let telling = TELLING.iter().find_map(|words| {
         lines.iter().find(|line| {
@@ -62,4 +69,31 @@ fn plain(line: &str) -> String {
     }
     text.push_str(rest);
     text.trim_matches(|c: char| c.is_whitespace() || c == '=' || c == '-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runs_own_directory_is_a_word() {
+        let long = format!("/tmp/zagi-4Elchk/{}", "d/".repeat(75));
+        let log = format!(
+            "collected 5 items\n\u{1b}[31mImportError: '/tmp/zagi-4Elchk/work/cold/t.py'\u{1b}[0m\n\
+             hint: see /tmp/zagi-4Elchk/log\nerror: {long}\n"
+        );
+        let short = format!("error: RUN/{}", "d/".repeat(75));
+        assert_eq!(
+            of(&log, Path::new("/tmp/zagi-4Elchk")),
+            format!("ImportError: 'RUN/work/cold/t.py' … {}…", &short[..LONGEST])
+        );
+    }
+
+    #[test]
+    fn what_tells_most_comes_first() {
+        let of = |log| of(log, Path::new("/tmp/zagi-4Elchk"));
+        assert_eq!(of(""), "it said nothing");
+        assert_eq!(of("== 1 failed ==\n"), "1 failed");
+        assert_eq!(of("error: b\nfatal error: a.h\nlast\nhint: x\n"), "fatal error: a.h … last");
+    }
 }

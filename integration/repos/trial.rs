@@ -76,11 +76,12 @@ fn steps(
     trial: &mut Trial,
 ) -> Result<(), Failure> {
     let machine = Machine::new(Who::Ordinary);
+    let work = machine.work();
+    let own = work.parent().expect("it is in the machine's directory");
     let address = project.on(&machine, kept);
     let counted = Counted::start();
     let mount = |directory: &str| {
-        let mut command =
-            machine.zagi_in(&machine.work(), &["mount", "--json", &address, directory]);
+        let mut command = machine.zagi_in(&work, &["mount", "--json", &address, directory]);
         command.envs(counted.variables());
         let before = counted.bytes();
         let begun = Instant::now();
@@ -89,23 +90,23 @@ fn steps(
     };
     let (said_cold, took, bytes) = mount("cold");
     (trial.cold, trial.fetched) = (took, bytes);
-    let mounted = said_cold.well("mount")?;
+    let mounted = said_cold.well("mount", own)?;
     trial.tools = tools(&mounted.err);
     let json: serde_json::Value = serde_json::from_str(&mounted.out).expect("it said --json");
     let Some(test) = json["run"]["test"].as_str() else {
         return Err(("detect".into(), "no test command was found".into()));
     };
     trial.test = test.to_owned();
-    let dir = machine.work().join("cold");
+    let dir = work.join("cold");
     let begun = Instant::now();
     let mut command = machine.zagi_in(&dir, &["exec", "--", "sh", "-c", test]);
-    let tested = said(&mut command, limit, log).well("test");
+    let tested = said(&mut command, limit, log).well("test", own);
     trial.tests = begun.elapsed().as_secs_f64();
     // What was killed may have left something that looks into it.
     machine.zagi(&["unmount", "--force", "cold"]).ok();
     let (said_warm, took, bytes) = mount("warm");
     (trial.warm, trial.fetched_warm) = (took, bytes);
-    trial.resolved = said_warm.well("mount again").map(|said| seconds(&said.err))?;
+    trial.resolved = said_warm.well("mount again", own).map(|said| seconds(&said.err))?;
     tested.map(|_| ())
 }
 
@@ -118,11 +119,12 @@ struct Output {
 }
 
 impl Output {
-    fn well(self, step: &str) -> Result<Output, Failure> {
+    fn well(self, step: &str, own: &Path) -> Result<Output, Failure> {
         let why = match self.code {
             Some(0) => return Ok(self),
             Some(code) => {
-                format!("exit {code}: {}", reason::of(&format!("{}\n{}", self.out, self.err)))
+                let log = format!("{}\n{}", self.out, self.err);
+                format!("exit {code}: {}", reason::of(&log, own))
             }
             None => "the time was over".to_owned(),
         };
