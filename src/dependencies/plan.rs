@@ -115,13 +115,15 @@ pub fn plan(
     source: &dyn Files,
     ids: &Ids,
 ) -> Vec<Plan> {
-    let with = With { ctx, environment, source, ids };
+    let with = With { ctx, environment, vars: &detected.spec.env, source, ids };
     detected.projects.iter().filter_map(|project| with.project(project)).collect()
 }
 
 struct With<'a> {
     ctx: &'a Context,
     environment: &'a str,
+    /// The project's own variables.
+    vars: &'a BTreeMap<String, String>,
     source: &'a dyn Files,
     ids: &'a Ids,
 }
@@ -161,7 +163,7 @@ impl With<'_> {
     fn project(&self, project: &Project) -> Option<Plan> {
         let manager = project.manager.clone()?;
         let addresses = &self.ctx.config.addresses;
-        let draft = match project.ecosystem {
+        let mut draft = match project.ecosystem {
             Ecosystem::Node => node::draft(project, &manager, self.source, addresses),
             Ecosystem::Python => python::draft(project, &manager, self.source, addresses),
             Ecosystem::Rust => rust::draft(project, self.source, addresses, &self.ctx.platform),
@@ -170,6 +172,12 @@ impl With<'_> {
             // They have no manager, and no plan.
             _ => None,
         }?;
+        if project.builds_native {
+            // They steer builds (`WITH_X=1`); elsewhere another port is no reason to install anew.
+            for (name, value) in self.vars {
+                draft.env.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
         let inputs = self.inputs(project, &draft);
         let key = key(&inputs);
         let Draft { steps, env, files, vars, caches, directories, nested, outputs, .. } = draft;

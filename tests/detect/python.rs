@@ -189,3 +189,29 @@ fn env_toml_asks_for_packages_besides() {
     let found = detected(&files(&[asked]));
     assert!(found.notes[0].text.contains("there is no Python project"), "{:?}", found.notes);
 }
+
+#[test]
+fn python_with_tests_beside_packages_and_variables_of_tox() {
+    insta::assert_snapshot!(shown(&[
+        ("setup.py", "setup(name='fast', ext_modules=[Extension('fast', ['py/fast.c'])])\n"),
+        ("tox.ini", "[testenv]\nsetenv =\n  FAST_EXPERIMENTAL = 1\n  FAST_CACHE = {envtmpdir}\n  py39: FAST_OLD=1\n  LD_PRELOAD=x.so\ncommands = pytest {posargs}\n"),
+        ("py/fast.c", ""),
+        ("py/tests/test_fast.py", "import pytest\n"),
+    ]), @"
+    cc * pinned
+        Default setup.py:1 ext_modules
+    make * pinned
+        Default setup.py:1 ext_modules
+    python *
+        Default setup.py:1 a Python project
+    uv * pinned
+        Default setup.py:1 installs Python projects
+    env FAST_EXPERIMENTAL=1
+    Python . pip -
+        inputs setup.py
+        packages pytest
+        installable, native
+    test: pytest
+    build: uv build
+    ");
+}

@@ -302,3 +302,59 @@ fn make() {
     build: make all
     ");
 }
+
+#[test]
+fn a_package_needs_what_its_own_source_is_built_with() {
+    insta::assert_snapshot!(shown(&[
+        ("setup.py", "NAME = 'PyYAML'\nsetup(name=NAME, ext_modules=[Extension('yaml._yaml', ['y.pyx'])])\n"),
+    ]), @"
+    cc * pinned
+        Default setup.py:2 ext_modules
+    make * pinned
+        Default setup.py:2 ext_modules
+    python *
+        Default setup.py:1 a Python project
+    uv * pinned
+        Default setup.py:1 installs Python projects
+    system libyaml
+        Manifest setup.py:1 is PyYAML
+    Python . pip -
+        inputs setup.py
+        installable, native
+    build: uv build
+    ");
+    insta::assert_snapshot!(shown(&[
+        ("Cargo.toml", "[package]\nname = \"libdbus-sys\"\nversion = \"0.2.5\"\nedition = \"2021\"\n"),
+        ("package.json", r#"{"name": "canvas", "version": "3.0.0"}"#),
+    ]), @"
+    cc * pinned
+        Default Cargo.toml:1 rust links with it
+    node 22 (firm *)
+        Default package.json:1 a Node project
+        Default package.json:1 the newest long-term line that will do, as of the commit
+    npm *
+        Default package.json:1 installs Node projects
+    rust *
+        Default Cargo.toml:1 a Rust project
+    system cairo
+        Manifest package.json:1 is canvas
+    system dbus
+        Manifest Cargo.toml:2 is what links it
+    system giflib
+        Manifest package.json:1 is canvas
+    system libjpeg
+        Manifest package.json:1 is canvas
+    system librsvg
+        Manifest package.json:1 is canvas
+    system pango
+        Manifest package.json:1 is canvas
+    system pixman
+        Manifest package.json:1 is canvas
+    Node . npm -
+        inputs package.json
+    Rust . cargo -
+        inputs Cargo.toml
+    test: cargo test
+    build: cargo build
+    ");
+}

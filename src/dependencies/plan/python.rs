@@ -22,9 +22,11 @@ const MANIFESTS: [&str; 10] = [
     ".python-version",
 ];
 
-/// Makes the project's own environment. Scripts that find their interpreter beside themselves need
-/// no rewriting.
-pub const VENV: [&str; 4] = ["uv", "venv", "--relocatable", ".venv"];
+/// Makes the project's own environment, of the Python that is first on the path: uv's choice would
+/// be what the strictest of the dependency groups asks for. Scripts that find their interpreter
+/// beside themselves need no rewriting.
+pub const VENV: [&str; 7] =
+    ["uv", "venv", "--no-project", "--python", "python3", "--relocatable", ".venv"];
 /// That environment's interpreter.
 pub const PYTHON: &str = ".venv/bin/python";
 
@@ -183,6 +185,10 @@ fn unlocked(project: &Project, draft: &mut Draft) {
     }
 }
 
+/// When setuptools learned to make editable installs by PEP 660 (64, August 2022), the only ones
+/// that uv makes; an older project is built with what it was then.
+const EDITABLE: (&str, &str) = ("2022-09-01", "setuptools=2022-09-01T00:00:00Z");
+
 /// `uv pip install` as of the commit's date.
 pub fn dated(project: &Project, what: &[&str]) -> Step {
     as_of(project, &["uv", "pip", "install", "--python", PYTHON], what)
@@ -191,7 +197,10 @@ pub fn dated(project: &Project, what: &[&str]) -> Step {
 /// A command of uv's as of the commit's date; without, where not everything is that old.
 fn as_of(project: &Project, install: &[&str], what: &[&str]) -> Step {
     let date = end_of_day(project.date);
-    let until = ["--exclude-newer", date.as_str()];
+    let mut until = vec!["--exclude-newer", date.as_str()];
+    if date.as_str() < EDITABLE.0 && what.contains(&"-e") {
+        until.extend(["--exclude-newer-package", EDITABLE.1]);
+    }
     Step {
         argv: strings(install.iter().chain(&until).chain(what)),
         otherwise: Some(Otherwise {

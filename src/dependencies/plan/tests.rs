@@ -268,7 +268,7 @@ fn python_without_a_lock_is_installed_as_of_the_date() {
     assert_eq!(
         commands(&plan),
         [
-            "uv venv --relocatable .venv",
+            "uv venv --no-project --python python3 --relocatable .venv",
             "uv pip install --python .venv/bin/python --exclude-newer 2024-05-07T00:00:00Z \
              -r requirements/tests.txt -e .[i18n,test] --group tests pytest",
         ]
@@ -278,6 +278,16 @@ fn python_without_a_lock_is_installed_as_of_the_date() {
     }
     world.set("limits.txt", "markupsafe<2");
     assert_ne!(world.key(&project), plan.key);
+    // setuptools of that day could not make editable installs as uv does.
+    let plan = world.plan(&Project { date: 1_598_100_000, ..project.clone() }).expect("planned");
+    assert!(
+        commands(&plan)[1].starts_with(
+            "uv pip install --python .venv/bin/python --exclude-newer 2020-08-23T00:00:00Z \
+             --exclude-newer-package setuptools=2022-09-01T00:00:00Z -r "
+        ),
+        "{:?}",
+        plan.steps
+    );
     let nothing = Project { installable: false, ..Project::new(Ecosystem::Python, "", DATE) };
     assert_eq!(world.plan(&Project { manager: Some("pip".into()), ..nothing }), None);
 }

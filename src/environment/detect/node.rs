@@ -112,6 +112,10 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
         versions::compatible(survey, &package, manager);
     }
     managers::usual(survey, &package, &wanted);
+    if let Some(name) = package.json["name"].as_str().map(str::to_owned) {
+        let evidence = package.evidence(&["name"], format!("is {name}"), Strength::Manifest);
+        system::package(survey, Packages::Node, &name, &evidence);
+    }
     for (name, _) in package.dependencies() {
         let evidence = package.evidence(&[&name], &name, Strength::Manifest);
         system::package(survey, Packages::Node, &name, &evidence);

@@ -78,6 +78,8 @@ const COMPILES_RUST: [&str; 2] = ["maturin", "setuptools-rust"];
 pub(super) struct Python<'p> {
     place: &'p Place,
     project: Project,
+    /// The names that it may be published under, each with where it says so.
+    names: Vec<(String, Evidence)>,
     /// What the tests need.
     wanted: Wanted,
     /// Requirements that are installed in any case.
@@ -104,6 +106,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     let mut python = Python {
         place,
         project: Project::new(Ecosystem::Python, &place.root, survey.date),
+        names: Vec::new(),
         wanted: Wanted::default(),
         declared: Vec::new(),
         inputs: BTreeSet::new(),

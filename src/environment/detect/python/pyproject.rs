@@ -50,6 +50,12 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) -> bool {
 }
 
 fn project(survey: &mut Survey<'_>, python: &mut Python<'_>, toml: &Toml) {
+    for keys in [&["project", "name"][..], &["tool", "poetry", "name"]] {
+        if let Some(name) = toml.str(keys) {
+            let evidence = toml.evidence(keys, format!("is {name}"), Strength::Manifest);
+            python.names.push((package_name(name), evidence));
+        }
+    }
     let keys = ["project", "requires-python"];
     if let Some(said) = toml.str(&keys) {
         let evidence =

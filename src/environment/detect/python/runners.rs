@@ -3,6 +3,7 @@
 use toml_edit::{Item, Value};
 
 use super::super::survey::{Survey, Text, Toml, resolve};
+use super::super::variables;
 use super::super::{Evidence, Strength};
 use super::groups::group_requirements;
 use super::ini::Ini;
@@ -91,6 +92,15 @@ fn tox_ini(survey: &mut Survey<'_>, python: &mut Python<'_>, text: &Text, ini: &
     let base = ini.has("testenv").then_some("testenv");
     let sections: Vec<String> =
         base.into_iter().chain(ini.sections().filter(is_tests)).map(str::to_owned).collect();
+    // What is set for every environment counts for building, too.
+    for (line, said) in ["setenv", "set_env"].iter().flat_map(|k| referenced(ini, "testenv", k, 0))
+    {
+        let Some((name, value)) = unconditional(&said).and_then(|said| said.split_once('=')) else {
+            continue;
+        };
+        let evidence = text.evidence(line, format!("[testenv] {name}"), Strength::Tested);
+        set(survey, name.trim(), value.trim(), evidence);
+    }
     for section in &sections {
         for (line, said) in referenced(ini, section, "deps", 0) {
             let evidence = text.evidence(line, format!("[{section}] {said}"), Strength::Manifest);
@@ -115,6 +125,13 @@ fn tox_ini(survey: &mut Survey<'_>, python: &mut Python<'_>, text: &Text, ini: &
                 python.commands.push((said.to_owned(), evidence));
             }
         }
+    }
+}
+
+/// A variable that tox sets, if it is one that holds outside of tox.
+fn set(survey: &mut Survey<'_>, name: &str, value: &str, evidence: Evidence) {
+    if !value.contains(['{', '}']) {
+        variables::set(survey, name, value, evidence);
     }
 }
 
@@ -255,6 +272,19 @@ fn tox_toml(survey: &mut Survey<'_>, python: &mut Python<'_>, toml: &Toml, root:
     for env in toml.keys(&envs) {
         if Tier::of(&env) == Some(Tier::Test) {
             tables.push(at(&["env", &env]));
+        }
+    }
+    let set_env = at(&["env_run_base", "set_env"]);
+    let set_env: Vec<&str> = set_env.iter().map(String::as_str).collect();
+    for name in toml.keys(&set_env) {
+        let keys = [&set_env[..], &[&name]].concat();
+        if let Some(value) = toml.str(&keys) {
+            set(
+                survey,
+                &name,
+                value,
+                toml.evidence(&keys, format!("tox {name}"), Strength::Tested),
+            );
         }
     }
     for table in tables {

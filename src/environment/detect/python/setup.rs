@@ -3,7 +3,7 @@
 use super::super::Strength;
 use super::super::survey::Survey;
 use super::literal::{assigned, bracketed, dictionary, literal, strings};
-use super::wanted::{Tier, What, is_requirement};
+use super::wanted::{Tier, What, is_requirement, package_name};
 use super::{Python, classifiers, ini::Ini};
 use crate::environment::version::Constraint;
 
@@ -36,6 +36,12 @@ fn setup_py(survey: &mut Survey<'_>, python: &mut Python<'_>) {
     python.project.installable = true;
     classifiers(survey, &text);
     let code = text.text.as_str();
+    // Extensions have names too; those are modules, which the tables do not know.
+    for (at, value) in assigned(code, "name").chain(assigned(code, "NAME")) {
+        let Some(name) = literal(value) else { continue };
+        let evidence = text.evidence(text.line_at(at), format!("is {name}"), Strength::Manifest);
+        python.names.push((package_name(&name), evidence));
+    }
     if let Some((at, said)) =
         assigned(code, "python_requires").find_map(|(at, value)| Some((at, literal(value)?)))
     {
@@ -93,6 +99,10 @@ fn setup_cfg(survey: &mut Survey<'_>, python: &mut Python<'_>) {
         python.project.installable = true;
     }
     classifiers(survey, &text);
+    if let Some((line, name)) = ini.value("metadata", "name") {
+        let evidence = text.evidence(line, format!("is {name}"), Strength::Manifest);
+        python.names.push((package_name(&name), evidence));
+    }
     if let Some((line, said)) = ini.value("options", "python_requires") {
         let evidence = text.evidence(line, format!("python_requires {said:?}"), Strength::Manifest);
         survey.constrain("python", Constraint::from_pep440(&said), evidence);

@@ -12,8 +12,13 @@ use super::wanted::package_name;
 /// Lock files that say which files each package has.
 const LOCKS: [&str; 3] = ["uv.lock", "poetry.lock", "pdm.lock"];
 
-/// Takes what the project's requirements and its lock file ask for.
+/// Takes what the project itself, its requirements and its lock file ask for.
 pub(super) fn survey(survey: &mut Survey<'_>, python: &Python<'_>) {
+    // Here it is built from source, whatever its users get.
+    for (name, evidence) in &python.names {
+        system::package(survey, Packages::Python, name, evidence);
+        system::package(survey, Packages::PythonSource, name, evidence);
+    }
     let mut left: BTreeMap<String, Evidence> = BTreeMap::new();
     let chosen = python.wanted.chosen();
     let wanted = chosen.iter().flat_map(|candidate| &candidate.requirements);

@@ -199,14 +199,23 @@ fn directory(survey: &mut Survey<'_>, place: &Place, tests: &mut Tests) {
     }
 }
 
-/// Tests inside the packages: `pkg/tests`, `src/pkg/tests`.
+/// Tests beside and inside the packages: `py/tests`, `pkg/tests`, `src/pkg/_tests`.
 fn packages(survey: &mut Survey<'_>, place: &Place, tests: &mut Tests) {
     let mut parents = vec![place.clone()];
-    if place.directories.contains("src") {
-        parents.push(survey.place(&place.path("src")));
+    for name in ["src", "lib", "python", "py"] {
+        if place.directories.contains(name) {
+            parents.push(survey.place(&place.path(name)));
+        }
     }
     let mut left = MOST_PACKAGES;
     for parent in parents {
+        // In the root they were looked for before.
+        for name in ["tests", "test"] {
+            if parent.root != place.root && parent.directories.contains(name) {
+                let below = survey.place(&parent.path(name));
+                directory(survey, &below, tests);
+            }
+        }
         for name in &parent.directories {
             if name.starts_with('.') || left == 0 {
                 continue;
@@ -217,7 +226,7 @@ fn packages(survey: &mut Survey<'_>, place: &Place, tests: &mut Tests) {
                 continue;
             }
             files(survey, &package, tests);
-            for name in ["tests", "test"] {
+            for name in ["tests", "test", "_tests"] {
                 if package.directories.contains(name) {
                     let below = survey.place(&package.path(name));
                     directory(survey, &below, tests);

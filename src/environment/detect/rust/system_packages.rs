@@ -43,9 +43,13 @@ fn locked(survey: &mut Survey<'_>, text: &Text) {
     }
 }
 
-/// The dependencies of a manifest; features that bring a library are not to be seen here.
+/// The crate of a manifest itself, and its dependencies; features that bring a library are not to be seen here.
 fn declared(survey: &mut Survey<'_>, path: &str) {
     let Some(toml) = survey.toml(path) else { return };
+    let keys = ["package", "name"];
+    for need in toml.str(&keys).map_or(&[][..], |name| system::of_crate(name, &[])) {
+        system::add(survey, need, toml.evidence(&keys, "is what links it", Strength::Manifest));
+    }
     for table in ["dependencies", "build-dependencies"] {
         for name in toml.keys(&[table]) {
             let features = toml.strings(&[table, &name, "features"]);
