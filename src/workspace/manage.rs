@@ -91,15 +91,15 @@ pub fn unmount(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceEr
         return Err(WorkspaceError::NotMounted(dir.to_owned()));
     }
     recover(ctx, &found)?;
+    let unmounted = client::unmount(ctx, &found.id, force)?;
+    // Not before: what is refused as busy goes on whole.
     stop_services(ctx, &found)?;
-    Ok(client::unmount(ctx, &found.id, force)?)
+    Ok(unmounted)
 }
 
 /// Deletes the workspace at `dir` with everything that was changed in it.
 pub fn discard(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceError> {
     let found = exactly(ctx, dir)?;
-    stop_services(ctx, &found)?;
-    services::forget(&description::directory(&ctx.home, &found.id));
     match found.presented {
         Presentation::Materialised => materialise::remove(&found)?,
         _ if mounts::is_there(&ctx.home, &found).map_err(at(dir))? => {
@@ -108,6 +108,8 @@ pub fn discard(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceEr
         }
         _ => {}
     }
+    stop_services(ctx, &found)?;
+    services::forget(&description::directory(&ctx.home, &found.id));
     found.unlink(&ctx.home);
     // Out of sight first: a removal that is interrupted leaves no half workspace.
     let place = description::directory(&ctx.home, &found.id);

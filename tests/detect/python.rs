@@ -194,7 +194,7 @@ fn env_toml_asks_for_packages_besides() {
 fn python_with_tests_beside_packages_and_variables_of_tox() {
     insta::assert_snapshot!(shown(&[
         ("setup.py", "setup(name='fast', ext_modules=[Extension('fast', ['py/fast.c'])])\n"),
-        ("tox.ini", "[testenv]\nsetenv =\n  FAST_EXPERIMENTAL = 1\n  FAST_CACHE = {envtmpdir}\n  py39: FAST_OLD=1\n  LD_PRELOAD=x.so\ncommands = pytest {posargs}\n"),
+        ("tox.ini", "[testenv]\nsetenv =\n  FAST_EXPERIMENTAL = 1\n  FAST_CACHE = {envtmpdir}\n  py39: FAST_OLD=1\n  LD_PRELOAD=x.so\ncommands = pytest --cov=fast {posargs:py/tests} none\n"),
         ("py/fast.c", ""),
         ("py/tests/test_fast.py", "import pytest\n"),
     ]), @"
@@ -211,7 +211,7 @@ fn python_with_tests_beside_packages_and_variables_of_tox() {
         inputs setup.py
         packages pytest
         installable, native
-    test: pytest
+    test: pytest py/tests
     build: uv build
     ");
 }

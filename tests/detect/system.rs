@@ -71,6 +71,8 @@ fn python_packages_without_wheels() {
         Lock uv.lock:3 lxml: no wheel in the lock fits
     system libxslt
         Lock uv.lock:3 lxml: no wheel in the lock fits
+    system zlib
+        Lock uv.lock:3 lxml: no wheel in the lock fits
     Python . uv uv.lock
         inputs pyproject.toml, uv.lock
     ");
@@ -357,4 +359,21 @@ fn a_package_needs_what_its_own_source_is_built_with() {
     test: cargo test
     build: cargo build
     ");
+}
+
+#[test]
+fn a_library_that_is_bundled_by_choice_is_the_systems() {
+    let lock = "version = 4\n\n[[package]]\nname = \"own\"\nversion = \"1.0.0\"\ndependencies = [\n \"openssl-sys\",\n]\n\n[[package]]\nname = \"openssl-sys\"\nversion = \"0.9.1\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\ndependencies = [\n \"openssl-src\",\n]\n";
+    let system = |features: &str| {
+        let manifest =
+            format!("[package]\nname = \"own\"\nversion = \"1.0.0\"\n[features]\n{features}");
+        let found = shown(&[("Cargo.toml", &manifest), ("Cargo.lock", lock)]);
+        found
+            .lines()
+            .filter_map(|l| l.strip_prefix("system ").map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(system("vendored = [\"openssl-sys/vendored\"]\n"), ["openssl"]);
+    assert!(system("default = [\"vendored\"]\nvendored = [\"openssl-sys/vendored\"]\n").is_empty());
+    assert!(system("other = []\n").is_empty());
 }

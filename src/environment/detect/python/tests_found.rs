@@ -46,6 +46,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
         tests.any = configured(survey, python);
     }
     let command = python.commands.iter().find(|(command, _)| runs_pytest(command)).cloned();
+    let paths = command.as_ref().map(|(command, _)| paths(survey, python.place, command));
     let pytest = python
         .pytest
         .clone()
@@ -59,7 +60,9 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
                 assume(python, plugin, &evidence);
             }
         }
-        survey.commands.add(Purpose::Test, python.place, "pytest", evidence);
+        let command = ["pytest".to_owned()].into_iter().chain(paths.unwrap_or_default());
+        let command = command.collect::<Vec<_>>().join(" ");
+        survey.commands.add(Purpose::Test, python.place, &command, evidence);
     } else if let Some(path) = runner(survey, python.place) {
         let evidence = named(python.place, path);
         survey.commands.add(Purpose::Test, python.place, &format!("python {path}"), evidence);
@@ -123,6 +126,26 @@ fn runner(survey: &Survey<'_>, place: &Place) -> Option<&'static str> {
 
 fn runs_pytest(command: &str) -> bool {
     command.split_whitespace().any(|word| matches!(word, "pytest" | "py.test"))
+}
+
+/// Which of the project's directories and files a command of tox runs the tests of: its words after
+/// `pytest` that are there. What it says otherwise is how tox reports.
+fn paths(survey: &Survey<'_>, place: &Place, command: &str) -> Vec<String> {
+    let words = command.split_whitespace();
+    let words = words.skip_while(|word| !matches!(*word, "pytest" | "py.test")).skip(1);
+    let plain = |word: &str| {
+        // What the user would give instead (`{posargs:tests}`).
+        let word = word.trim_start_matches("{posargs:").trim_end_matches('}');
+        let is_path = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+        (!word.starts_with('-') && word.chars().all(is_path)).then(|| word.to_owned())
+    };
+    let there = |word: &String| {
+        resolve(&place.root, word).is_some_and(|path| {
+            let below = survey.place(&path);
+            survey.exists(&path) || !below.files.is_empty() || !below.directories.is_empty()
+        })
+    };
+    words.filter_map(plain).filter(there).collect()
 }
 
 /// A command without the manager that would start it in the project's environment: every

@@ -7,14 +7,14 @@ use super::super::types::{Project, Strength};
 
 /// Takes what the project in `place` asks for.
 pub(super) fn survey(survey: &mut Survey<'_>, place: &Place, project: &Project) {
+    let manifests = project.manifests.iter().filter(|path| path.ends_with("Cargo.toml"));
+    let manifests: Vec<&String> = manifests.collect();
     match project.lock.clone().and_then(|path| survey.text(&path)) {
-        Some(lock) => locked(survey, &lock),
-        None => {
-            let manifests = project.manifests.iter().filter(|path| path.ends_with("Cargo.toml"));
-            for path in manifests {
-                declared(survey, path);
-            }
+        Some(lock) => {
+            let is_choice = manifests.iter().any(|path| brings_by_choice(survey, path));
+            locked(survey, &lock, is_choice);
         }
+        None => manifests.iter().for_each(|path| declared(survey, path)),
     }
     if let Some(text) =
         place.has("build.rs").then(|| survey.text(&place.path("build.rs"))).flatten()
@@ -23,9 +23,18 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place, project: &Project) 
     }
 }
 
+/// Whether the crate has a feature that brings a library along, and that is off as a rule: a lock
+/// file lists what all features of its own crates need.
+fn brings_by_choice(survey: &mut Survey<'_>, path: &str) -> bool {
+    let brings = |feature: &String| feature.contains("bundled") || feature.contains("vendored");
+    let Some(toml) = survey.toml(path) else { return false };
+    let default = toml.strings(&["features", "default"]);
+    toml.keys(&["features"]).iter().any(brings) && !default.iter().any(brings)
+}
+
 /// The crates of a lock file. It lists only dependencies that some feature turns on, so it
-/// shows who brings a library along.
-fn locked(survey: &mut Survey<'_>, text: &Text) {
+/// shows who brings a library along, unless that `is_choice`.
+fn locked(survey: &mut Survey<'_>, text: &Text, is_choice: bool) {
     let mut packages: Vec<(u32, &str, Vec<&str>)> = Vec::new();
     for (line, said) in text.lines() {
         if let Some(name) = said.strip_prefix("name = \"") {
@@ -36,7 +45,10 @@ fn locked(survey: &mut Survey<'_>, text: &Text) {
             dependencies.extend(dependency.split(['"', ' ']).next());
         }
     }
-    for (line, name, dependencies) in packages {
+    for (line, name, mut dependencies) in packages {
+        if is_choice {
+            dependencies.clear();
+        }
         for need in system::of_crate(name, &dependencies) {
             system::add(survey, need, text.evidence(line, name, Strength::Lock));
         }
