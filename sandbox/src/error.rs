@@ -33,6 +33,18 @@ pub enum Step {
     Pivot,
     /// Host name, loopback.
     Host,
+    /// Pinning what stays as it is.
+    Pin,
+    /// Making a terminal for the program, or showing it on the caller's.
+    Terminal,
+    /// Making sockets that the caller is to serve.
+    Listen,
+    /// Setting limits.
+    Limits,
+    /// Closing system calls.
+    Filter,
+    /// Landlock.
+    Landlock,
     /// Dropping privileges.
     Privileges,
     /// Checking that all of it took effect.
@@ -58,6 +70,12 @@ impl std::fmt::Display for Step {
             Step::Devices => "make /dev",
             Step::Pivot => "change to the new root",
             Step::Host => "name the host",
+            Step::Pin => "pin",
+            Step::Terminal => "make a terminal",
+            Step::Listen => "listen inside",
+            Step::Limits => "set limits",
+            Step::Filter => "close system calls",
+            Step::Landlock => "enforce Landlock rules",
             Step::Privileges => "drop privileges",
             Step::Verify => "verify what is enforced",
             Step::Directory => "enter",

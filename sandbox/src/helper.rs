@@ -1,7 +1,5 @@
-//! The helper: supervisor, init and program, from `helper __sandbox` to the plan's
-//! execve(2).
+//! The helper's process outside: from `helper __sandbox` to the end of all that is inside.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,16 +10,19 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::{self, Pid};
 
 use crate::error::Step;
+use crate::init::{self, Ends, Work};
+use crate::limits;
+use crate::pins::{self, Pins};
 use crate::plan::Plan;
-use crate::report::{Enforced, Failure, Report, send};
+use crate::report::{Enforced, Failure, Keeper, Report};
 use crate::sys::{self, Fork};
-use crate::{privileges, root, spawn, verify};
+use crate::wire::{self, Order, send};
+use crate::{plan::Weaker, spawn, verify};
 
 /// Becomes the sandbox helper, and never returns, where the program was started as one
 /// (`program __sandbox`, by [`crate::spawn`]). To be called first of all in `main`: before
@@ -32,8 +33,8 @@ pub fn main_if_asked() {
     }
 }
 
-/// The process outside: detaches itself from the caller, makes the namespaces, starts init,
-/// and kills it as soon as the caller goes away.
+/// Detaches itself from the caller, makes the namespaces, starts init, pins, and kills all as
+/// soon as the caller goes away.
 fn supervise() -> i32 {
     let control = match sys::close_from_3().and_then(|()| take_control()) {
         Ok(control) => control,
@@ -41,34 +42,58 @@ fn supervise() -> i32 {
         // for close_range(2), which the caller sees as a helper that went away.
         Err(_) => return 125,
     };
-    let before = verify::namespaces();
-    let result = spawn::receive_plan(&control)
+    let result = wire::receive_order(&control)
         .map_err(|e| Failure::new(Step::Plan, e))
-        .and_then(|plan| check(&plan).map(|()| plan))
-        .and_then(|plan| detach().map(|groups_dropped| (plan, groups_dropped)))
-        .and_then(|(plan, groups)| namespaces(&plan).map(|()| (plan, groups)))
-        .and_then(|(plan, groups_dropped)| {
-            let (alive, died) =
-                unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Failure::new(Step::Fork, e))?;
-            let (orders, ordering) =
-                unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Failure::new(Step::Fork, e))?;
-            match sys::fork().map_err(|e| Failure::new(Step::Fork, e))? {
-                Fork::Parent(init) => {
-                    drop((died, orders));
-                    Ok((init, alive, ordering))
-                }
-                Fork::Child => {
-                    drop((alive, ordering));
-                    let ends = Ends { control: &control, died, orders };
-                    init(&plan, &ends, &before, groups_dropped)
-                }
-            }
-        });
+        .and_then(|(order, given)| start(&control, order, given));
     match result {
-        Ok((init, alive, ordering)) => watch(&control, init, &alive, ordering.into()),
+        Ok(inside) => inside.watch(&control),
         Err(failure) => {
             send(&control, &Report::Failed(failure));
             125
+        }
+    }
+}
+
+/// What the supervisor has of init.
+struct Inside {
+    plan: Plan,
+    init: Pid,
+    /// Ends when init does.
+    alive: OwnedFd,
+    orders: File,
+    /// Dropped last but one, when nothing inside lives any more.
+    pins: Pins,
+    _limits: limits::Kept,
+}
+
+fn start(control: &UnixStream, order: Order, given: Vec<OwnedFd>) -> Result<Inside, Failure> {
+    let Order { plan, streams } = order;
+    let before = verify::namespaces();
+    check(&plan)?;
+    let groups_dropped = detach()?;
+    let limits = limits::keep(&plan)?;
+    namespaces(&plan)?;
+    let mut enforced =
+        Enforced { groups_dropped, limits: limits.by.clone(), ..Enforced::default() };
+    if limits.by.iter().any(|(_, keeper)| *keeper != Keeper::Cgroup) {
+        enforced.missing.push(Weaker::Limits);
+    }
+    let failed = |e: Errno| Failure::new(Step::Fork, e);
+    let (alive, died) = unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+    let (orders, ordering) = unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+    let copy = control.try_clone().map_err(|e| Failure::new(Step::Fork, e))?;
+    match sys::fork().map_err(|e| Failure::new(Step::Fork, e))? {
+        Fork::Parent(init) => {
+            drop((died, orders, given, copy));
+            let orders = File::from(ordering);
+            Ok(Inside { plan, init, alive, orders, pins: Pins::default(), _limits: limits })
+        }
+        Fork::Child => {
+            drop((alive, ordering));
+            // The supervisor's to undo.
+            std::mem::forget(limits);
+            let work = Work { plan, streams, descriptors: given, before, enforced };
+            init::run(work, &Ends { control: copy, died, orders })
         }
     }
 }
@@ -90,7 +115,8 @@ fn check(plan: &Plan) -> Result<(), Failure> {
             && path.components().all(|c| !matches!(c, std::path::Component::ParentDir))
     };
     let targets = plan.binds.iter().map(|b| &b.target);
-    for path in targets.chain([&plan.cwd, &plan.identity.home]) {
+    let pinned = plan.pins.iter().map(|p| &p.path);
+    for path in targets.chain(pinned).chain([&plan.cwd, &plan.identity.home]) {
         if !absolute(path) || path.to_str().is_none_or(|p| p.contains(['\n', '\0'])) {
             return Err(Failure::at(Step::Plan, path.to_string_lossy(), Errno::EINVAL));
         }
@@ -100,6 +126,13 @@ fn check(plan: &Plan) -> Result<(), Failure> {
     }
     if plan.identity.uid == 0 || plan.identity.gid == 0 {
         return Err(Failure::said(Step::Plan, "the user inside must not be 0"));
+    }
+    pins::check(plan)?;
+    if plan.network && !plan.listen.is_empty() {
+        return Err(Failure::said(Step::Plan, "with the network given, nothing is listened on"));
+    }
+    if plan.listen.len() >= wire::DESCRIPTORS || plan.listen.contains(&0) {
+        return Err(Failure::said(Step::Plan, "a few ports can be listened on, and not 0"));
     }
     let plain = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     if !plain(&plan.identity.name) || !plain(&plan.hostname) {
@@ -133,7 +166,8 @@ fn namespaces(plan: &Plan) -> Result<(), Failure> {
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS;
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
     if !plan.network {
         flags |= CloneFlags::CLONE_NEWNET;
     }
@@ -158,244 +192,89 @@ fn namespaces(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits for init to end or the caller to go; in the latter case kills all. What the caller
-/// sends after the plan are signals for the program, a byte each: init has them delivered.
-fn watch(control: &UnixStream, init: Pid, alive: &OwnedFd, mut ordering: File) -> i32 {
-    let mut hung_up = false;
-    loop {
-        let mut fds = [
-            PollFd::new(alive.as_fd(), PollFlags::POLLIN),
-            PollFd::new(control.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Err(Errno::EINTR) => continue,
-            Err(_) => hung_up = true,
-            Ok(_) => {
-                let mut signal = [0];
-                if fds[1].any().unwrap_or(true) {
-                    hung_up = !matches!((&mut &*control).read(&mut signal), Ok(1));
-                    if !hung_up {
-                        // Init is about to end if nobody reads.
-                        let _ = ordering.write_all(&signal);
-                        continue;
-                    }
-                }
+impl Inside {
+    /// Pins what the plan says, and lets init go on; then waits for init to end or the caller
+    /// to go, and in the latter case kills all. What the caller sends after the order are
+    /// signals for the program, a byte each: init has them delivered.
+    fn watch(mut self, control: &UnixStream) -> i32 {
+        let killed = match self.pin() {
+            Ok(mounts) => self.wait(control, mounts.as_ref()),
+            Err(failure) => {
+                send(control, &Report::Failed(failure));
+                true
             }
-        }
-        if hung_up {
+        };
+        if killed {
             // Killing process 1 of a pid namespace kills all processes in it.
-            let _ = nix::sys::signal::kill(init, Signal::SIGKILL);
+            let _ = kill(self.init, Signal::SIGKILL);
         }
-        break;
+        // Returns when the whole pid namespace is gone.
+        while let Err(Errno::EINTR) = waitpid(self.init, None) {}
+        if killed { spawn::KILLED } else { 0 }
     }
-    // Returns when the whole pid namespace is gone.
-    while let Err(Errno::EINTR) = waitpid(init, None) {}
-    if hung_up { spawn::KILLED } else { 0 }
-}
 
-/// What init has of its supervisor.
-struct Ends<'a> {
-    /// Where reports go.
-    control: &'a UnixStream,
-    /// Broken when the supervisor died.
-    died: OwnedFd,
-    /// Signals for the program, a byte each.
-    orders: OwnedFd,
-}
-
-/// Process 1 inside: builds the root, drops everything, starts the program, reaps.
-fn init(plan: &Plan, ends: &Ends<'_>, before: &verify::Namespaces, groups_dropped: bool) -> ! {
-    let code = match prepare(plan, &ends.died, before, groups_dropped) {
-        Ok(enforced) => start(plan, ends, enforced),
-        Err(failure) => {
-            send(ends.control, &Report::Failed(failure));
-            125
+    /// When init says that the root stands, pins, and says so. Returns what tells of changes
+    /// of the mounts, where there is something pinned.
+    fn pin(&mut self) -> Result<Option<File>, Failure> {
+        let failed = |e: io::Error| Failure::new(Step::Pin, e);
+        if !matches!(unistd::read(&self.alive, &mut [0]), Ok(1)) {
+            // Init has told the caller why it ended.
+            return Ok(None);
         }
-    };
-    std::process::exit(code)
-}
-
-fn prepare(
-    plan: &Plan,
-    died: &OwnedFd,
-    before: &verify::Namespaces,
-    groups_dropped: bool,
-) -> Result<Enforced, Failure> {
-    die_with_supervisor(died)?;
-    unistd::setsid().map_err(|e| Failure::new(Step::Detach, e))?;
-    let expected = root::build(plan)?;
-    // The host name is of the new uts namespace, `lo` of the new network namespace.
-    unistd::sethostname(&plan.hostname).map_err(|e| Failure::new(Step::Host, e))?;
-    if !plan.network {
-        sys::loopback_up().map_err(|e| Failure::at(Step::Host, "lo", e))?;
-    }
-    let abstract_sockets_closed = privileges::drop_all()?;
-    // Dropping capabilities may not clear it, but a kernel that thinks otherwise would
-    // leave an orphan: once more, and checked.
-    die_with_supervisor(died)?;
-    let namespaces = verify::all(plan, before, &expected)?;
-    unistd::chdir(&plan.cwd)
-        .map_err(|e| Failure::at(Step::Directory, plan.cwd.to_string_lossy(), e))?;
-    Ok(Enforced { namespaces, mounts: expected.len(), groups_dropped, abstract_sockets_closed })
-}
-
-/// Asks the kernel to kill this process when the supervisor dies, and makes sure that it
-/// has not died before it was asked.
-fn die_with_supervisor(died: &OwnedFd) -> Result<(), Failure> {
-    use nix::sys::prctl;
-    let failed = |e: Errno| Failure::new(Step::Detach, e);
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
-    if prctl::get_pdeathsig().map_err(failed)? != Some(Signal::SIGKILL) {
-        return Err(Failure::said(Step::Detach, "the parent death signal does not hold"));
-    }
-    // The supervisor holds the only reading end of this pipe.
-    let mut fds = [PollFd::new(died.as_fd(), PollFlags::empty())];
-    poll(&mut fds, PollTimeout::ZERO).map_err(failed)?;
-    match fds[0].any() {
-        Some(false) => Ok(()),
-        _ => Err(Failure::said(Step::Detach, "the supervisor died")),
-    }
-}
-
-/// Starts the program and reaps until it ends; the code init is to end with.
-fn start(plan: &Plan, ends: &Ends<'_>, enforced: Enforced) -> i32 {
-    let control = ends.control;
-    if plan.argv.is_empty() {
-        send(control, &Report::Running(enforced));
-        send(control, &Report::Exited(0));
-        return 0;
-    }
-    let fail = |failure| {
-        send(control, &Report::Failed(failure));
-        125
-    };
-    // Closed by a successful execve(2); until then it carries the failure.
-    let (mut started, starting) = match io::pipe() {
-        Ok(ends) => ends,
-        Err(e) => return fail(Failure::new(Step::Fork, e)),
-    };
-    let ended = match children() {
-        Ok(ended) => ended,
-        Err(e) => return fail(Failure::new(Step::Fork, e)),
-    };
-    let program = match sys::fork() {
-        Ok(Fork::Parent(program)) => program,
-        Ok(Fork::Child) => {
-            let failure = execute(plan);
-            let _ = serde_json::to_writer(&starting, &failure);
-            std::process::exit(125);
+        let mut mounts = None;
+        if !self.plan.pins.is_empty() {
+            // pivot_root(2) has brought this process along. It is in no `/proc` here, but init
+            // is, and has the same mounts.
+            let mut file = File::open("/proc/1/mountinfo").map_err(failed)?;
+            renew(&mut self.pins, &self.plan, &mut file)?;
+            mounts = Some(file);
         }
-        Err(e) => return fail(Failure::new(Step::Fork, e)),
-    };
-    drop(starting);
-    let mut said = Vec::new();
-    if let Err(e) = io::Read::read_to_end(&mut started, &mut said) {
-        return fail(Failure::new(Step::Exec, e));
+        self.orders.write_all(&[0]).map_err(failed)?;
+        Ok(mounts)
     }
-    if !said.is_empty() {
-        return fail(
-            serde_json::from_slice(&said)
-                .unwrap_or_else(|e| Failure::new(Step::Exec, io::Error::from(e))),
-        );
-    }
-    send(control, &Report::Running(enforced));
-    reap(ends, &ended, program)
-}
 
-/// Tells when a child ends; from before there is one.
-fn children() -> Result<SignalFd, Errno> {
-    let mut child = SigSet::empty();
-    child.add(Signal::SIGCHLD);
-    // Without a handler the signal would be lost. The program unblocks it.
-    child.thread_block()?;
-    SignalFd::with_flags(&child, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-}
-
-/// Reaps every orphan of the namespace until `program` has ended, and hands it the signals
-/// that are ordered. The kernel kills what is left when this process exits.
-fn reap(ends: &Ends<'_>, ended: &SignalFd, program: Pid) -> i32 {
-    let control = ends.control;
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => obey(ends, ended, program),
-            Ok(WaitStatus::Exited(pid, code)) if pid == program => {
-                send(control, &Report::Exited(code));
-                return 0;
+    /// Returns whether all is to be killed.
+    fn wait(&mut self, control: &UnixStream, mut mounts: Option<&File>) -> bool {
+        loop {
+            let mut fds = vec![
+                PollFd::new(self.alive.as_fd(), PollFlags::POLLIN),
+                PollFd::new(control.as_fd(), PollFlags::POLLIN),
+            ];
+            fds.extend(mounts.map(|m| PollFd::new(m.as_fd(), PollFlags::POLLPRI)));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                Err(_) => return true,
+                Ok(_) => {}
             }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => {
-                send(control, &Report::Signalled(signal as i32));
-                return 0;
+            let ready = |n: usize| fds.get(n).is_some_and(|fd| fd.any().unwrap_or(true));
+            let (ended, spoken, changed) = (ready(0), ready(1), ready(2));
+            if spoken {
+                let mut signal = [0];
+                if !matches!((&mut &*control).read(&mut signal), Ok(1)) {
+                    return true;
+                }
+                // Init is about to end if nobody reads.
+                let _ = self.orders.write_all(&signal);
+            } else if ended {
+                return false;
             }
-            Ok(_) | Err(Errno::EINTR) => {}
-            // No child is left although the program was never seen to end: the caller
-            // hears the connection close.
-            Err(_) => return 125,
+            if let (true, Some(mut file)) = (changed, mounts.take()) {
+                if let Err(failure) = renew(&mut self.pins, &self.plan, &mut file) {
+                    send(control, &Report::Failed(failure));
+                    return true;
+                }
+                mounts = Some(file);
+            }
         }
     }
 }
 
-/// Waits until a child has ended, or delivers a signal.
-fn obey(ends: &Ends<'_>, ended: &SignalFd, program: Pid) {
-    let mut fds = [
-        PollFd::new(ended.as_fd(), PollFlags::POLLIN),
-        PollFd::new(ends.orders.as_fd(), PollFlags::POLLIN),
-    ];
-    if poll(&mut fds, PollTimeout::NONE).is_err() {
-        return; // interrupted
-    }
-    let ordered = fds[1].any() == Some(true);
-    // Several that ended at once are one signal: whoever reaps asks until nobody is left.
-    let _ = ended.read_signal();
-    let mut number = [0];
-    if ordered && unistd::read(&ends.orders, &mut number) == Ok(1) {
-        // The program is not reaped yet, so its number is still its own.
-        if let Ok(signal) = Signal::try_from(i32::from(number[0])) {
-            let _ = nix::sys::signal::kill(program, signal);
-        }
-    }
-}
-
-/// Becomes the program. Returns only what went wrong.
-fn execute(plan: &Plan) -> Failure {
-    let name = plan.argv[0].as_str();
-    let step = || -> io::Result<()> {
-        unistd::setsid()?;
-        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-        // No core dump: it would be written with whatever the program had read.
-        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
-        sys::default_signals();
-        SigSet::empty().thread_set_mask()?;
-        // The control socket and the pipes are close-on-exec already; this makes it
-        // certain for whatever else there is.
-        sys::close_from_3_on_exec()
-    };
-    if let Err(e) = step() {
-        return Failure::at(Step::Exec, name, e);
-    }
-    let strings =
-        |list: Vec<String>| list.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
-    let env = plan.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let (Ok(argv), Ok(env)) = (strings(plan.argv.clone()), strings(env)) else {
-        return Failure::at(Step::Exec, name, Errno::EINVAL);
-    };
-    let mut refused = Errno::ENOENT;
-    for file in candidates(name, plan.env.get("PATH")) {
-        let Ok(file) = CString::new(file) else { continue };
-        match unistd::execve(&file, &argv, &env) {
-            Ok(never) => match never {},
-            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-            // Another directory of the path may have one that can be executed.
-            Err(errno) => refused = errno,
-        }
-    }
-    Failure::at(Step::Exec, name, refused)
-}
-
-/// Where a program may be: itself if it names a path, else in each directory of `path`.
-fn candidates(name: &str, path: Option<&String>) -> Vec<String> {
-    if name.contains('/') {
-        return vec![name.to_owned()];
-    }
-    let path = path.map_or("/usr/bin:/bin", String::as_str);
-    path.split(':').filter(|dir| dir.starts_with('/')).map(|dir| format!("{dir}/{name}")).collect()
+/// Pins what is not pinned (any more). Reading what is mounted also asks to be told of the
+/// next change: a change meanwhile is told.
+fn renew(pins: &mut Pins, plan: &Plan, mut mounts: impl Read + io::Seek) -> Result<(), Failure> {
+    let failed = |e: io::Error| Failure::at(Step::Pin, "/proc/1/mountinfo", e);
+    let mut text = String::new();
+    mounts.rewind().map_err(failed)?;
+    mounts.read_to_string(&mut text).map_err(failed)?;
+    pins.renew(plan, &text)
 }

@@ -1,7 +1,7 @@
 //! What a caller may ask for: a plain value, sent to the helper as JSON.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,11 @@ pub enum Profile {
     /// A database or the like at work for one workspace: it may write to its own data, to the
     /// directory of its socket, and to its own empty `/tmp` and home.
     Service,
+    /// Somebody's agent at work on a workspace: it may write there, but to nothing pinned
+    /// ([`Plan::pins`]), and knows no secret.
+    Agent,
+    /// The app of a workspace, which may hold secrets that its agent may not see.
+    App,
 }
 
 /// A directory or file of the host that the program sees.
@@ -29,6 +34,23 @@ pub struct Bind {
     pub target: PathBuf,
     /// Whether the program may write there.
     pub writable: bool,
+}
+
+/// A path below a writable bind that stays as it is: the program can neither change nor
+/// replace it, nor rename a directory that it is in.
+///
+/// What does not exist yet cannot be made: an empty file or directory stands there while the
+/// program runs, also on the host, and is taken away afterwards if it is still empty.
+/// A path that leads through a link is refused: where it leads is not ours to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// Where the program sees it: absolute, below a [`Bind::target`].
+    pub path: PathBuf,
+    /// Whether it cannot even be read: a directory is empty, a file cannot be opened.
+    pub hidden: bool,
+    /// Whether it would be a directory, where it does not exist.
+    pub directory: bool,
 }
 
 /// Who the program is, as far as it can see. On the host it stays the caller's user.
@@ -51,6 +73,33 @@ impl Default for Identity {
     }
 }
 
+/// How much the program and all that it starts may use together. None: as much as the
+/// caller's user may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Processes and threads at one time.
+    pub processes: Option<u32>,
+    /// Bytes of memory; what is on the program's own `/tmp`, `/dev/shm` and home counts.
+    pub memory: Option<u64>,
+    /// Time of processors, in percent of one.
+    pub cpu: Option<u32>,
+}
+
+/// What a plan may do without, where the machine does not have it. What was missing is said in
+/// [`crate::Enforced::missing`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weaker {
+    /// Landlock: the whole of it, or the newer part that is needed. The mounts and namespaces
+    /// hold what it would hold besides; with the network given, abstract unix sockets of the
+    /// host can be reached.
+    Landlock,
+    /// A limit for all processes together (a cgroup). What a process may have by itself is
+    /// limited then (setrlimit(2)), where there is such a limit.
+    Limits,
+}
+
 /// One program, and everything it may see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,8 +116,23 @@ pub struct Plan {
     /// What it sees of the host besides the system's directories; later ones cover
     /// earlier ones.
     pub binds: Vec<Bind>,
+    /// What of that stays as it is although it lies in a writable bind.
+    #[serde(default)]
+    pub pins: Vec<Pin>,
     /// Whether it has the host's network, or none at all.
     pub network: bool,
+    /// Ports of the loopback address inside that somebody outside serves: a proxy. The caller
+    /// gets the listening sockets ([`crate::Child::listeners`]) and accepts on them, so nothing
+    /// inside forwards anything, and no path or port of the host is reachable. Only without
+    /// the network.
+    #[serde(default)]
+    pub listen: Vec<u16>,
+    /// How much it may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What may be missing.
+    #[serde(default)]
+    pub weaker: Vec<Weaker>,
     /// What `uname` says.
     pub hostname: String,
     /// Who it is.
@@ -76,7 +140,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan that sees nothing but the system's directories and has no network.
+    /// A plan that sees nothing but the system's directories and has no network. An agent or app
+    /// can do without nothing; the others do without Landlock where the kernel is too old.
     pub fn new(profile: Profile, argv: Vec<String>) -> Plan {
         Plan {
             profile,
@@ -84,7 +149,16 @@ impl Plan {
             cwd: "/".into(),
             env: BTreeMap::new(),
             binds: Vec::new(),
+            pins: Vec::new(),
             network: false,
+            listen: Vec::new(),
+            limits: Limits::default(),
+            weaker: match profile {
+                // What these run is not to be secret from anybody, and older kernels have
+                // projects too.
+                Profile::Install | Profile::Service => vec![Weaker::Landlock],
+                Profile::Agent | Profile::App => Vec::new(),
+            },
             hostname: "zagi".into(),
             identity: Identity::default(),
         }
@@ -99,6 +173,20 @@ impl Plan {
     ) -> Plan {
         self.binds.push(Bind { source: source.into(), target: target.into(), writable });
         self
+    }
+
+    /// Pins a path that may be read; see [`Pin`].
+    pub fn pin(mut self, path: impl Into<PathBuf>, directory: bool) -> Plan {
+        self.pins.push(Pin { path: path.into(), hidden: false, directory });
+        self
+    }
+
+    /// Where the bind that a path lies in is seen: the innermost that has it.
+    pub(crate) fn base(&self, path: &Path) -> Option<&Path> {
+        let targets = self.binds.iter().map(|bind| bind.target.as_path());
+        targets
+            .filter(|target| path.starts_with(target) && *target != path)
+            .max_by_key(|target| target.components().count())
     }
 
     /// Sets a variable.

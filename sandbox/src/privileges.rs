@@ -1,18 +1,18 @@
 //! Dropping what init was given over its own namespaces, for good.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use caps::CapSet;
-use landlock::{ABI, Access, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
+use nix::sys::resource::{Resource, setrlimit};
 
 use crate::error::Step;
 use crate::report::Failure;
 use crate::sys;
 
-/// Closes every way to a privilege. Says whether the Landlock scopes hold.
-pub(crate) fn drop_all() -> Result<bool, Failure> {
-    let abstract_sockets_closed = scope();
+/// Closes every way to a privilege.
+pub(crate) fn drop_all() -> Result<(), Failure> {
     // Before the other sets: this needs CAP_SETPCAP.
     sys::drop_bounding_set().map_err(|e| Failure::at(Step::Privileges, "bounding set", e))?;
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
@@ -23,9 +23,7 @@ pub(crate) fn drop_all() -> Result<bool, Failure> {
     }
     // Nobody inside may read or trace init: it holds the control socket. (The program is
     // another process image and gets its own value from execve(2).)
-    nix::sys::prctl::set_dumpable(false)
-        .map_err(|e| Failure::at(Step::Privileges, "dumpable", e))?;
-    Ok(abstract_sockets_closed)
+    nix::sys::prctl::set_dumpable(false).map_err(|e| Failure::at(Step::Privileges, "dumpable", e))
 }
 
 /// A user namespace made inside would give all capabilities over what it owns: new mount
@@ -42,15 +40,18 @@ pub(crate) fn forbid_user_namespaces(limit: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Keeps connections to abstract unix sockets and signals inside, where the kernel can.
-fn scope() -> bool {
-    let restrict = || -> Result<RulesetStatus, landlock::RulesetError> {
-        let status = Ruleset::default()
-            .set_compatibility(CompatLevel::HardRequirement)
-            .scope(Scope::from_all(ABI::V6))?
-            .create()?
-            .restrict_self()?;
-        Ok(status.ruleset)
-    };
-    matches!(restrict(), Ok(RulesetStatus::FullyEnforced))
+/// No core dump of this process or any that it will start: it would be written with whatever a
+/// program had read. To be called while this process can be dumped: else its files in `/proc`
+/// are not its own.
+pub(crate) fn no_core() -> Result<(), Failure> {
+    let failed = |e: io::Error| Failure::at(Step::Privileges, "core dumps", e);
+    // Of 1 byte, not of none: the kernel hands a dump to a program (`|` in core_pattern) at
+    // any limit but 1; core(5).
+    setrlimit(Resource::RLIMIT_CORE, 1, 1).map_err(|e| failed(e.into()))?;
+    // And should there be one all the same, no memory in it. Kept by fork(2) and execve(2).
+    match fs::write("/proc/self/coredump_filter", "0") {
+        // A kernel that makes no dumps.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(failed),
+    }
 }

@@ -1,17 +1,17 @@
 //! What the helper tells its caller over the control socket: one JSON object a line.
 
 use std::io;
-use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Step;
+use crate::plan::Weaker;
 
 /// What was enforced on the program, as seen from inside after it was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enforced {
     /// The namespaces that differ from the caller's: `user`, `mnt`, `pid`, `ipc`, `uts`,
-    /// and `net` where the plan gives no network.
+    /// `cgroup`, and `net` where the plan gives no network.
     pub namespaces: Vec<String>,
     /// Mounts that were checked to be what the plan says, one by one.
     pub mounts: usize,
@@ -21,6 +21,40 @@ pub struct Enforced {
     /// sandbox. Needs Landlock ABI 6 (Linux 6.12). Without the network the empty network
     /// namespace closes abstract sockets all the same.
     pub abstract_sockets_closed: bool,
+    /// The version of Landlock's rules that hold; none: no Landlock.
+    pub landlock: Option<u32>,
+    /// System calls that are closed, always or for some arguments.
+    pub calls_closed: usize,
+    /// Paths of the plan that were pinned, one by one.
+    pub pins: usize,
+    /// Limits of the plan, and what keeps each.
+    pub limits: Vec<(Limit, Keeper)>,
+    /// What the plan could do without, and is not there.
+    pub missing: Vec<Weaker>,
+}
+
+/// A limit that a plan may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// [`crate::Limits::processes`].
+    Processes,
+    /// [`crate::Limits::memory`].
+    Memory,
+    /// [`crate::Limits::cpu`].
+    Cpu,
+}
+
+/// What keeps a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keeper {
+    /// A cgroup: all processes together.
+    Cgroup,
+    /// setrlimit(2): memory for each process by itself, processes of this user in the sandbox.
+    Process,
+    /// Nothing does.
+    Nobody,
 }
 
 /// One message.
@@ -35,6 +69,8 @@ pub(crate) enum Report {
     Exited(i32),
     /// The program died of a signal.
     Signalled(i32),
+    /// The program was stopped by a signal, and waits to be continued.
+    Stopped(i32),
 }
 
 /// A step that failed.
@@ -73,11 +109,4 @@ impl Failure {
             None => io::Error::from_raw_os_error(self.errno),
         }
     }
-}
-
-/// Sends one message. A caller that went away is noticed by the supervisor, not here.
-pub(crate) fn send(mut control: &UnixStream, report: &Report) {
-    let mut line = serde_json::to_vec(report).expect("a report has only plain fields");
-    line.push(b'\n');
-    let _ = io::Write::write_all(&mut control, &line);
 }

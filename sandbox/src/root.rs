@@ -70,6 +70,17 @@ pub(crate) struct Expected {
     pub writable: bool,
     /// Device nodes on it work: only the bound devices themselves.
     pub devices: bool,
+    /// It is a directory.
+    pub directory: bool,
+    /// The plan asked for it.
+    pub shown: bool,
+}
+
+impl Expected {
+    /// A directory that is the sandbox's own.
+    pub fn own(at: impl Into<PathBuf>, writable: bool) -> Expected {
+        Expected { at: at.into(), writable, devices: false, directory: true, shown: false }
+    }
 }
 
 /// A link in the root, and where it leads.
@@ -102,7 +113,7 @@ pub(crate) fn build(plan: &Plan) -> Result<Vec<Expected>, Failure> {
         Mode::empty(),
     )
     .map_err(failed)?;
-    let mut expected = vec![Expected { at: "/".into(), writable: false, devices: false }];
+    let mut expected = vec![Expected::own("/", false)];
     for (name, target) in links {
         symlinkat(target.as_path(), &root, name.as_str())
             .map_err(|e| Failure::at(Step::Root, name, e))?;
@@ -119,7 +130,12 @@ pub(crate) fn build(plan: &Plan) -> Result<Vec<Expected>, Failure> {
     {
         directory(&root, at).map_err(|e| Failure::at(Step::Root, at.to_string_lossy(), e))?;
         tmpfs(at, mode)?;
-        expected.push(Expected { at: Path::new("/").join(at), writable: true, devices: false });
+        expected.push(Expected::own(Path::new("/").join(at), true));
+    }
+    if plan.pins.iter().any(|pin| pin.hidden) {
+        // What a hidden directory looks like; the usual name of such a one.
+        directory(&root, Path::new("var/empty"))
+            .map_err(|e| Failure::at(Step::Root, "/var/empty", e))?;
     }
     place(&root, binds, &mut expected)?;
     enter(&root)?;
@@ -146,6 +162,8 @@ fn open(source: &Path, at: PathBuf, attributes: u64) -> Result<Source, Failure> 
         at,
         writable: attributes & MOUNT_ATTR_RDONLY == 0,
         devices: attributes & MOUNT_ATTR_NODEV == 0,
+        directory,
+        shown: false,
     };
     Ok(Source { tree, directory, expected })
 }
@@ -190,7 +208,9 @@ fn binds(plan: &Plan) -> Result<Vec<Source>, Failure> {
     let open = |bind: &crate::plan::Bind| {
         let read_only = if bind.writable { 0 } else { MOUNT_ATTR_RDONLY };
         let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only;
-        open(&bind.source, bind.target.clone(), attributes)
+        let mut source = open(&bind.source, bind.target.clone(), attributes)?;
+        source.expected.shown = true;
+        Ok(source)
     };
     plan.binds.iter().map(open).collect()
 }
@@ -283,7 +303,7 @@ fn proc(root: &OwnedFd, expected: &mut Vec<Expected>) -> Result<(), Failure> {
     // Shows the processes of the new pid namespace only. The kernel refuses where the
     // host's own `/proc` is masked, so nothing that a container hides is uncovered.
     mount(Some("proc"), "proc", Some("proc"), flags, None::<&str>).map_err(|e| failed(e.into()))?;
-    expected.push(Expected { at: "/proc".into(), writable: true, devices: false });
+    expected.push(Expected::own("/proc", true));
     // While `/proc/sys` can still be written.
     privileges::forbid_user_namespaces(Path::new("proc/sys/user/max_user_namespaces"))?;
     let mut covers = Vec::new();
@@ -317,7 +337,7 @@ fn terminals(root: &OwnedFd, expected: &mut Vec<Expected>) -> Result<(), Failure
         Some("newinstance,ptmxmode=0666,mode=0620"),
     )
     .map_err(|e| failed(e.into()))?;
-    expected.push(Expected { at: "/dev/pts".into(), writable: true, devices: true });
+    expected.push(Expected { devices: true, ..Expected::own("/dev/pts", true) });
     for (target, link) in [
         ("pts/ptmx", "dev/ptmx"),
         ("/proc/self/fd", "dev/fd"),

@@ -3,10 +3,13 @@
 
 use std::ffi::{CString, c_int, c_uint, c_ulong};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicI32, Ordering};
 
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::Pid;
 
 /// From `linux/mount.h`; open_tree(2), move_mount(2), mount_setattr(2).
@@ -88,6 +91,19 @@ pub(crate) fn open_tree(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
 }
 
+/// A detached copy of the mount at what `fd` names, with all that is mounted below it.
+pub(crate) fn open_tree_at(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE
+        | OPEN_TREE_CLOEXEC
+        | libc::AT_RECURSIVE as c_uint
+        | libc::AT_EMPTY_PATH as c_uint;
+    // SAFETY: the path is a NUL-terminated literal; `fd` is borrowed and so open.
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) })?;
+    // SAFETY: the kernel just made this descriptor for us and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
+}
+
 /// Adds attributes to the mount at `fd`, and where `recursive` to all below it; all or
 /// none.
 pub(crate) fn mount_setattr(fd: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
@@ -162,6 +178,151 @@ pub(crate) fn default_signals() {
         // those that the C library keeps) answer EINVAL, which is what they should have.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+}
+
+/// Unlocks the terminal that `master` is one end of, and opens the other; ioctl_tty(2).
+pub(crate) fn unlocked_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let unlocked: c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int, which outlives the call.
+    check(
+        unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) }.into(),
+    )?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes integers.
+    let slave = check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) }.into())?;
+    // SAFETY: the kernel just made this descriptor for us and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(slave as c_int) })
+}
+
+/// Makes `terminal` the controlling one of this process, a session's leader without one.
+pub(crate) fn control_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: TIOCSCTTY takes integers.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }.into())?;
+    Ok(())
+}
+
+/// A terminal's rows and columns.
+pub(crate) fn window(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    // SAFETY: `winsize` is plain data for which all-zero is valid.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: TIOCGWINSZ writes one `winsize`, which outlives the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }.into())?;
+    Ok((size.ws_row, size.ws_col))
+}
+
+/// Sets a terminal's rows and columns. Its foreground processes are told.
+pub(crate) fn set_window(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one `winsize`, which outlives the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }.into())?;
+    Ok(())
+}
+
+/// Where the signal handler writes: the one pipe of the one [`Caught`].
+static CAUGHT: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn on_signal(signal: c_int) {
+    // SAFETY: the thread's own errno, which whatever was interrupted may be about to read.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above. Valid for as long as the thread is.
+    let before = unsafe { *errno };
+    let byte = signal as u8;
+    // SAFETY: write(2) may be called in a handler (signal-safety(7)); `byte` outlives the call.
+    // The pipe does not block; one that is full has told enough.
+    unsafe { libc::write(CAUGHT.load(Ordering::Relaxed), (&raw const byte).cast(), 1) };
+    // SAFETY: as above.
+    unsafe { *errno = before };
+}
+
+/// Signals of this process that are caught instead of obeyed, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Caught {
+    pipe: OwnedFd,
+    _writing: OwnedFd,
+    before: Vec<(Signal, SigAction)>,
+}
+
+impl Caught {
+    /// Catches signals, but not those that are ignored (nohup(1)). One at a time.
+    pub fn new(signals: &[Signal]) -> io::Result<Caught> {
+        let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let (pipe, writing) = nix::unistd::pipe2(flags)?;
+        CAUGHT
+            .compare_exchange(-1, writing.as_raw_fd(), Ordering::SeqCst, Ordering::SeqCst)
+            .map_err(|_| io::Error::other("signals are caught already"))?;
+        let mut caught = Caught { pipe, _writing: writing, before: Vec::new() };
+        for signal in signals {
+            let before = caught.set(*signal)?;
+            if matches!(before.handler(), SigHandler::SigIgn) {
+                // SAFETY: restores what was there a moment ago.
+                unsafe { sigaction(*signal, &before) }?;
+            } else {
+                caught.before.push((*signal, before));
+            }
+        }
+        Ok(caught)
+    }
+
+    fn set(&self, signal: Signal) -> nix::Result<SigAction> {
+        let handler = SigHandler::Handler(on_signal);
+        let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+        // SAFETY: the handler does what handlers may: it calls write(2) and keeps errno.
+        unsafe { sigaction(signal, &action) }
+    }
+
+    /// The next one that was caught.
+    pub fn next(&self) -> Option<Signal> {
+        let mut byte = [0];
+        match nix::unistd::read(&self.pipe, &mut byte) {
+            Ok(1) => Signal::try_from(c_int::from(byte[0])).ok(),
+            _ => None,
+        }
+    }
+
+    /// Ends this process of a signal that was caught meanwhile and is to end it.
+    pub fn obey(self) {
+        let mut pending = Vec::new();
+        while let Some(signal) = self.next() {
+            pending.push(signal);
+        }
+        drop(self);
+        for signal in pending {
+            if !matches!(signal, Signal::SIGCONT | Signal::SIGWINCH | Signal::SIGTSTP) {
+                let _ = nix::sys::signal::raise(signal);
+            }
+        }
+    }
+
+    /// Stops this process and its group, as Ctrl-Z does; returns when it is continued (or at
+    /// once, where there is nobody to continue it).
+    pub fn stop(&self) {
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the default action runs no code of ours.
+        let _ = unsafe { sigaction(Signal::SIGTSTP, &default) };
+        let _ = nix::sys::signal::kill(Pid::from_raw(0), Signal::SIGTSTP);
+        let _ = self.set(Signal::SIGTSTP);
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        for (signal, before) in &self.before {
+            // SAFETY: restores what was there before.
+            let _ = unsafe { sigaction(*signal, before) };
+        }
+        CAUGHT.store(-1, Ordering::SeqCst);
+    }
+}
+
+/// Takes over descriptors that a message brought.
+pub(crate) fn own_received(raw: Vec<c_int>) -> Vec<OwnedFd> {
+    // SAFETY: recvmsg(2) made these descriptors for whoever reads the message, and each is
+    // taken from it once.
+    raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
 /// Brings `lo` up in a network namespace that has nothing else.

@@ -2,7 +2,7 @@
 //! is not as it should be is an error, and no program starts.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Step;
 use crate::plan::Plan;
@@ -12,7 +12,7 @@ use crate::root::Expected;
 /// The kinds of namespaces that are told apart, with what `/proc/self/ns` says of each.
 pub(crate) type Namespaces = Vec<(&'static str, Option<std::path::PathBuf>)>;
 
-const KINDS: [&str; 5] = ["user", "mnt", "ipc", "uts", "net"];
+const KINDS: [&str; 6] = ["user", "mnt", "ipc", "uts", "net", "cgroup"];
 
 /// The namespaces of this process.
 pub(crate) fn namespaces() -> Namespaces {
@@ -35,6 +35,7 @@ pub(crate) fn all(
     let mountinfo = fs::read_to_string("/proc/self/mountinfo")
         .map_err(|e| Failure::at(Step::Verify, "/proc/self/mountinfo", e))?;
     mounts(&mountinfo, expected).map_err(wrong)?;
+    pinned(&mountinfo, plan).map_err(wrong)?;
     separate(plan, before).map_err(wrong)
 }
 
@@ -78,6 +79,11 @@ fn privileges(status: &str, plan: &Plan) -> Result<(), String> {
             return Err(format!("{name} is {ids}"));
         }
     }
+    // seccomp(2): 2 is a filter. Other filters may have been there before.
+    let filters: usize = field("Seccomp_filters")?.parse().unwrap_or(0);
+    if field("Seccomp")? != "2" || filters < crate::filter::filters() {
+        return Err(format!("{filters} system call filters hold"));
+    }
     Ok(())
 }
 
@@ -114,6 +120,40 @@ fn mounts(mountinfo: &str, expected: &[Expected]) -> Result<(), String> {
     Ok(())
 }
 
+/// Each pin, or a directory or file that it would be in, is a read-only mount of its own.
+fn pinned(mountinfo: &str, plan: &Plan) -> Result<(), String> {
+    let points = |ro: bool| {
+        let read_only = move |l: &&str| {
+            !ro || l.split(' ').nth(5).is_some_and(|o| o.split(',').any(|o| o == "ro"))
+        };
+        mount_points_of(mountinfo.lines().filter(read_only)).collect::<Vec<_>>()
+    };
+    let (all, read_only) = (points(false), points(true));
+    for pin in &plan.pins {
+        let path = pin.path.as_path();
+        let base = plan.base(path).unwrap_or(path);
+        let below = |p: &&Path| p.starts_with(base) && *p != base;
+        let mut above: Vec<&Path> = path.ancestors().filter(below).collect();
+        above.reverse();
+        let last = above.iter().position(|p| read_only.iter().any(|m| m == p));
+        let held =
+            last.is_some_and(|last| above[..last].iter().all(|p| all.iter().any(|m| m == p)));
+        if !held {
+            return Err(format!("`{}` is not pinned", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Where something is mounted, by `/proc/self/mountinfo`.
+pub(crate) fn mount_points(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
+    mount_points_of(mountinfo.lines())
+}
+
+fn mount_points_of<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = PathBuf> {
+    lines.filter_map(|line| Some(PathBuf::from(unescape(line.split(' ').nth(4)?))))
+}
+
 /// Space, tab, newline and backslash stand as three octal digits in mountinfo.
 fn unescape(field: &str) -> String {
     let mut out = Vec::new();
@@ -137,7 +177,7 @@ mod tests {
     use super::*;
 
     fn expected(at: &str, writable: bool) -> Expected {
-        Expected { at: at.into(), writable, devices: false }
+        Expected::own(at, writable)
     }
 
     const ROOT: &str = "1 1 0:1 / / ro,nosuid,nodev - tmpfs tmpfs rw\n";
@@ -176,7 +216,7 @@ mod tests {
             format!(
                 "Uid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t1000\t1000\t1000\t1000\n\
                  CapInh:\t0000\nCapPrm:\t0000\nCapEff:\t0000\nCapBnd:\t{bounding}\n\
-                 CapAmb:\t0000\nNoNewPrivs:\t{nnp}\n"
+                 CapAmb:\t0000\nNoNewPrivs:\t{nnp}\nSeccomp:\t2\nSeccomp_filters:\t9\n"
             )
         };
         assert_eq!(privileges(&status("0000", "1", "1000"), &plan), Ok(()));
@@ -184,5 +224,7 @@ mod tests {
         assert!(privileges(&status("0000", "0", "1000"), &plan).is_err());
         assert!(privileges(&status("0000", "1", "0"), &plan).is_err());
         assert!(privileges("", &plan).is_err());
+        let unfiltered = status("0000", "1", "1000").replace("filters:\t9", "filters:\t1");
+        assert!(privileges(&unfiltered, &plan).is_err());
     }
 }

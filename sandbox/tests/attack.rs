@@ -49,7 +49,7 @@ fn attack(args: &[&str]) -> io::Result<String> {
         ["terminal"] => {
             OpenOptions::new().read(true).write(true).open("/dev/tty").map(|_| "tty".into())
         }
-        _ => panic!("no such attack: {args:?}"),
+        _ => crate::process::attack(args).unwrap_or_else(|| panic!("no such attack: {args:?}")),
     }
 }
 

@@ -6,9 +6,14 @@
 //! user. A machine without user namespaces fails; nothing is skipped.
 
 mod attack;
+mod hold;
 mod life;
+mod pinned;
+mod process;
 mod reach;
 mod support;
+mod sys;
+mod terminal;
 
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,9 +27,12 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("__attack") => return attack::main(&args[1..]),
         Some("__caller") => return life::caller(),
+        Some("__launch") => return terminal::launch(&args[1..]),
+        Some("__without-landlock") => return hold::without_landlock(),
         _ => {}
     }
-    let tests: Vec<Test> = [reach::TESTS, life::TESTS].concat();
+    let tests: Vec<Test> =
+        [reach::TESTS, hold::TESTS, pinned::TESTS, terminal::TESTS, life::TESTS].concat();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -231,7 +231,7 @@ fn cannot_gain_capabilities() {
     let child = spawn(&attack(&["capabilities"]));
     let mut separate = child.enforced().namespaces.clone();
     separate.sort();
-    assert_eq!(separate, ["ipc", "mnt", "net", "pid", "user", "uts"]);
+    assert_eq!(separate, ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]);
     assert_eq!(child.enforced().groups_dropped, nix::unistd::geteuid().is_root());
 }
 

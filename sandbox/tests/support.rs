@@ -31,6 +31,21 @@ pub(crate) fn plan(argv: &[&str]) -> Plan {
         .env("PATH", "/usr/bin:/bin")
 }
 
+/// A plan for an agent or app at work on `workspace`.
+pub(crate) fn at_work(profile: Profile, workspace: &Path, argv: &[&str]) -> Plan {
+    let mut plan = Plan::new(profile, argv.iter().map(|a| (*a).to_owned()).collect())
+        .bind(program(), "/zagi/attack", false)
+        .bind(workspace, workspace, true)
+        .env("PATH", "/usr/bin:/bin");
+    plan.cwd = workspace.to_owned();
+    plan
+}
+
+/// The same that attacks, as an agent.
+pub(crate) fn agent(workspace: &Path, args: &[&str]) -> Plan {
+    at_work(Profile::Agent, workspace, &[&["/zagi/attack", "__attack"], args].concat())
+}
+
 /// A plan that attacks.
 pub(crate) fn attack(args: &[&str]) -> Plan {
     plan(&[&["/zagi/attack", "__attack"], args].concat())
