@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
@@ -40,6 +40,11 @@ const ETC: &[&str] = &[
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
+    // Debian's Java keeps its security settings there, and does not start without.
+    "java-11-openjdk",
+    "java-17-openjdk",
+    "java-21-openjdk",
+    "java-25-openjdk",
     "localtime",
     "mime.types",
     "os-release",
@@ -241,6 +246,12 @@ fn place(
 /// way is an error.
 pub(crate) fn directory(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    // Most are there: one call. What goes wrong with it goes wrong below too, and says where.
+    let resolve = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH;
+    let how = OpenHow::new().flags(flags).resolve(resolve);
+    if let Ok(there) = openat2(root, path, how) {
+        return Ok(there);
+    }
     let mut at = root.try_clone()?;
     for part in path.components() {
         let Component::Normal(name) = part else {
