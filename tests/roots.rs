@@ -103,6 +103,8 @@ fn lock(f: &Fixture) -> Lock {
         env: BTreeMap::new(),
         fixups: Fixups::default(),
         asked: Vec::new(),
+        path: Vec::new(),
+        answers: Vec::new(),
         programs: Default::default(),
         adopted: Vec::new(),
         parts: vec![Part {

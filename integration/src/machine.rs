@@ -100,16 +100,23 @@ impl Machine {
         self.vars.push((name.to_owned(), value.to_owned()));
     }
 
+    /// The words before a command of root's that make it this user's; none where it is.
+    pub fn becoming(&self) -> Vec<String> {
+        let Some(user) = &self.user else { return Vec::new() };
+        let ids = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid)];
+        let rest = ["--clear-groups", "--inh-caps=-all", "--"].map(str::to_owned);
+        ["setpriv".to_owned()].into_iter().chain(ids).chain(rest).collect()
+    }
+
     /// Any program as this user, started in `dir`.
     pub fn command(&self, program: impl AsRef<OsStr>, dir: &Path) -> Command {
         let mut command = match &self.user {
             None => Command::new(program),
-            Some(user) => {
-                let mut command = Command::new("setpriv");
+            Some(_) => {
+                let words = self.becoming();
+                let mut command = Command::new(&words[0]);
                 command
-                    .arg(format!("--reuid={}", user.uid))
-                    .arg(format!("--regid={}", user.gid))
-                    .args(["--clear-groups", "--inh-caps=-all", "--"])
+                    .args(&words[1..])
                     // Only now: root may not enter what this user has mounted.
                     .args(["env", "--chdir"])
                     .arg(dir)

@@ -3,8 +3,11 @@
 
 #[path = "nix/cache.rs"]
 mod cache;
+#[path = "nix/flake.rs"]
+mod flake;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use zagi_integration::machine::{Machine, Said, Who};
@@ -131,22 +134,46 @@ fn an_installation_sees_the_store_too() {
     assert!(said.starts_with("hello from the store\ninstalled|"), "{said}");
 }
 
-/// Runs a script as root where everything is as on this machine, and `/nix` besides: an
-/// empty one, in memory.
+/// Runs a script in the work directory where everything is as on this machine, and `/nix`
+/// besides: a directory of the user's own, empty at first.
 fn with_nix(machine: &Machine, script: &str) -> Said {
-    let root = machine.work().join("root");
-    std::fs::create_dir_all(&root).unwrap();
-    let make = "mount --make-rprivate /; mount -t tmpfs none \"$1\"\n\
+    let (work, root) = (machine.work(), machine.work().join("root"));
+    let nix = work.join("nix");
+    if !root.is_dir() {
+        std::fs::create_dir(&root).unwrap();
+        std::fs::create_dir_all(nix.join("store")).unwrap();
+        machine.give(&nix);
+        machine.give(&nix.join("store"));
+    }
+    // Not by chroot: who is in one may make no namespace, and so no sandbox.
+    let make = "root=$1 nix=$2 work=$3 script=$4; shift 4\n\
+                mount --make-rprivate /; mount -t tmpfs none \"$root\"\n\
                 for e in /*; do\n\
                   case $e in /nix) continue;; esac\n\
-                  if [ -L \"$e\" ]; then cp -P \"$e\" \"$1$e\"\n\
-                  elif [ -d \"$e\" ]; then mkdir \"$1$e\"; mount --rbind \"$e\" \"$1$e\"; fi\n\
+                  if [ -L \"$e\" ]; then cp -P \"$e\" \"$root$e\"\n\
+                  elif [ -d \"$e\" ]; then mkdir \"$root$e\"; mount --rbind \"$e\" \"$root$e\"; fi\n\
                 done\n\
-                mkdir -p \"$1/nix/store\"\n\
-                exec chroot \"$1\" sh -ec \"cd '$2'; $3\"";
-    let mut command = machine.command("unshare", &machine.work());
-    command.args(["--mount", "sh", "-ec", make, "sh"]).arg(&root).arg(machine.work()).arg(script);
+                mkdir \"$root/nix\" \"$root/.old\"; mount --bind \"$nix\" \"$root/nix\"\n\
+                cd \"$root\"; pivot_root . .old; umount -l /.old; rmdir /.old\n\
+                exec \"$@\" sh -ec \"cd '$work'; $script\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", make, "sh"]).args([&root, &nix, &work]).arg(script);
+    let becoming = machine.becoming();
+    command.args(if becoming.is_empty() { vec!["env".to_owned()] } else { becoming });
+    command.env_clear().current_dir("/").stdin(std::process::Stdio::null());
+    for (name, value) in machine.command("true", Path::new("/")).get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
     Said::of(&mut command)
+}
+
+/// Writes the configuration of the user's Nix.
+fn configure(machine: &mut Machine, more: &str) {
+    let conf = machine.work().join("conf");
+    std::fs::create_dir(&conf).unwrap();
+    let text = format!("substituters =\nbuild-users-group =\n{more}");
+    std::fs::write(conf.join("nix.conf"), text).unwrap();
+    machine.set("NIX_CONF_DIR", conf.to_str().unwrap());
 }
 
 #[test]
@@ -154,10 +181,7 @@ fn a_machine_with_nix_has_nix_bring_it() {
     let cache = Cache::new();
     let mut machine = Machine::new(Who::Me);
     trust(&machine, &cache, &[cache.key()]);
-    let conf = machine.work().join("conf");
-    std::fs::create_dir(&conf).unwrap();
-    std::fs::write(conf.join("nix.conf"), "substituters =\nbuild-users-group =\n").unwrap();
-    machine.set("NIX_CONF_DIR", conf.to_str().unwrap());
+    configure(&mut machine, "");
     project(&machine, "p", &["say"]);
     let zagi = machine.program().display().to_string();
     let script = format!(

@@ -42,6 +42,7 @@ fn text(found: &Audit) -> String {
         let by = match source.voucher {
             Voucher::Signed => format!("signed index of {}", source.provider),
             Voucher::Registry => format!("hash of {}, not signed", source.provider),
+            Voucher::Flake => "the Nix of whoever made the lock, by flake.nix".into(),
             Voucher::Machine => {
                 let paths: Vec<String> =
                     source.adopted.iter().map(|path| path.display().to_string()).collect();

@@ -72,6 +72,17 @@ fn text(detected: &Detected) -> String {
             out.push_str(&format!("           {}:{}\n", e.file, e.line));
         }
     }
+    if let Some(flake) = &detected.flake {
+        out.push_str(&format!("{:<8} its tools, where Nix evaluates it\n", "flake"));
+        for e in &flake.evidence {
+            out.push_str(&format!("           {}:{}: {}\n", e.file, e.line, e.text));
+        }
+        if let Some(input) = &flake.outside {
+            out.push_str(&format!(
+                "           not used: its input `{input}` is a file of the machine\n"
+            ));
+        }
+    }
     for project in &detected.projects {
         let ecosystem = format!("{:?}", project.ecosystem).to_lowercase();
         let root = if project.root.is_empty() { "." } else { &project.root };

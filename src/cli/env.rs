@@ -12,9 +12,10 @@ use super::output::{print, print_json};
 use super::settings::Settings;
 use crate::context::Platform;
 use crate::environment::detect::Evidence;
-use crate::environment::lock::Tool;
+use crate::environment::lock::{FLAKE, Part, Tool};
 use crate::environment::spec::{Service, Spec};
 use crate::environment::system;
+use crate::registry::nix::STORE;
 use crate::workspace::amend::{self, Environment};
 
 /// Show the tools of a project: which versions, from where
@@ -87,9 +88,15 @@ impl Env {
 pub(super) fn rows<'a>(found: &'a Environment, platform: &Platform) -> Vec<Row<'a>> {
     let locked = found.lock.platform(platform).into_iter();
     let locked: BTreeMap<&str, &Tool> = locked.map(|tool| (tool.name.as_str(), tool)).collect();
-    let asked = &found.asked;
+    let (asked, flake) = (&found.asked, &found.detected.flake);
     let mut names: Vec<&str> = locked.keys().copied().collect();
-    names.extend(asked.iter().map(|asked| asked.tool.as_str()));
+    let answers = |tool: &str| {
+        let flake = locked.get(FLAKE).filter(|_| !locked.contains_key(tool));
+        flake.is_some_and(|flake| flake.answers.iter().any(|name| name == tool))
+    };
+    let asked_for = asked.iter().map(|asked| asked.tool.as_str());
+    names.extend(asked_for.filter(|tool| !answers(tool)));
+    names.extend(flake.iter().map(|_| FLAKE));
     names.sort_unstable();
     names.dedup();
     let row = |name: &'a str| {
@@ -102,7 +109,10 @@ pub(super) fn rows<'a>(found: &'a Environment, platform: &Platform) -> Vec<Row<'
             provider: tool.map(|tool| tool.provider.as_str()),
             from: tool.map_or_else(Vec::new, |tool| from(tool)),
             needed_by: found.needs.get(name).map_or(&[], Vec::as_slice),
-            evidence: asked.map_or(&[], |asked| asked.evidence.as_slice()),
+            evidence: match (asked, flake) {
+                (None, Some(flake)) if name == FLAKE => &flake.evidence,
+                _ => asked.map_or(&[], |asked| asked.evidence.as_slice()),
+            },
         }
     };
     let packages = locked.get(system::NAME).copied().into_iter();
@@ -120,7 +130,11 @@ pub(super) fn rows<'a>(found: &'a Environment, platform: &Platform) -> Vec<Row<'
 }
 
 fn from(tool: &Tool) -> Vec<String> {
-    let parts = tool.parts.iter().map(|part| part.url.clone());
+    let address = |part: &Part| match part.url.as_str() {
+        "" => format!("{STORE}/{}", part.name),
+        url => url.to_owned(),
+    };
+    let parts = tool.parts.iter().map(address);
     parts.chain(tool.adopted.iter().map(|a| a.path.display().to_string())).collect()
 }
 
@@ -132,7 +146,8 @@ fn line(row: &Row<'_>) -> String {
         [] => String::new(),
         [one] => host(one).unwrap_or_else(|| one.clone()),
         [first, ..] => {
-            let host = host(first).unwrap_or_else(|| "this machine".into());
+            let here = if first.starts_with(STORE) { STORE } else { "this machine" };
+            let host = host(first).unwrap_or_else(|| here.into());
             format!("{host}, {} packages", row.from.len())
         }
     };

@@ -68,7 +68,7 @@ pub(super) fn environment(settings: &Settings) -> Result<Inside, CommandError> {
             (record.activation, enter)
         }
     };
-    activation.project = place.env;
+    activation.project.extend(place.env);
     activation.vars.extend(place.vars);
     Ok(Inside { vars: activation.environment(&place.root, &ctx.vars), enter })
 }

@@ -145,19 +145,28 @@ const FORBIDDEN: &[&str] = &[
     "LOCPATH",
     "TERMINFO",
     "GOFLAGS",
+    "NIX_CONFIG",
+    "NIX_CONF_DIR",
+    "NIX_PATH",
+    "NIX_REMOTE",
+    "NIX_SSHOPTS",
+    "NIX_USER_CONF_FILES",
+    "ZAGI_HOME",
+    "ZAGI_WORKSPACE",
 ];
 
 /// What being in an environment means. Texts may hold `{workspace}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activation {
-    /// Directories of programs, first to last.
+    /// Directories of programs, first to last; in the user's shell they come after the
+    /// user's own.
     pub path: Vec<String>,
     /// Directories of programs that come after the machine's own; never in the user's shell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last: Vec<String>,
     /// Variables that the tools need.
     pub vars: BTreeMap<String, String>,
-    /// Variables that the project sets. They are for its own processes, and never reach
+    /// Variables that the project sets, or its flake. They are for its own processes, and never reach
     /// the user's shell.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub project: BTreeMap<String, String>,
@@ -346,6 +355,8 @@ mod tests {
     fn what_a_lock_may_not_set() {
         for name in
             ["LD_PRELOAD", "PATH", "NODE_OPTIONS", "GIT_SSH_COMMAND", "a b", "", "1X", "A=B"]
+                .into_iter()
+                .chain(["NIX_CONFIG", "ZAGI_HOME"])
         {
             assert!(!may_set(name), "{name}");
         }

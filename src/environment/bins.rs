@@ -6,8 +6,13 @@
 //! (`WORKSPACE/.zagi/env/bin/NAME`), sets the environment's variables unless they are set
 //! for that workspace, and starts the program. It starts no other process and costs about a
 //! millisecond.
+//!
+//! What a flake brings is in `envs/<key>/flake`, all of it, by link or launcher; that directory
+//! comes after `bin`, and in the user's shell after everything. Of its programs those are in
+//! `bin` besides that the catalogue knows ([`super::stranger::is_known`]), unless a tool brings one:
+//! a stranger's flake may have an `ls`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -15,9 +20,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::activate::{Activation, WORKSPACE, quote};
+use super::flake;
 use super::launch::{ENTER, View};
 use super::lock::Bin;
 use super::place::Place;
+use crate::registry::nix::STORE;
 
 /// Why a program is not there.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +59,8 @@ pub enum BinError {
 
 /// Where programs are, in a realised environment.
 pub(super) const DIRECTORY: &str = "bin";
+/// Where all programs of a flake are.
+pub(super) const FLAKE: &str = "flake";
 
 /// How a program is started.
 struct Program<'a> {
@@ -63,37 +72,43 @@ struct Program<'a> {
     viewed: bool,
 }
 
-/// Fills the directory `dir`, which will be `place`.
+/// Fills the directory `dir`, which will be `place`. `is_known` says which programs of a flake
+/// may stand in front.
 pub(super) fn write(
     dir: &Path,
     place: &Path,
     plans: &[Place<'_>],
     activation: &Activation,
     view: Option<&View>,
+    is_known: &dyn Fn(&str) -> bool,
 ) -> Result<(), BinError> {
     let enter = place.join(ENTER);
     if let Some(view) = view {
         launcher(&dir.join(ENTER), view, None)?;
     }
-    let programs = programs(plans)?;
+    let mut programs = programs(plans)?;
+    let flake = of_flake(plans);
+    for (name, program) in &flake {
+        start(&dir.join(FLAKE).join(name), program, view)?;
+    }
+    for (name, program) in flake.into_iter().filter(|(name, _)| is_known(name)) {
+        programs.entry(name).or_insert(program);
+    }
     for (name, program) in &programs {
         let place = dir.join(DIRECTORY).join(name);
         let failed = |source| BinError::Write { path: place.clone(), source };
         let plain = Bin { path: String::new(), with: None, shim: false, prefer: None };
-        let bin = program.place.tool.bins.get(*name).unwrap_or(&plain);
+        let bin = program.place.tool.bins.get(name).unwrap_or(&plain);
         if !bin.shim && bin.with.is_none() && bin.prefer.is_none() {
-            match view.filter(|_| program.viewed) {
-                Some(view) => launcher(&place, view, Some(&program.path))?,
-                None => std::os::unix::fs::symlink(&program.path, &place).map_err(failed)?,
-            }
+            start(&place, program, view)?;
             continue;
         }
         let with = match &bin.with {
             None => None,
             Some(with) => {
-                let found = programs.get(with.as_str());
+                let found = programs.get(with);
                 Some(found.ok_or_else(|| BinError::NothingToRunIt {
-                    name: (*name).to_owned(),
+                    name: name.clone(),
                     tool: program.place.tool.name.clone(),
                     with: with.clone(),
                 })?)
@@ -110,18 +125,51 @@ pub(super) fn write(
     Ok(())
 }
 
+/// What starts a program that needs nothing else.
+fn start(place: &Path, program: &Program<'_>, view: Option<&View>) -> Result<(), BinError> {
+    let failed = |source| BinError::Write { path: place.to_owned(), source };
+    match view.filter(|_| program.viewed) {
+        Some(view) => launcher(place, view, Some(&program.path)),
+        None => std::os::unix::fs::symlink(&program.path, place).map_err(failed),
+    }
+}
+
+/// The programs of the flake, if there is one. What is in no path of its lock is none of them.
+fn of_flake<'a>(plans: &'a [Place<'a>]) -> BTreeMap<String, Program<'a>> {
+    let Some(place) = plans.iter().find(|place| place.tool.is_flake()) else {
+        return BTreeMap::new();
+    };
+    let store = STORE.trim_start_matches('/');
+    let own: BTreeSet<&str> = place.tool.parts.iter().map(|part| part.name.as_str()).collect();
+    let is_own = |dir: &&String| {
+        let base = dir.strip_prefix(store).and_then(|rest| rest.split('/').nth(1));
+        base.is_some_and(|base| own.contains(base))
+    };
+    let root = place.files();
+    let path: Vec<PathBuf> =
+        place.tool.path.iter().filter(is_own).map(|dir| root.join(dir)).collect();
+    let viewed = place.is_viewed();
+    let program = |(name, file): (String, PathBuf)| {
+        let path = match file.strip_prefix(root) {
+            Ok(inside) if viewed => Path::new("/").join(inside),
+            _ => file,
+        };
+        (name, Program { place, path, viewed })
+    };
+    flake::programs(&path).into_iter().map(program).collect()
+}
+
 /// All programs by name; of several of one name, the last tool's.
-fn programs<'a>(plans: &'a [Place<'a>]) -> Result<BTreeMap<&'a str, Program<'a>>, BinError> {
+fn programs<'a>(plans: &'a [Place<'a>]) -> Result<BTreeMap<String, Program<'a>>, BinError> {
     let mut programs = BTreeMap::new();
     for place in plans {
         for adopted in &place.tool.adopted {
             let program = Program { place, path: adopted.path.clone(), viewed: false };
-            programs.insert(adopted.name.as_str(), program);
+            programs.insert(adopted.name.clone(), program);
         }
         let viewed = place.is_viewed();
         for (name, bin) in &place.tool.bins {
-            let root = if place.native { Path::new("/") } else { &place.root };
-            let file = root.join(&bin.path);
+            let file = place.files().join(&bin.path);
             // A link of a store's leads to somewhere only once the store is seen.
             let there = file.is_file() || (viewed && file.is_symlink());
             if !there {
@@ -129,13 +177,13 @@ fn programs<'a>(plans: &'a [Place<'a>]) -> Result<BTreeMap<&'a str, Program<'a>>
                 return Err(BinError::Missing { tool, path });
             }
             let path = if viewed { Path::new("/").join(&bin.path) } else { file };
-            programs.insert(name.as_str(), Program { place, path, viewed });
+            programs.insert(name.clone(), Program { place, path, viewed });
         }
         for (name, path) in &place.tool.programs {
             let path = place.root.join(path);
             // Not every release has every program.
-            if path.is_file() && !programs.contains_key(name.as_str()) {
-                programs.insert(name, Program { place, path, viewed: false });
+            if path.is_file() && !programs.contains_key(name) {
+                programs.insert(name.clone(), Program { place, path, viewed: false });
             }
         }
     }

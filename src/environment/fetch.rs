@@ -12,6 +12,7 @@ use crate::registry::archive::{self, ArchiveError};
 use crate::registry::http::{Client, HttpError};
 use crate::registry::nix::nar::{self, Expected, NarError};
 use crate::registry::nix::narinfo::Compression;
+use crate::registry::nix::{Cache, NarInfo, StorePath};
 use crate::store::{Store, StoreError, TreeId};
 
 /// How the names begin under which parts are kept.
@@ -54,6 +55,14 @@ pub enum FetchError {
         part: String,
         /// What is wrong with it.
         source: NarError,
+    },
+    /// It is of a flake, and was built on another machine only.
+    #[error("no Nix cache that is known here has {part}{reason}")]
+    Unpublished {
+        /// The store path.
+        part: String,
+        /// What the caches said, after a colon; nothing where none is known.
+        reason: String,
     },
     /// The store.
     #[error(transparent)]
@@ -98,6 +107,7 @@ pub(super) fn fetch(
     client: &Client,
     store: &Store,
     parts: &[&Part],
+    caches: &[(String, Vec<String>)],
 ) -> Result<Packages, FetchError> {
     let mut have = BTreeMap::new();
     let mut queue = BTreeMap::new();
@@ -112,6 +122,10 @@ pub(super) fn fetch(
             }
         }
     }
+    let caches = match queue.values().any(|part| part.url.is_empty()) {
+        true => Caches::open(client, caches),
+        false => Caches::default(),
+    };
     let queue = Mutex::new(queue);
     let done = Mutex::new((have, None));
     std::thread::scope(|scope| {
@@ -120,7 +134,7 @@ pub(super) fn fetch(
                 loop {
                     let next = queue.lock().expect("nobody panics while holding it").pop_first();
                     let Some((name, part)) = next else { return };
-                    let result = fetch_one(ctx, client, store, &name, part);
+                    let result = fetch_one(ctx, client, store, &name, part, &caches);
                     let mut done = done.lock().expect("nobody panics while holding it");
                     match result {
                         Ok(id) => drop(done.0.insert(name, id)),
@@ -168,11 +182,19 @@ fn fetch_one(
     store: &Store,
     name: &str,
     part: &Part,
+    caches: &Caches<'_>,
 ) -> Result<TreeId, FetchError> {
     let what = format!("{} {}", part.name, part.version);
-    let kind = Kind::of(part)
+    let mut kind = Kind::of(part)
         .ok_or_else(|| FetchError::Kind { part: what.clone(), kind: part.unpack.clone() })?;
-    let file = download(ctx, client, part, &what)?;
+    let file = match (part.url.is_empty(), part.nar) {
+        (true, Some(nar)) => {
+            let (file, compression) = caches.download(client, part, &nar)?;
+            kind = Kind::Nar(compression, nar);
+            file
+        }
+        _ => download(ctx, client, part, &what)?,
+    };
     let tmp = ctx.home.tmp();
     let failed = |source| FetchError::Write { path: tmp.clone(), source };
     let dir = tempfile::Builder::new().prefix("package.").tempdir_in(&tmp).map_err(failed)?;
@@ -193,6 +215,61 @@ fn fetch_one(
     let captured = store.capture_owned(&dest)?;
     store.set_ref(name, &captured.tree)?;
     Ok(captured.tree)
+}
+
+/// The caches that may have what a lock names no address for.
+#[derive(Default)]
+struct Caches<'a> {
+    open: Vec<Cache<'a>>,
+    /// What the others said.
+    silent: Vec<String>,
+}
+
+impl<'a> Caches<'a> {
+    fn open(client: &'a Client, known: &[(String, Vec<String>)]) -> Caches<'a> {
+        let mut caches = Caches::default();
+        for (address, keys) in known {
+            match Cache::open(client, address, keys) {
+                Ok(cache) => caches.open.push(cache),
+                Err(e) => caches.silent.push(e.to_string()),
+            }
+        }
+        caches
+    }
+
+    /// From the first that has the very archive that the lock names, signed by a key that is
+    /// trusted here.
+    fn download(
+        &self,
+        client: &Client,
+        part: &Part,
+        nar: &Nar,
+    ) -> Result<(PathBuf, Compression), FetchError> {
+        let mut said = self.silent.clone();
+        let path = StorePath::parse(&part.name);
+        for cache in &self.open {
+            let found = path.as_ref().map(|path| cache.look_up(path));
+            match found {
+                Some(Ok(info)) if is_it(&info, nar) => {
+                    let url = cache.url(&info);
+                    let file = client.download(&url, &info.file_hash, &part.name);
+                    let failed = |source| FetchError::Http { part: part.name.clone(), source };
+                    return Ok((file.map_err(failed)?, info.compression));
+                }
+                Some(Ok(info)) => {
+                    said.push(format!("{} is another one there than in the lock", info.path));
+                }
+                Some(Err(e)) => said.push(e.to_string()),
+                None => {}
+            }
+        }
+        let reason = if said.is_empty() { String::new() } else { format!(": {}", said.join("; ")) };
+        Err(FetchError::Unpublished { part: part.name.clone(), reason })
+    }
+}
+
+fn is_it(info: &NarInfo, nar: &Nar) -> bool {
+    (info.nar_hash, info.nar_size) == (nar.hash, nar.size)
 }
 
 /// From the first address that has it. A mirror that gives something else is not asked to

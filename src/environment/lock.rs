@@ -34,6 +34,11 @@
 //! nar = { hash = "sha256:…", size = 656 }   # of what it unpacks to, which is what was signed
 //! ```
 //!
+//! What a `flake.nix` gives is one tool more ([`super::flake`]): where its programs are (`path`) and
+//! which tools of the catalogue it brings (`answers`). Its parts have no `url`: nobody can say
+//! beforehand which cache will have what this machine has built. They are wherever a Nix cache
+//! of the machine's that uses them has them, and `hash` is that of the unpacked archive.
+//!
 //! A part's `hash` is that of the file as published, the same anywhere; what this home must
 //! change in the unpacked files (an absolute path to a loader cannot be the same for two
 //! homes) is the list `fixups` beside it. Paths are relative to the tool's tree; `{root}`
@@ -59,6 +64,9 @@ pub use self::fixups::{Elf, Fixups, Replace, Shared, Write, fits};
 pub const VERSION: u32 = 1;
 /// Where the file stands in a repository.
 pub const PATH: &str = ".zagi/env.lock";
+
+/// The name of the entry of a `flake.nix`.
+pub const FLAKE: &str = "flake";
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +103,12 @@ pub struct Tool {
     /// them, and their paths.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub programs: BTreeMap<String, String>,
+    /// Of a flake: the directories of its programs in its tree, first to last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<String>,
+    /// Of a flake: tools of the catalogue that it brings and that are not decided besides, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
     /// The variables that it needs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -136,7 +150,8 @@ pub struct Part {
     pub name: String,
     /// Its version, as the registry has it.
     pub version: String,
-    /// Where it is.
+    /// Where it is; empty where any Nix cache may have it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub url: String,
     /// Where else it is, should it be gone there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -319,6 +334,11 @@ impl Tool {
             .collect()
     }
 
+    /// Whether it is what a `flake.nix` gives, and no tool of the catalogue.
+    pub fn is_flake(&self) -> bool {
+        self.name == FLAKE
+    }
+
     /// Whether its programs look for their files in a Nix store.
     pub fn is_of_nix(&self) -> bool {
         self.parts.iter().any(|part| part.nar.is_some())
@@ -330,6 +350,7 @@ impl Tool {
         let elf = fixups.elf.iter();
         (self.bins.values().map(|b| b.path.as_str()))
             .chain(self.programs.values().map(String::as_str))
+            .chain(self.path.iter().map(String::as_str))
             .chain(fixups.merge.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]))
             .chain(fixups.links.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]))
             .chain(fixups.lists.iter().chain(&fixups.executable).map(String::as_str))
@@ -344,11 +365,18 @@ pub(super) fn stays_inside(path: &str) -> bool {
     !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
 }
 
-/// A path of a store is unpacked to where its name says.
+/// A path of a store is unpacked to where its name says. Only of such a path it may be open who
+/// has it: its archive is the same in every cache, whatever it is packed with there.
 fn is_sound(part: &Part) -> bool {
+    let anywhere = part.nar.is_some_and(|nar| nar.hash == part.hash)
+        && part.unpack == Compression::None.kind();
     match Compression::of(&part.unpack) {
-        Some(_) => part.nar.is_some() && StorePath::parse(&part.name).is_some(),
-        None => part.nar.is_none(),
+        Some(_) => {
+            part.nar.is_some()
+                && StorePath::parse(&part.name).is_some()
+                && (!part.url.is_empty() || anywhere)
+        }
+        None => part.nar.is_none() && !part.url.is_empty(),
     }
 }
 

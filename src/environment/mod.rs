@@ -22,6 +22,7 @@
 //! | | [`realise`], `bins` | `envs/<key>`: programs and `activate.json` |
 //! | | `view`, [`launch`] | what programs of a Nix store see, and how they are started |
 //! | | `native` | the machine's own Nix, where it has one |
+//! | | [`flake`] | a `flake.nix`, evaluated by that Nix into an entry of the lock |
 //! | activate | [`activate`] | clean environments, the shell hook |
 
 pub mod activate;
@@ -32,6 +33,7 @@ pub mod edit;
 pub mod elf;
 mod fetch;
 pub mod files;
+pub mod flake;
 pub mod launch;
 pub mod lock;
 mod native;

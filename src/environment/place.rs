@@ -46,6 +46,11 @@ impl<'a> Place<'a> {
         Place { tool, root, key, words: words.with("loader-flags", &flags), native: false }
     }
 
+    /// The directory that paths in the lock are relative to.
+    pub(super) fn files(&self) -> &Path {
+        if self.native { Path::new("/") } else { &self.root }
+    }
+
     /// Whether anything is fetched for it.
     pub(super) fn has_tree(&self) -> bool {
         !self.tool.parts.is_empty() && !self.native

@@ -25,6 +25,7 @@ use super::launch::View;
 use super::lock::{Lock, Part, Tool};
 use super::native::Nix;
 use super::place::Place;
+use super::stranger;
 use super::system;
 use super::tree::{self, TreeError};
 use super::view::Shown;
@@ -157,18 +158,13 @@ pub fn realise(
         let (platform, found) = (ctx.platform.to_string(), found.join(", "));
         return Err(RealiseError::Platform { platform, found });
     }
-    for tool in &tools {
-        if let Some(name) = tool.env.keys().find(|name| !activate::may_set(name)) {
-            let (tool, name) = (tool.name.clone(), name.clone());
-            return Err(RealiseError::Variable { tool, name });
-        }
-        check_adopted(tool)?;
-    }
+    tools.iter().try_for_each(|tool| check(tool))?;
     let catalog = Catalog::load(&home.join("catalog.toml"))?;
     let words = catalog.words(&ctx.platform, &ctx.config.addresses);
     let mut plans: Vec<Place<'_>> =
         tools.iter().map(|tool| Place::new(ctx, &words, tool)).collect();
-    let nix = Nix::of(ctx).filter(|nix| nix.brings(&tools, &catalog.nix_caches(&words)));
+    let caches = catalog.nix_caches(&words);
+    let nix = Nix::of(ctx).filter(|nix| nix.brings(&tools, &caches));
     for plan in &mut plans {
         plan.native = nix.is_some() && plan.tool.is_of_nix();
     }
@@ -176,7 +172,7 @@ pub fn realise(
     let mut parts: Vec<&Part> = missing.iter().flat_map(|plan| &plan.tool.parts).collect();
     let shown = Shown::of(ctx, &plans);
     parts.extend(shown.iter().flat_map(Shown::missing).copied());
-    let packages = fetch::fetch(ctx, client, store, &parts)?;
+    let packages = fetch::fetch(ctx, client, store, &parts, &caches)?;
     for place in missing {
         build(ctx, store, place, &packages)?;
     }
@@ -192,7 +188,7 @@ pub fn realise(
         trees: trees(&plans, shown.as_ref()),
         view: shown.map(|shown| shown.view(ctx)),
     };
-    publish(ctx, &record, &plans)?;
+    publish(ctx, &record, &plans, &catalog)?;
     if let Some(nix) = &nix {
         nix.keep(&envs.join(&record.key), &tools);
     }
@@ -211,8 +207,11 @@ fn trees(plans: &[Place<'_>], shown: Option<&Shown<'_>>) -> Vec<PathBuf> {
     let own = plans.iter().filter(|plan| plan.has_tree()).map(|plan| &plan.root);
     let mut trees: Vec<PathBuf> = own.cloned().collect();
     trees.extend(shown.map(|shown| shown.root.clone()).filter(|root| !trees.contains(root)));
-    let native = plans.iter().filter(|plan| plan.native).filter_map(|plan| plan.tool.parts.first());
+    // All that they refer to: a sandbox shows what is here and nothing else of the machine's.
+    let native = plans.iter().filter(|plan| plan.native).flat_map(|plan| &plan.tool.parts);
     trees.extend(native.map(|part| Path::new(STORE).join(&part.name)));
+    trees.sort();
+    trees.dedup();
     trees
 }
 
@@ -245,6 +244,15 @@ fn touch(ctx: &Context, found: &Realised) {
     let now = UNIX_EPOCH + Duration::from_secs(ctx.now.unsigned_abs());
     // At the worst it is made again one day.
     let _ = File::open(found.dir.join(activate::FILE)).and_then(|file| file.set_modified(now));
+}
+
+/// What a lock must not say, or what is no longer so.
+fn check(tool: &Tool) -> Result<(), RealiseError> {
+    if let Some(name) = tool.env.keys().find(|name| !activate::may_set(name)) {
+        let (tool, name) = (tool.name.clone(), name.clone());
+        return Err(RealiseError::Variable { tool, name });
+    }
+    check_adopted(tool)
 }
 
 fn check_adopted(tool: &Tool) -> Result<(), RealiseError> {
@@ -327,27 +335,42 @@ fn confined(ctx: &Context, plan: &Plan) -> Result<Exit, SandboxError> {
 
 fn activation(plans: &[Place<'_>], dir: &Path) -> Activation {
     let dir = dir.display().to_string();
-    let mut vars = BTreeMap::new();
+    let (mut vars, mut project) = (BTreeMap::new(), BTreeMap::new());
+    let mut path = WORKSPACE_PATH.map(str::to_owned).to_vec();
     for plan in plans {
+        if plan.tool.is_flake() {
+            project.extend(plan.tool.env.clone());
+            path.push(format!("{dir}/{}", bins::FLAKE));
+            continue;
+        }
         let words = plan.words.with("env", &dir);
         vars.extend(plan.tool.env.iter().map(|(k, v)| (k.clone(), words.expand(v))));
     }
-    let path = WORKSPACE_PATH.map(str::to_owned).to_vec();
     let system = plans.iter().filter(|plan| plan.tool.name == system::NAME);
     let last = system.map(|plan| plan.root.join(system::PROGRAMS).display().to_string()).collect();
-    Activation { path, last, vars, project: BTreeMap::new() }
+    Activation { path, last, vars, project }
 }
 
 /// Writes `envs/<key>` beside its place and puts it there.
-fn publish(ctx: &Context, record: &Record, plans: &[Place<'_>]) -> Result<(), RealiseError> {
+fn publish(
+    ctx: &Context,
+    record: &Record,
+    plans: &[Place<'_>],
+    catalog: &Catalog,
+) -> Result<(), RealiseError> {
     let tmp = ctx.home.tmp();
     let building =
         tempfile::Builder::new().prefix("env.").tempdir_in(&tmp).map_err(failed(&tmp))?;
     let dir = building.path().join(&record.key);
     let bin = dir.join(bins::DIRECTORY);
     std::fs::create_dir_all(&bin).map_err(failed(&bin))?;
+    if plans.iter().any(|plan| plan.tool.is_flake()) {
+        let more = dir.join(bins::FLAKE);
+        std::fs::create_dir_all(&more).map_err(failed(&more))?;
+    }
     let place = ctx.home.envs().join(&record.key);
-    bins::write(&dir, &place, plans, &record.activation, record.view.as_ref())?;
+    let is_known = |name: &str| stranger::is_known(catalog, &ctx.platform, name);
+    bins::write(&dir, &place, plans, &record.activation, record.view.as_ref(), &is_known)?;
     let file = dir.join(activate::FILE);
     let text = serde_json::to_vec_pretty(record).expect("every field has a form in JSON");
     std::fs::write(&file, text).map_err(failed(&file))?;

@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use self::search::{Parts, Search, libc_of};
 use self::services::Services;
 use super::catalog::{BinEntry, Catalog, Provider, Source};
-use super::detect::{Detected, Requirement};
+use super::detect::{Detected, Requirement, Strength};
+use super::flake;
 use super::lock::{Bin, Fixups, Lock, Tool};
 use super::provider::{self, Offer, World};
 use super::system::{self, SystemError};
@@ -43,8 +44,9 @@ pub fn resolve(
     let world = World::new(ctx, client, &catalog);
     let mut done: Vec<Decided> = Vec::new();
     let kept = kept.platform(&ctx.platform);
+    let flake = detected.flake.as_ref().and_then(|flake| flake::locked(&kept, flake));
     let services = Services::of(ctx, &catalog, detected)?;
-    for mut requirement in wanted(&catalog, detected, &services)? {
+    for mut requirement in wanted(&catalog, detected, &services, flake)? {
         if let Some(found) = kept_for(&kept, &requirement) {
             done.push(found);
             continue;
@@ -75,19 +77,28 @@ pub fn resolve(
         let version = offer.version.clone();
         done.push((build(&world, &requirement.tool, source, &offer, parts)?, version, libc));
     }
-    let system = system(&world, detected, &kept, &done)?;
-    Ok(Lock::new(done.into_iter().map(|(tool, _, _)| tool).chain(system).collect()))
+    let system = system(&world, detected, &kept, &done, flake.is_some())?;
+    let tools = done.into_iter().map(|(tool, _, _)| tool);
+    Ok(Lock::new(tools.chain(system).chain(flake.cloned()).collect()))
+}
+
+/// Whether a flake brings what is asked for. What `env.toml` names is decided all the same.
+pub fn is_answered(flake: &Tool, requirement: &Requirement) -> bool {
+    let written = requirement.evidence.iter().any(|e| e.strength == Strength::Spec);
+    !written && flake.answers.contains(&requirement.tool)
 }
 
 /// The tree of the system packages, beside the tools that are `done`. One that only looks
-/// needed and cannot be had is left out, aloud.
+/// needed and cannot be had is left out, aloud; where there is a flake, so are all of those.
 fn system(
     world: &World<'_>,
     detected: &Detected,
     kept: &[&Tool],
     done: &[Decided],
+    has_flake: bool,
 ) -> Result<Option<Tool>, ResolveError> {
     let mut names = system::settled(&detected.spec.system);
+    names.retain(|name| !has_flake || !detected.is_guessed(name));
     let will_do = |tool: &&&Tool| {
         tool.name == system::NAME
             && tool.asked.iter().all(|name| names.contains(name))
@@ -128,17 +139,24 @@ fn kept_for(kept: &[&Tool], requirement: &Requirement) -> Option<Decided> {
     requirement.constraint.matches(&version).then(|| (tool.clone(), version, libc))
 }
 
-/// The requirements and what they need, each after those that its choice depends on.
+/// The requirements and what they need, each after those that its choice depends on; without
+/// what the flake brings.
 fn wanted(
     catalog: &Catalog,
     detected: &Detected,
     services: &Services,
+    flake: Option<&Tool>,
 ) -> Result<Vec<Requirement>, ResolveError> {
+    let is_wanted = |r: &Requirement| !flake.is_some_and(|flake| is_answered(flake, r));
+    let asked = services.asked.iter().filter(|r| is_wanted(r));
     let mut all: BTreeMap<String, Requirement> =
-        services.asked.iter().map(|r| (r.tool.clone(), r.clone())).collect();
-    if !detected.spec.system.is_empty() {
-        for need in &catalog.system.needs {
-            all.entry(need.clone()).or_insert_with(|| Requirement::any(need));
+        asked.map(|r| (r.tool.clone(), r.clone())).collect();
+    let mut system = detected.spec.system.iter();
+    if system.any(|name| flake.is_none() || !detected.is_guessed(name)) {
+        for need in catalog.system.needs.iter().map(|need| Requirement::any(need)) {
+            if is_wanted(&need) {
+                all.entry(need.tool.clone()).or_insert(need);
+            }
         }
     }
     let mut queue: Vec<String> = all.keys().cloned().collect();
@@ -149,9 +167,10 @@ fn wanted(
             return Err(ResolveError::UnknownTool { tool: name, evidence, nearest });
         };
         for need in &tool.needs {
-            if !all.contains_key(need) {
-                all.insert(need.clone(), Requirement::any(need));
-                queue.push(need.clone());
+            let need = Requirement::any(need);
+            if !all.contains_key(&need.tool) && is_wanted(&need) {
+                queue.push(need.tool.clone());
+                all.insert(need.tool.clone(), need);
             }
         }
     }
@@ -220,6 +239,8 @@ fn build(
         env: words.expand_map(&source.env),
         fixups: words.expand_fixups(&fixups),
         asked: Vec::new(),
+        path: Vec::new(),
+        answers: Vec::new(),
         programs: BTreeMap::new(),
         adopted,
         parts,

@@ -251,6 +251,8 @@ pub(super) fn decide(
         channel: None,
         bins: BTreeMap::new(),
         asked: names.to_vec(),
+        path: Vec::new(),
+        answers: Vec::new(),
         programs: words.expand_map(&programs),
         env: words.expand_map(&catalog.system.env),
         fixups: words.expand_fixups(&fixups),

@@ -191,6 +191,11 @@ impl<'a> Cache<'a> {
         format!("{}/{}", self.address, info.url)
     }
 
+    /// What is signed about `path`.
+    pub fn look_up(&self, path: &StorePath) -> Result<NarInfo, NixError> {
+        self.info(path, None)
+    }
+
     /// What is signed about `path`, which `by` refers to.
     fn info(&self, path: &StorePath, by: Option<&StorePath>) -> Result<NarInfo, NixError> {
         let url = format!("{}/{}.narinfo", self.address, path.hash());

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use super::checkout::{self, Checkout};
 use super::description::{self, Description, write_whole};
 use super::error::{WorkspaceError, at};
-use super::{gitdir, manage, mounts, prepare, services};
+use super::{flakes, gitdir, manage, mounts, prepare, services};
 use crate::context::{Context, Platform};
 use crate::environment::catalog::Catalog;
 use crate::environment::detect::{Detected, Requirement, detect};
 use crate::environment::edit::{self, Section};
 use crate::environment::files::{Amended, Directory, Files};
+use crate::environment::flake::Tree;
 use crate::environment::lock::{self, Lock};
 use crate::environment::provider::World;
 use crate::environment::resolve::ResolveError;
@@ -335,6 +336,7 @@ impl Project {
         let detected = self.detected(ctx, text);
         let kept = self.lock.tools.iter().filter(|tool| !anew(&tool.name)).cloned().collect();
         let kept = Lock::new(kept);
+        let kept = flakes::add(ctx, &detected, &Tree::Directory(&self.root), kept);
         let mut lock = resolve::resolve(ctx, &Client::new(ctx), &detected, ctx.now, &kept)?;
         // Other machines decide for themselves what this one does not know.
         let names: Vec<String> = lock.tools.iter().map(|tool| tool.name.clone()).collect();
@@ -371,7 +373,8 @@ impl Project {
             manage::write_into(&self.root, spec::PATH, text)?;
         }
         manage::write_into(&self.root, lock::PATH, &rendered)?;
-        let detected = self.detected(ctx, &self.text()?);
+        let mut detected = self.detected(ctx, &self.text()?);
+        flakes::leave_to(ctx, &mut detected, &lock);
         if let Some(mut description) = self.workspace {
             let place = description::directory(&ctx.home, &description.id);
             let kept = [

@@ -24,6 +24,8 @@ pub enum Voucher {
     Signed,
     /// A registry gave the hash, through TLS; nobody signed it.
     Registry,
+    /// The Nix of whoever made the lock has built or fetched it, as a `flake.nix` says.
+    Flake,
     /// It was found on this machine.
     Machine,
 }
@@ -91,6 +93,7 @@ pub fn audit(ctx: &Context, dir: &Path) -> Result<Audit, WorkspaceError> {
 fn source(tool: &Tool) -> Source {
     let voucher = match tool.provider.as_str() {
         _ if !tool.adopted.is_empty() => Voucher::Machine,
+        _ if tool.is_flake() => Voucher::Flake,
         "debian" | "nix" => Voucher::Signed,
         _ => Voucher::Registry,
     };

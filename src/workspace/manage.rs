@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::daemon::{PathEvent, client};
 use super::description::{self, Description, Presentation};
 use super::error::{WorkspaceError, at};
-use super::{checkout, materialise, mounts, prepare};
+use super::{checkout, flakes, materialise, mounts, prepare};
 use crate::context::Context;
 use crate::environment::{lock, spec};
 use crate::event::Event;
@@ -148,7 +148,8 @@ pub fn init(ctx: &Context, dir: &Path, force: bool) -> Result<Vec<PathBuf>, Work
             (found.path.clone(), read("env.toml")?, read("env.lock")?)
         }
         None => {
-            let (detected, lock) = prepare::environment_of(ctx, dir)?;
+            let (mut detected, lock) = prepare::environment_of(ctx, dir)?;
+            flakes::leave_to(ctx, &mut detected, &lock);
             let comments = prepare::comments(&detected);
             let texts = (detected.spec.render(&comments), lock.render());
             own = Some((detected, lock));

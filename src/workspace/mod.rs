@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `create` | REPO and DIR → a workspace, or the one that is there resumed |
 //! | `prepare` | the road up to the mount, and the cache of plans |
+//! | `flakes` | what a plan makes of a `flake.nix` |
 //! | `amend` | `env.toml` and `env.lock` changed: add, remove, update, lock |
 //! | `verify` | builds and tests that fail, and what is added so that they do not |
 //! | `description` | what a workspace is, on disk |
@@ -34,6 +35,7 @@ pub mod description;
 mod differ;
 pub mod doctor;
 mod error;
+mod flakes;
 pub mod fsmonitor;
 mod git_index;
 mod git_layer;

@@ -2,24 +2,27 @@
 //!
 //! The plan (what was detected, and the lock it was resolved to) is kept under
 //! `cache/plans/`, by everything it follows from: the git tree, the commit's date, the
-//! platform, the configured addresses and the program itself. A second mount reads it and
-//! looks up the rest.
+//! platform, the configured addresses, whether there is a Nix for flakes, and the program itself.
+//! A second mount reads it and looks up the rest. A plan without what a flake would give is not
+//! kept where Nix failed: the reason may be gone the next time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::WorkspaceError;
-use super::gitdir;
+use super::{flakes, gitdir};
 use crate::context::Context;
 use crate::dependencies::{self, Provided};
 use crate::environment::catalog::{self, Catalog};
 use crate::environment::detect::{Detected, Requirement, detect};
 use crate::environment::files::{Directory, Files};
-use crate::environment::lock::{self, Lock};
-use crate::environment::realise::{self, Realised};
+use crate::environment::flake::{self, Tree};
+use crate::environment::lock::{self, FLAKE, Lock};
+use crate::environment::realise::{self, FetchError, RealiseError, Realised};
 use crate::environment::resolve;
 use crate::environment::stranger;
 use crate::environment::system;
@@ -76,18 +79,43 @@ fn settle(
     resolved: Resolved,
     detected: Detected,
 ) -> Result<Plan, WorkspaceError> {
-    let path = cache_file(ctx, &resolved);
     let lock = match locked(ctx, &resolved, &detected)? {
         Some(lock) => lock,
-        None => resolve::resolve(ctx, client, &detected, resolved.date, &Lock::default())?,
+        None => decide(ctx, client, &resolved, &detected)?,
     };
-    let cached = Cached { detected, lock: lock.render() };
+    let plan = Plan { resolved, detected, lock, cached: false };
+    keep(ctx, &plan);
+    Ok(plan)
+}
+
+/// Writes a plan to where the next mount finds it.
+fn keep(ctx: &Context, plan: &Plan) {
+    let (path, lock) = (cache_file(ctx, &plan.resolved), &plan.lock);
+    let failed = plan.detected.flake.is_some() && flakes::of(lock, ctx).is_none();
+    if failed && flake::is_possible(ctx) {
+        return;
+    }
+    let cached = Cached { detected: plan.detected.clone(), lock: lock.render() };
     if let Ok(json) = serde_json::to_vec(&cached) {
         // Only a cache: what cannot be kept is found out again.
-        let _ = path.parent().map(std::fs::create_dir_all);
+        let _ = path.parent().map(fs::create_dir_all);
         let _ = super::description::write_whole(&path, &json);
     }
-    Ok(Plan { resolved, detected: cached.detected, lock, cached: false })
+}
+
+/// Resolves what was detected, whatever lock the tree brings; its flake, if there is one, first.
+fn decide(
+    ctx: &Context,
+    client: &Client,
+    resolved: &Resolved,
+    detected: &Detected,
+) -> Result<Lock, WorkspaceError> {
+    let lay_out = |dest: &Path| {
+        source::checkout(ctx, resolved, &[], dest).map_err(io::Error::other)?;
+        fs::remove_dir_all(dest.join(".git"))
+    };
+    let kept = flakes::add(ctx, detected, &Tree::Commit(&lay_out, resolved.date), Lock::default());
+    Ok(resolve::resolve(ctx, client, detected, resolved.date, &kept)?)
 }
 
 /// Where a user says where more tools come from.
@@ -104,6 +132,7 @@ fn locked(
     let files = GitFiles::open(&resolved.repo, &resolved.tree)?;
     let Some(bytes) = files.read(lock::PATH) else { return Ok(None) };
     let lock = brought(ctx, &bytes)?;
+    flakes::compare(ctx, detected, &lock);
     match missing(&lock, ctx, detected)?.first() {
         None => Ok(Some(lock)),
         Some(tool) => {
@@ -139,7 +168,7 @@ pub fn detected(ctx: &Context, resolved: &Resolved) -> Result<Detected, Workspac
 }
 
 fn read(path: &Path) -> Option<(Detected, Lock)> {
-    let cached: Cached = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let cached: Cached = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     Some((cached.detected, Lock::parse("env.lock", &cached.lock).ok()?))
 }
 
@@ -150,6 +179,7 @@ fn cache_file(ctx: &Context, resolved: &Resolved) -> PathBuf {
         "platform": ctx.platform.to_string(),
         "addresses": format!("{:?}", ctx.config.addresses),
         "program": env!("CARGO_PKG_VERSION"),
+        "flakes": flake::is_possible(ctx),
         "catalogue": catalog::digest(&user_catalog(ctx)),
     });
     let key = blake3::hash(inputs.to_string().as_bytes()).to_hex();
@@ -187,6 +217,7 @@ pub fn prepare(
             }
         }
     }
+    flakes::leave_to(ctx, &mut plan.detected, &plan.lock);
     Ok(Prepared { plan, realised, dependencies })
 }
 
@@ -201,12 +232,23 @@ fn environment(
         ctx,
         "environment",
         || {
-            let plan = plan()?;
-            let realised = match plan.lock.tools.is_empty() {
-                true => None,
-                false => Some(realise::realise(ctx, client, store, &plan.lock)?),
+            let mut plan = plan()?;
+            let realise = |lock: &Lock| match lock.tools.is_empty() {
+                true => Ok(None),
+                false => realise::realise(ctx, client, store, lock).map(Some),
             };
-            Ok((plan, realised))
+            let realised = match realise(&plan.lock) {
+                Err(e) if is_unpublished(&e) => {
+                    let text = format!("{e}; what {} has of the flake is not used", lock::PATH);
+                    ctx.events.emit(Event::Warning(text));
+                    plan.lock = decide(ctx, client, &plan.resolved, &plan.detected)?;
+                    plan.cached = false;
+                    keep(ctx, &plan);
+                    realise(&plan.lock)
+                }
+                realised => realised,
+            };
+            Ok((plan, realised?))
         },
         |(plan, realised)| {
             let cached = realised.as_ref().is_none_or(|r| r.cached);
@@ -214,6 +256,11 @@ fn environment(
             (tools(&plan.lock), note.to_owned())
         },
     )
+}
+
+/// Whether what a flake gave on another machine cannot be had here.
+fn is_unpublished(error: &RealiseError) -> bool {
+    matches!(error, RealiseError::Fetch(FetchError::Unpublished { .. }))
 }
 
 /// What was detected, with what the installed dependencies turned out to need of a tool
@@ -251,7 +298,11 @@ pub(super) fn missing(
     detected: &Detected,
 ) -> Result<Vec<Requirement>, WorkspaceError> {
     let asked = resolve::requirements(&Catalog::load(&user_catalog(ctx))?, detected).into_iter();
-    let tools = asked.filter(|r| !has(lock, ctx, &r.tool, &r.constraint));
+    let given = flakes::of(lock, ctx);
+    let answered = |r: &Requirement| given.is_some_and(|flake| resolve::is_answered(flake, r));
+    let tools = asked.filter(|r| !answered(r) && !has(lock, ctx, &r.tool, &r.constraint));
+    let stale = flakes::is_stale(ctx, detected, lock) && flake::is_possible(ctx);
+    let tools = tools.chain(stale.then(|| Requirement::any(FLAKE)));
     let platform = lock.platform(&ctx.platform);
     let locked = platform.iter().find(|tool| tool.name == system::NAME).copied();
     let packages = system::missing(locked, &detected.spec.system).into_iter();
@@ -335,6 +386,7 @@ fn fetched(resolved: &Resolved) -> String {
 /// `node 22.19.0, pnpm 10.15.1`.
 pub(super) fn tools(lock: &Lock) -> String {
     let shown = |tool: &lock::Tool| match tool.asked.as_slice() {
+        [] if tool.is_flake() => "flake.nix".into(),
         [] => format!("{} {}", tool.name, tool.version),
         packages => packages.join(", "),
     };
@@ -371,6 +423,7 @@ pub(super) fn environment_of(
     dir: &Path,
 ) -> Result<(Detected, Lock), WorkspaceError> {
     let detected = detect(&Directory::new(dir), ctx.now, &ctx.platform);
-    let lock = resolve::resolve(ctx, &Client::new(ctx), &detected, ctx.now, &Lock::default())?;
+    let kept = flakes::add(ctx, &detected, &Tree::Directory(dir), Lock::default());
+    let lock = resolve::resolve(ctx, &Client::new(ctx), &detected, ctx.now, &kept)?;
     Ok((detected, lock))
 }

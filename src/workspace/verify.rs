@@ -238,7 +238,7 @@ impl<'a> Trial<'a> {
             Some(r) => (r.dir, r.trees, r.view, r.activation),
             None => (home.envs().join("none"), Vec::new(), None, Activation::default()),
         };
-        activation.project = description.env.clone();
+        activation.project.extend(description.env.clone());
         for dependencies in &description.dependencies {
             activation.vars.extend(dependencies.vars.clone());
         }

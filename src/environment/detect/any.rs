@@ -10,10 +10,6 @@ pub(super) mod docker;
 pub(super) mod mise;
 
 use super::survey::{Place, Survey};
-use super::types::{Evidence, Strength};
-
-/// Specifications of other programs that are not read.
-const FOREIGN: [&str; 1] = ["flake.nix"];
 
 /// Reads all of it, in the repository's root.
 pub(super) fn survey(survey: &mut Survey<'_>, root: &Place) {
@@ -25,15 +21,4 @@ pub(super) fn survey(survey: &mut Survey<'_>, root: &Place) {
     devcontainer::survey(survey, root);
     ci::survey(survey, root);
     apt::survey(survey, root);
-    for name in FOREIGN {
-        if root.has(name) {
-            let evidence = Evidence {
-                file: name.to_owned(),
-                line: 1,
-                text: name.to_owned(),
-                strength: Strength::Pin,
-            };
-            survey.note(format!("`{name}` is not read yet"), vec![evidence]);
-        }
-    }
 }

@@ -20,6 +20,7 @@
 //! | tools, projects, commands | a file for each ecosystem; `any` for specifications of other programs, images and workflows; `names` for what those call tools |
 //! | system packages | `system`, with `native.toml`: who is built against what |
 //! | services | `services`: images, addresses, client libraries with variables |
+//! | a flake | `flake`: that there is one; it decides nothing here, since it must be evaluated |
 //! | variables | `variables`: plain values of `.env.example`; never a secret |
 //!
 //! A tool that the catalogue does not have is a note.
@@ -41,6 +42,7 @@ mod commands;
 mod deno;
 mod dotnet;
 mod elixir;
+mod flake;
 mod go;
 mod java;
 mod jsonc;
@@ -61,7 +63,7 @@ mod written;
 mod yaml;
 mod zig;
 
-pub use types::{Detected, Ecosystem, Evidence, Note, Project, Requirement, Strength};
+pub use types::{Detected, Ecosystem, Evidence, Flake, Note, Project, Requirement, Strength};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -163,6 +165,7 @@ pub fn detect_knowing(
     let root = survey.place("");
     let written = env_toml(&mut survey, &root);
     any::survey(&mut survey, &root);
+    let flake = flake::survey(&mut survey, &root);
     let found = projects(&mut survey, &root, |_| true);
     for name in candidates(&root) {
         let place = survey.place(&name);
@@ -180,7 +183,7 @@ pub fn detect_knowing(
     if let Some(written) = &written {
         besides(&mut survey, &written.spec);
     }
-    finish(survey, written)
+    Detected { flake, ..finish(survey, written) }
 }
 
 /// The ecosystems of which `place` is a project, among those that are `asked` for.
@@ -337,6 +340,7 @@ fn finish(survey: Survey<'_>, written: Option<Written>) -> Detected {
         system_evidence,
         env_evidence,
         notes,
+        flake: None,
     }
 }
 

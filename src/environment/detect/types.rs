@@ -31,6 +31,9 @@ pub struct Detected {
     pub env_evidence: BTreeMap<String, Vec<Evidence>>,
     /// What the user should know.
     pub notes: Vec<Note>,
+    /// The root's `flake.nix`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flake: Option<Flake>,
 }
 
 impl Detected {
@@ -96,6 +99,18 @@ impl Requirement {
             evidence: Vec::new(),
         }
     }
+}
+
+/// A `flake.nix` in the root, not evaluated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flake {
+    /// Of the files that usually decide what it gives.
+    pub digest: String,
+    /// An input that its lock names and that is a file of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<String>,
+    /// Where it was read.
+    pub evidence: Vec<Evidence>,
 }
 
 /// One statement of one file.

@@ -14,6 +14,8 @@ pub(crate) fn sample() -> Tool {
             Bin { path: "bin/node".into(), with: None, shim: false, prefer: None },
         )]),
         asked: Vec::new(),
+        path: Vec::new(),
+        answers: Vec::new(),
         programs: BTreeMap::new(),
         env: BTreeMap::from([("npm_config_nodedir".into(), "{root}".into())]),
         fixups: Fixups {
