@@ -91,10 +91,9 @@ pub fn unmount(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceEr
         return Err(WorkspaceError::NotMounted(dir.to_owned()));
     }
     recover(ctx, &found)?;
-    let unmounted = client::unmount(ctx, &found.id, force)?;
+    client::unmount(ctx, &found.id, force)?;
     // Not before: what is refused as busy goes on whole.
-    stop_services(ctx, &found)?;
-    Ok(unmounted)
+    stop_services(ctx, &found)
 }
 
 /// Deletes the workspace at `dir` with everything that was changed in it.
