@@ -101,7 +101,7 @@ fn main() -> ExitCode {
         Part::Trials => {
             for project in &all {
                 let again = asked.only.contains(&project.name);
-                let is_asked = again || asked.only.is_empty();
+                let is_asked = again || (asked.only.is_empty() && project.unfit.is_none());
                 if is_asked && (again || trial::result(&kept, &project.name).is_none()) {
                     trial::run(project, &kept, asked.limit);
                 }

@@ -20,6 +20,9 @@ pub struct Project {
     /// What `zagi mount` is given; or `debian:SUITE/PACKAGE`, the upstream archive of a Debian
     /// source package, committed to a repository of git.
     pub address: String,
+    /// Why nobody could run its tests from that address here: the archive lacks them, a registry
+    /// that is reached lacks what they need. It is not tried, nor counted.
+    pub unfit: Option<String>,
 }
 
 #[derive(Deserialize)]

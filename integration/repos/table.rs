@@ -12,7 +12,7 @@ use super::trial::{self, Trial};
 /// Everything that is known.
 pub fn print(all: &[Project], kept: &Path) {
     let known: Vec<(&Project, Trial)> =
-        all.iter().filter_map(|p| Some((p, trial::result(kept, &p.name)?))).collect();
+        fit(all).filter_map(|p| Some((p, trial::result(kept, &p.name)?))).collect();
     println!("# Real projects, from an empty home to their own tests\n");
     println!("`target/debug/repos`, then `target/debug/repos table`; see [main.rs](main.rs).");
     println!("{}.\n", versions());
@@ -34,7 +34,19 @@ pub fn print(all: &[Project], kept: &Path) {
             row(project, trial);
         }
     }
+    println!("\n## Not tried, nor counted\n");
+    println!("Nobody could run the tests of these from that address here.\n");
+    println!("| project | why |\n|---|---|");
+    for project in all {
+        if let Some(why) = &project.unfit {
+            println!("| {} (`{}`) | {} |", project.name, project.address, cell(why));
+        }
+    }
     one_node(kept);
+}
+
+fn fit(all: &[Project]) -> impl Iterator<Item = &Project> {
+    all.iter().filter(|project| project.unfit.is_none())
 }
 
 fn versions() -> String {
@@ -58,7 +70,7 @@ fn summary(all: &[Project], known: &[(&Project, Trial)]) {
     println!(
         "**{passed} of {} pass their own tests ({percent:.0} %)**; {} are in the list.\n",
         known.len(),
-        all.len()
+        fit(all).count()
     );
     let mut failed: Vec<&str> =
         known.iter().filter_map(|(_, t)| Some(t.failed.as_ref()?.0.as_str())).collect();

@@ -62,15 +62,25 @@ fn declared(survey: &mut Survey<'_>, path: &str) {
     for need in toml.str(&keys).map_or(&[][..], |name| system::of_crate(name, &[])) {
         system::add(survey, need, toml.evidence(&keys, "is what links it", Strength::Manifest));
     }
-    for table in ["dependencies", "build-dependencies"] {
-        for name in toml.keys(&[table]) {
-            let features = toml.strings(&[table, &name, "features"]);
+    let mut tables = vec![Vec::new()];
+    // `[target.'cfg(unix)'.dependencies]`: all but those of other systems.
+    let others = ["windows", "macos", "apple", "wasm", "android"];
+    tables.extend(toml.keys(&["target"]).into_iter().filter_map(|target| {
+        let here = target.contains("not(") || !others.iter().any(|other| target.contains(other));
+        here.then(|| vec!["target".to_owned(), target])
+    }));
+    for (table, kind) in
+        tables.iter().flat_map(|t| [(t, "dependencies"), (t, "build-dependencies")])
+    {
+        let at: Vec<&str> = table.iter().map(String::as_str).chain([kind]).collect();
+        for name in toml.keys(&at) {
+            let key = [&at[..], &[&name]].concat();
+            let features = toml.strings(&[&key[..], &["features"]].concat());
             if features.iter().any(|f| matches!(f.as_str(), "bundled" | "vendored" | "static")) {
                 continue;
             }
             for need in system::of_crate(&name, &[]) {
-                let evidence = toml.evidence(&[table, &name], &name, Strength::Manifest);
-                system::add(survey, need, evidence);
+                system::add(survey, need, toml.evidence(&key, &name, Strength::Manifest));
             }
         }
     }
