@@ -20,6 +20,7 @@
 //! | 2 | [`environment`] | spec, lock, `detect/`, catalogue, `provider/`, realise, activate |
 //! | 1 | [`registry`] | one HTTP client; npm, PyPI, Debian, crates and Nix caches as protocols; archives |
 //! | 1 | [`store`] | packs, trees, refs, farm |
+//! | 1 | [`egress`] | the way out of a sandbox: a proxy that reaches the hosts of a list |
 //! | 1 | `zagi-fuse` (`fuse/`) | the overlay and the kernel adapter that presents it |
 //! | 1 | `zagi-sandbox` (`sandbox/`) | executes a plain plan: namespaces, mounts, capabilities |
 //! | 0 | [`context`], [`home`], [`config`], [`event`] | what is passed in: paths, addresses, clock, progress |
@@ -43,6 +44,7 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod dependencies;
+pub mod egress;
 pub mod environment;
 pub mod event;
 pub mod home;

@@ -192,7 +192,7 @@ fn floor(room: &str) -> Option<u32> {
         "workspace" => 4,
         "source" | "dependencies" | "services" => 3,
         "environment" => 2,
-        "registry" | "store" => 1,
+        "egress" | "registry" | "store" => 1,
         "context" | "home" | "config" | "event" => 0,
         _ => return None,
     })

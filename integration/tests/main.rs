@@ -2,6 +2,7 @@
 //! ordinary user. Nothing here skips: what cannot be had fails.
 
 mod activation;
+mod agent;
 mod amend;
 mod bad_input;
 mod daemon;

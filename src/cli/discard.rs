@@ -1,10 +1,11 @@
 //! `zagi discard`: deletes a workspace, after saying what would be lost.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::error::CommandError;
+use super::output::confirmed;
 use super::settings::Settings;
 use crate::event;
 use crate::workspace::{self, Loss};
@@ -87,12 +88,5 @@ fn ask(dir: &std::path::Path) -> Result<bool, CommandError> {
         ))
         .hint("add `--yes` to discard them"));
     }
-    eprint!("discard `{}`? [y/N] ", dir.display());
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .map_err(|e| CommandError::failed(format!("cannot read the answer: {e}")))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    confirmed(&format!("discard `{}`?", dir.display()))
 }

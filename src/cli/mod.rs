@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod add;
+mod agent;
 mod audit;
 mod chunk;
 mod daemon;
@@ -84,6 +85,7 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     Chunk(chunk::Chunk),
     Exec(exec::Exec),
+    Agent(agent::AgentCommand),
     Shell(shell::Shell),
     Detect(detect::Detect),
     Why(why::Why),
@@ -157,6 +159,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Snapshot(c) => c.run(&settings),
         Command::Chunk(c) => c.run(&settings),
         Command::Exec(c) => c.run(&settings),
+        Command::Agent(c) => c.run(&settings),
         Command::Shell(c) => c.run(&settings),
         Command::Detect(c) => c.run(&settings),
         Command::Why(c) => c.run(&settings),

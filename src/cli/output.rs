@@ -1,5 +1,7 @@
 //! Standard output: data, for people or as JSON.
 
+use std::io::{BufRead, Write};
+
 use super::error::CommandError;
 
 /// Prints a value as JSON, with a newline.
@@ -16,13 +18,24 @@ pub fn print(text: &str) -> Result<(), CommandError> {
 
 /// The same for what need not be UTF-8.
 pub fn print_bytes(bytes: &[u8]) -> Result<(), CommandError> {
-    use std::io::Write;
     match std::io::stdout().lock().write_all(bytes) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(CommandError::failed(format!("cannot write to standard output: {e}")))
         }
         _ => Ok(()),
     }
+}
+
+/// Asks at the terminal; anything but a yes is a no.
+pub fn confirmed(question: &str) -> Result<bool, CommandError> {
+    eprint!("{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|e| CommandError::failed(format!("cannot read the answer: {e}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// A path as one line of text, and whether it had to be quoted for that: in double quotes,

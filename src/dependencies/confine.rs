@@ -116,22 +116,9 @@ pub(super) fn surround(
         sandbox = sandbox.bind(dir, Path::new(CACHE).join(kind), true);
     }
     let mut seen = BTreeSet::new();
-    let read_only = [tools.dir.clone()].into_iter().chain(tools.trees.iter().cloned());
-    for path in read_only.chain(adopted(tools)).chain(work.borrowed.iter().cloned()) {
-        if path.exists() && seen.insert(path.clone()) {
-            sandbox = sandbox.bind(&path, &path, false);
-        }
-    }
-    // No namespace can be made inside: the launchers find the store where they would show it.
-    if let Some(view) = &tools.view {
-        sandbox = sandbox.bind(&view.store, STORE, false);
-        if seen.insert(view.zagi.clone()) {
-            sandbox = sandbox.bind(&view.zagi, &view.zagi, false);
-        }
-    }
+    show(&mut sandbox, tools, &work.borrowed, &mut seen);
     sandbox.env = tools.vars.clone();
-    // Proxies are given below, if their addresses hold no password.
-    sandbox.env.retain(|name, _| ![&WITHHELD[..], &PROXIES[..]].concat().contains(&name.as_str()));
+    withhold(&mut sandbox.env);
     sandbox.env.extend(vars.clone());
     let Identity { name, home, .. } = &sandbox.identity;
     let home = home.display().to_string();
@@ -149,6 +136,39 @@ pub(super) fn surround(
     }
     sandbox.cwd.clone_from(&work.seen);
     Ok(sandbox)
+}
+
+/// Lets a sandbox see the environment's tools, and `borrowed`, where they are. What it sees already
+/// is in `seen`.
+pub fn show(
+    sandbox: &mut zagi_sandbox::Plan,
+    tools: &Tools,
+    borrowed: &[PathBuf],
+    seen: &mut BTreeSet<PathBuf>,
+) {
+    let mut bind = |source: &Path, target: &Path| {
+        let (source, target) = (source.to_owned(), target.to_owned());
+        sandbox.binds.push(zagi_sandbox::Bind { source, target, writable: false });
+    };
+    let read_only = [tools.dir.clone()].into_iter().chain(tools.trees.iter().cloned());
+    for path in read_only.chain(adopted(tools)).chain(borrowed.iter().cloned()) {
+        if path.exists() && seen.insert(path.clone()) {
+            bind(&path, &path);
+        }
+    }
+    // No namespace can be made inside: the launchers find the store where they would show it.
+    if let Some(view) = &tools.view {
+        bind(&view.store, Path::new(STORE));
+        if seen.insert(view.zagi.clone()) {
+            bind(&view.zagi, &view.zagi);
+        }
+    }
+}
+
+/// Takes out what leads to the user's agents, sessions and proxies: an address of a proxy may hold
+/// a password.
+pub fn withhold(env: &mut BTreeMap<String, String>) {
+    env.retain(|name, _| !WITHHELD.contains(&name.as_str()) && !PROXIES.contains(&name.as_str()));
 }
 
 /// Tells each manager that there is no network, so that it says what is missing instead of
@@ -199,7 +219,7 @@ pub(super) fn borrowed(workspace: &Path) -> Vec<PathBuf> {
 
 /// The certificates that the user's own tools trust: a company's, a mirror's. Environments
 /// bring tools that trust the makers' list only.
-fn certificates(ctx: &Context, sandbox: &mut zagi_sandbox::Plan, seen: &mut BTreeSet<PathBuf>) {
+pub fn certificates(ctx: &Context, sandbox: &mut zagi_sandbox::Plan, seen: &mut BTreeSet<PathBuf>) {
     let given = |name: &str| ctx.var(name).map(PathBuf::from).filter(|path| path.is_file());
     let system = || activate::CERTIFICATES.iter().map(PathBuf::from).find(|path| path.is_file());
     let Some(default) = given("SSL_CERT_FILE").or_else(system) else { return };

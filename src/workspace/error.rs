@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use zagi_sandbox::SandboxError;
+
+use super::agent::grants::GrantsError;
 use super::daemon::DaemonError;
 use super::description::DescriptionError;
 use super::layers::LayersError;
@@ -47,6 +50,10 @@ pub enum WorkspaceError {
     Catalog(#[from] CatalogError),
     #[error("`{file}` says that {tool} brings a program `{program}`, which it does not")]
     ForeignProgram { file: &'static str, tool: String, program: String },
+    #[error(transparent)]
+    Grants(#[from] GrantsError),
+    #[error("the agent cannot be confined: {source}")]
+    Agent { source: SandboxError },
     #[error(transparent)]
     Relocate(#[from] RelocateError),
     #[error(transparent)]

@@ -20,12 +20,15 @@
 //! | `services` | what it asks for, and how that is run |
 //! | `roots` | what workspaces stand on, for the store's collector |
 //! | `audit` | what an environment takes on trust |
+//! | `tools` | its tools, as a sandbox sees them |
+//! | `agent` | somebody's agent at work in it, confined |
 //! | `checkout` | ordinary checkouts that have an environment |
 //! | `daemon` | who holds the mounts |
 //! | `doctor` | what this machine offers |
 //! | `mounts` | what the kernel says is mounted |
 //! | `nfs` | what a server is known by, and how the kernel mounts it |
 
+pub mod agent;
 pub mod amend;
 pub mod audit;
 mod checkout;
@@ -51,6 +54,7 @@ mod prepare;
 mod roots;
 pub mod services;
 mod store_layer;
+mod tools;
 pub mod verify;
 
 pub use checkout::Checkout;

@@ -26,14 +26,12 @@ use serde::Serialize;
 use self::before::Before;
 use super::description::Description;
 use super::error::{WorkspaceError, at};
-use super::{amend, manage, mounts, prepare};
+use super::{amend, manage, mounts, prepare, tools};
 use crate::context::Context;
-use crate::dependencies::{self, Ids, Place, Plan, Tools};
-use crate::environment::activate::Activation;
+use crate::dependencies::{self, Ids, Place, Plan};
 use crate::environment::catalog::Catalog;
 use crate::environment::detect::{Detected, Ecosystem, Strength};
 use crate::environment::files::Directory;
-use crate::environment::realise;
 use crate::environment::remedy::{Lack, Remedies, Remedy};
 use crate::environment::system;
 use crate::event::Event;
@@ -232,29 +230,8 @@ impl<'a> Trial<'a> {
 
     /// The workspace with the environment that it has now.
     fn place<'p>(&'p self, description: &'p Description) -> Place<'p> {
-        let home = &self.ctx.home;
-        let realised = realise::look_up(self.ctx, &description.environment);
-        let (dir, trees, view, mut activation) = match realised {
-            Some(r) => (r.dir, r.trees, r.view, r.activation),
-            None => (home.envs().join("none"), Vec::new(), None, Activation::default()),
-        };
-        activation.project.extend(description.env.clone());
-        for dependencies in &description.dependencies {
-            activation.vars.extend(dependencies.vars.clone());
-        }
-        let vars = activation.environment(&self.path, &self.ctx.vars).into_iter();
-        // What is no text belongs to a path that the sandbox will refuse by name.
-        let vars = vars.filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        let objects = home.root().join(&description.source.clone).join("objects");
-        Place {
-            tools: Tools { dir, trees, vars: vars.collect(), view },
-            workspace: &self.path,
-            tmp: self.tmp.path(),
-            borrowed: vec![objects],
-            log: &self.log,
-        }
+        let (tools, borrowed) = tools::of(self.ctx, description, &self.path);
+        Place { tools, workspace: &self.path, tmp: self.tmp.path(), borrowed, log: &self.log }
     }
 
     /// Adds the first thing that may help and can be had; whether there was one.

@@ -1,0 +1,223 @@
+//! `zagi agent`: the same directory, and nothing else of the user's. Everything that must fail
+//! inside is shown to work outside first.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use zagi_integration::machine::{Machine, Said, Who};
+
+const CANARY: &str = "c4nary-7f3a91";
+
+fn both(test: impl Fn(Who)) {
+    test(Who::Me);
+    test(Who::Ordinary);
+}
+
+/// A repository that is mounted.
+fn mounted(machine: &Machine) -> PathBuf {
+    let work = machine.work();
+    let make = "mkdir origin && cd origin && git init -q && echo hello > file && \
+                git add -A && git -c user.name=T -c user.email=t@localhost commit -q -m first";
+    machine.sh(&work, make).ok();
+    machine.zagi(&["mount", "./origin", "w"]).ok();
+    work.join("w")
+}
+
+fn agent(machine: &Machine, dir: &Path, script: &str) -> Said {
+    Said::of(&mut machine.zagi_in(dir, &["agent", "--name", "t", "--", "sh", "-c", script]))
+}
+
+/// A server that answers every request with [`CANARY`].
+fn server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer);
+            let length = CANARY.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close");
+            let _ = stream.write_all(format!("{head}\r\n\r\n{CANARY}").as_bytes());
+        }
+    });
+    port
+}
+
+/// Asks for `http://127.0.0.1:PORT/`, by the proxy or past it.
+fn fetch(port: u16, proxy: bool) -> String {
+    let proxies = if proxy { "'http': os.environ.get('http_proxy', '')" } else { "" };
+    format!(
+        "/usr/bin/python3 -c \"import os, urllib.request as u; \
+         o = u.build_opener(u.ProxyHandler({{{proxies}}})); \
+         o.addheaders = []; \
+         r = u.Request('http://127.0.0.1:{port}/x'); \
+         os.environ.pop('no_proxy', 0); os.environ.pop('NO_PROXY', 0); \
+         print(o.open(r, timeout=10).read().decode())\""
+    )
+}
+
+#[test]
+fn it_works_in_the_same_directory_with_the_same_tools() {
+    both(|who| {
+        let machine = Machine::new(who);
+        let dir = mounted(&machine);
+        let script = "pwd && cat file && echo edited > file && git add -A && \
+                      git -c user.name=A -c user.email=a@localhost commit -q -m agents && \
+                      git log --format=%s && id -u && test -w $HOME && echo kept > $HOME/kept && exit 7";
+        let said = agent(&machine, &dir, script);
+        assert_eq!(said.code, 7, "{said:?}");
+        let expected = format!("{}\nhello\nagents\nfirst\n1000\n", dir.display());
+        assert_eq!(said.out, expected);
+        // It is the user's own directory.
+        assert_eq!(
+            machine.sh(&dir, "cat file; git log -1 --format=%s").ok().out,
+            "edited\nagents\n"
+        );
+        // Its home stays, and is not the user's.
+        assert_eq!(agent(&machine, &dir, "cat $HOME/kept").ok().out, "kept\n");
+        assert!(!machine.home().join("kept").exists());
+    });
+}
+
+#[test]
+fn it_sees_nothing_of_the_users() {
+    both(|who| {
+        let mut machine = Machine::new(who);
+        let dir = mounted(&machine);
+        let home = machine.sh(&machine.work(), "echo $HOME").ok().out.trim().to_owned();
+        machine.set("OPENAI_API_KEY", CANARY);
+        machine.set("SSH_AUTH_SOCK", &format!("{home}/{CANARY}"));
+        let places = [
+            format!("cat {home}/.canary"),
+            format!("cat {home}/.zagi/canary"),
+            "cat ../beside/canary".to_owned(),
+            "cat /run/*/canary /tmp/canary-of-zagi".to_owned(),
+            "cat /proc/[0-9]*/environ | tr '\\0' '\\n'".to_owned(),
+            "env".to_owned(),
+        ];
+        machine
+            .sh(
+                &machine.work(),
+                &format!(
+                    "mkdir -p beside $HOME/.zagi; \
+                     for f in $HOME/.canary $HOME/.zagi/canary beside/canary /tmp/canary-of-zagi; \
+                     do echo {CANARY} > $f; done"
+                ),
+            )
+            .ok();
+        for look in places {
+            // The control: the user's own shell finds it.
+            let said = machine.sh(&dir, &format!("{look} 2>/dev/null"));
+            assert!(said.out.contains(CANARY), "{look}: {said:?}");
+            let said = agent(&machine, &dir, &format!("{look}; true"));
+            assert!(!said.out.contains(CANARY), "{look}: {}", said.out);
+        }
+        machine.sh(&machine.work(), "rm -f /tmp/canary-of-zagi").ok();
+    });
+}
+
+#[test]
+fn what_others_run_later_stays_as_it_is() {
+    both(|who| {
+        let machine = Machine::new(who);
+        let dir = mounted(&machine);
+        for attack in [
+            "mkdir -p .git/hooks; echo 'echo owned' > .git/hooks/pre-commit",
+            "git config core.sshCommand 'echo owned'",
+            "echo '[core] pager = owned' >> .git/config",
+            "mv .git x && cp -r x .git && echo '[core] pager = owned' >> .git/config",
+            "mkdir -p .zagi; echo owned > .zagi/agents.toml",
+            "mkdir -p .zagi; echo owned > .zagi/secrets.enc",
+            "rm -rf .zagi; mkdir .zagi; echo owned > .zagi/agents.toml",
+            "mkdir -p .git/modules/x; echo '[core] pager = owned' > .git/modules/x/config",
+        ] {
+            // The control, in a copy of the repository's.
+            let said = machine.sh(&machine.work(), &format!(
+                "rm -rf control; git clone -q origin control; cd control; ({attack}) 2>/dev/null; grep -r owned .git .zagi"
+            ));
+            assert!(said.out.contains("owned"), "{attack}: {said:?}");
+            agent(&machine, &dir, &format!("({attack}); true")).ok();
+            let said = machine.sh(&dir, "grep -r owned .git .zagi");
+            assert!(!said.out.contains("owned"), "{attack}: {}", said.out);
+        }
+        // And nothing is left over.
+        assert_eq!(machine.git(&dir, &["status", "--porcelain"]).ok().out, "");
+        assert!(!dir.join(".zagi/agents.toml").exists());
+    });
+}
+
+#[test]
+fn its_way_to_the_network_is_a_list_and_a_log() {
+    both(|who| {
+        let machine = Machine::new(who);
+        let dir = mounted(&machine);
+        let (granted, other) = (server(), server());
+        machine.sh(&machine.work(), &format!(
+            "printf 'version = 1\\n[agent.t]\\nhosts = [\"127.0.0.1:{granted}\"]\\n' > {}/agents.toml", machine.home().display()
+        )).ok();
+        for port in [granted, other] {
+            let said = machine.sh(&dir, &fetch(port, false)).ok();
+            assert_eq!(said.out.trim(), CANARY, "the control");
+        }
+        assert_eq!(agent(&machine, &dir, &fetch(granted, true)).ok().out.trim(), CANARY);
+        for (port, proxy) in [(granted, false), (other, false), (other, true)] {
+            let said = agent(&machine, &dir, &fetch(port, proxy));
+            assert!(said.code != 0 && !said.out.contains(CANARY), "{port} {proxy}: {said:?}");
+        }
+        let said = agent(&machine, &dir, &format!("{}; true", fetch(other, true)));
+        let line = format!(
+            "`hosts = [\"127.0.0.1:{other}\"]` below `[agent.t]` in `$ZAGI_HOME/agents.toml`"
+        );
+        assert!(said.err.contains(&line), "{}", said.err);
+        let log = Said::of(&mut machine.zagi_in(&dir, &["agent", "--log", "--json"])).ok().json();
+        let seen = |what: &str, host: Option<&str>| {
+            log.as_array().expect("rows").iter().any(|row| {
+                row["agent"] == "t"
+                    && row["entry"]["what"] == what
+                    && host.is_none_or(|host| row["entry"]["host"] == Value::from(host))
+            })
+        };
+        assert!(seen("began", None) && seen("ended", None), "{log}");
+        assert!(seen("reached", Some(&format!("127.0.0.1:{granted}"))), "{log}");
+        assert!(seen("not-listed", Some(&format!("127.0.0.1:{other}"))), "{log}");
+        assert!(!seen("reached", Some(&format!("127.0.0.1:{other}"))), "{log}");
+        let said = Said::of(&mut machine.zagi_in(&dir, &["agent", "--log"])).ok();
+        assert!(said.out.contains(&format!("denied    127.0.0.1:{other}; {line}")), "{}", said.out);
+    });
+}
+
+#[test]
+fn a_repositorys_own_grants_are_asked_about() {
+    let machine = Machine::new(Who::Ordinary);
+    let port = server();
+    let dir = mounted(&machine);
+    let write = format!(
+        "mkdir -p .zagi; printf 'version = 1\\n[agent.t]\\nhosts = [\"127.0.0.1:{port}\"]\\nhome = [\".canary\"]\\n' > .zagi/agents.toml; echo {CANARY} > $HOME/.canary"
+    );
+    machine.sh(&dir, &write).ok();
+    // No terminal to ask at: not granted, and said.
+    let said = agent(&machine, &dir, &fetch(port, true));
+    assert!(said.code != 0 && !said.out.contains(CANARY), "{said:?}");
+    assert!(said.err.contains("is not granted"), "{}", said.err);
+    // At a terminal, with a yes: the host, and still nothing of the home.
+    let zagi = machine.program().display().to_string();
+    let script = format!("{}; cat $HOME/.canary", fetch(port, true).replace('"', "\\\""));
+    let at_a_terminal = format!(
+        "printf 'y\\n' | script -qec \"{zagi} agent --name t -- sh -c '{}'\" /dev/null",
+        script.replace('\'', "'\\''")
+    );
+    let said = machine.sh(&dir, &at_a_terminal);
+    assert!(said.out.contains("asks for"), "{said:?}");
+    assert_eq!(agent(&machine, &dir, &fetch(port, true)).ok().out.trim(), CANARY);
+    assert!(!agent(&machine, &dir, "cat $HOME/.canary; true").ok().out.contains(CANARY));
+    // Until its text is another.
+    machine.sh(&dir, "echo '# more' >> .zagi/agents.toml").ok();
+    assert!(agent(&machine, &dir, "true").ok().err.contains("is not granted"));
+    // What is no such file starts nobody.
+    machine.sh(&dir, "echo 'secrets = 1' > .zagi/agents.toml").ok();
+    agent(&machine, &dir, "true").fails(1, "unknown field `secrets`");
+}

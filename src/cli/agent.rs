@@ -1,0 +1,134 @@
+//! `zagi agent`: an agent at work in a workspace, without the user's secrets.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+use zagi_sandbox::{Console, Exit};
+
+use super::error::CommandError;
+use super::output::{confirmed, print, print_json};
+use super::settings::Settings;
+use crate::workspace::agent::{self, Entry, What, grants};
+
+/// Start an agent that sees this workspace and its tools, and nothing else of yours
+///
+/// It may read, edit and run everything in the workspace. It has a home of its own, a network that
+/// leads to registries and to hosts it is granted, and no way to your home directory, keys, agents'
+/// sockets, containers or other workspaces. What others would run later (git's hooks and
+/// configuration) stays as it is. It ends with everything that it started.
+///
+/// Grants stand in `$ZAGI_HOME/agents.toml` by the agent's name; those that a repository asks for in
+/// `.zagi/agents.toml` are shown and asked about first.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  zagi agent -- claude\n  zagi agent -- bash\n  zagi agent --name tests -- npm test\n  zagi agent --log"
+)]
+pub struct AgentCommand {
+    /// Its name; that of the program if not given
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Show what it was started as, reached, and was denied
+    #[arg(long)]
+    log: bool,
+    /// Print the log as JSON
+    #[arg(long, requires = "log")]
+    json: bool,
+    /// The command and its arguments
+    #[arg(
+        required_unless_present = "log",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
+    command: Vec<OsString>,
+}
+
+impl AgentCommand {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        let ctx = settings.context()?;
+        let text = |word: OsString| {
+            word.into_string().map_err(|word| {
+                CommandError::failed(format!("`{}` is not UTF-8", word.to_string_lossy()))
+            })
+        };
+        let argv = self.command.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        let program = argv.first().and_then(|program| Path::new(program).file_name());
+        let name = self.name.or_else(|| Some(program?.to_str()?.to_owned()));
+        if let Some(name) = name.as_ref().filter(|name| !grants::is_name(name)) {
+            let error = CommandError::failed(format!("`{name}` cannot be an agent's name"));
+            return Err(error.hint("give it one: `zagi agent --name NAME -- CMD`"));
+        }
+        if self.log {
+            let all = agent::logs(&ctx, &settings.cwd, name.as_deref())?;
+            return show(&all, self.json);
+        }
+        let name = name.expect("clap requires a command");
+        let (mut agent, asked) = agent::prepare(&ctx, &settings.cwd, &name)?;
+        if let Some(asked) = asked {
+            let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
+            if terminal {
+                eprintln!("`{}` of this repository asks for:\n\n{}", grants::PATH, asked.text());
+            }
+            if terminal && confirmed("grant it until it is another?")? {
+                agent.approve(&asked)?;
+            } else {
+                let path = grants::PATH;
+                eprintln!(
+                    "warning: what `{path}` asks for is not granted; start an agent at a terminal to be asked"
+                );
+            }
+        }
+        let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+        let console =
+            Console { input: input.as_fd(), output: output.as_fd(), error: error.as_fd() };
+        let exit = agent.run(&ctx, &argv, &settings.cwd, console)?;
+        // As a shell says it.
+        let code = match exit {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        };
+        Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+    }
+}
+
+fn show(all: &[(String, Vec<Entry>)], json: bool) -> Result<ExitCode, CommandError> {
+    if json {
+        let rows: Vec<_> = all
+            .iter()
+            .flat_map(|(name, entries)| entries.iter().map(move |e| (name, e)))
+            .map(|(name, entry)| serde_json::json!({ "agent": name, "entry": entry }))
+            .collect();
+        print_json(&rows)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if all.iter().all(|(_, entries)| entries.is_empty()) {
+        eprintln!("no agent was at work here; `zagi agent -- CMD` starts one");
+    }
+    let mut out = String::new();
+    for (name, entries) in all {
+        for entry in entries {
+            out.push_str(&line(name, entry));
+        }
+    }
+    print(&out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(name: &str, entry: &Entry) -> String {
+    let time = jiff::Timestamp::from_second(entry.time).map(|t| t.to_string()).unwrap_or_default();
+    let what = match &entry.what {
+        What::Began { argv } => format!("began     {}", argv.join(" ")),
+        What::Reached { host } => format!("reached   {host}"),
+        What::NotListed { host } => {
+            format!("denied    {host}; {}", agent::allowing(name, host))
+        }
+        What::Refused { host, why } => format!("refused   {host}: {why}"),
+        What::Ended { exit } => format!("ended     {exit}"),
+    };
+    // An agent chooses its words; a terminal obeys some.
+    let what = what.replace(char::is_control, "?");
+    format!("{time}  {name:<10} {what}\n")
+}

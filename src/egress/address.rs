@@ -1,0 +1,77 @@
+//! Which addresses a name may lead to.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use super::rule::Target;
+
+/// How long one address has to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connects to the target, by an address that it may have.
+pub(super) fn connect(target: &Target) -> io::Result<TcpStream> {
+    // A rule named the address itself: it is meant.
+    let literal = target.host.parse::<IpAddr>().is_ok();
+    let mut error = None;
+    for address in (target.host.as_str(), target.port).to_socket_addrs()? {
+        if !literal && is_near(address.ip()) {
+            let said =
+                format!("it leads to {}, which is of this machine or its network", address.ip());
+            error = Some(io::Error::new(io::ErrorKind::PermissionDenied, said));
+            continue;
+        }
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(e) => error = Some(e),
+        }
+    }
+    Err(error.unwrap_or_else(|| io::Error::other("it has no address")))
+}
+
+/// Whether an address is one of this machine or of a network that is not everybody's: the
+/// special ranges of IANA's registries (RFC 6890).
+pub(super) fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            v4.is_loopback()
+                || v4.is_private()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_documentation()
+                || a == 0
+                || a >= 240
+                // Carriers' and benchmarks' networks, protocol assignments.
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 198 && (18..20).contains(&b))
+                || (a, b, c) == (192, 0, 0)
+        }
+        IpAddr::V6(v6) => {
+            let [first, second, ..] = v6.segments();
+            v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || first & 0xfe00 == 0xfc00
+                || first & 0xffc0 == 0xfe80
+                || first & 0xffc0 == 0xfec0
+                || (first, second) == (0x2001, 0xdb8)
+                || embedded(v6).is_some_and(|v4| is_near(IpAddr::V4(v4)))
+        }
+    }
+}
+
+/// The IPv4 address that an IPv6 address stands for: mapped, compatible, NAT64, 6to4.
+fn embedded(v6: Ipv6Addr) -> Option<std::net::Ipv4Addr> {
+    let o = v6.octets();
+    let v4 = |at: usize| Some(std::net::Ipv4Addr::new(o[at], o[at + 1], o[at + 2], o[at + 3]));
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0xffff | 0, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => v4(12),
+        [0x2002, ..] => v4(2),
+        _ => None,
+    }
+}

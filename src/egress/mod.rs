@@ -1,0 +1,38 @@
+//! The way out of a sandbox: a forward proxy that reaches the hosts of a list and nothing else.
+//!
+//! A confined program has a network of its own with nothing in it but a loopback port
+//! ([`zagi_sandbox::Plan::listen`]); what connects there is accepted outside and served here, in
+//! what every tool speaks to a proxy: `CONNECT host:port` (RFC 9110, 9.3.6), and requests in
+//! absolute form for plain HTTP (RFC 9112, 3.2.2).
+//!
+//! # What holds
+//!
+//! - Only what a [`Rule`] names is reached: a host and a port. Names are ASCII, compared without
+//!   case; whatever else stands in a request's place for a host is refused.
+//! - A name is resolved here, once, and the addresses that came of it are the ones that are reached.
+//!   Those of this machine and of its own network (loopback, private, link local: also where clouds
+//!   tell passwords) are refused, unless a rule names that very address.
+//! - A tunnel to port 443 begins with TLS that asks for the host of the tunnel: a front that serves
+//!   many names leads to no other of them.
+//! - A plain request is passed on in origin form with one `Host` field, the target's; its
+//!   connection carries no second one.
+//! - Whatever was reached or refused is told to the caller ([`Seen`]) before a byte of it passes.
+//!
+//! # What it is not
+//!
+//! - It does not look into TLS: what a listed host is sent is between the program and that host.
+//! - It reaches hosts by this machine's own routes, not by another proxy.
+
+mod address;
+mod plain;
+mod request;
+mod rule;
+mod serve;
+mod tunnel;
+
+pub use request::{Seen, Tell};
+pub use rule::{Rule, RuleError, Rules};
+pub use serve::serve;
+
+#[cfg(test)]
+mod tests;

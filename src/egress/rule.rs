@@ -1,0 +1,152 @@
+//! Which hosts may be reached.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// A host and, where it says so, the one port of it: `api.example.com`, `*.example.com`,
+/// `example.com:8443`, `192.0.2.7:5432`, `[2001:db8::7]:443`. Without a port: 443 and 80.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    host: Host,
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    /// In small letters.
+    Name(String),
+    /// Every name below this one, and not this one.
+    Below(String),
+    Address(IpAddr),
+}
+
+/// Why a rule is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no host: say `api.example.com`, `*.example.com` or `example.com:8443`")]
+pub struct RuleError(String);
+
+impl FromStr for Rule {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Rule, RuleError> {
+        let wrong = || RuleError(text.to_owned());
+        let (host, port) = split(text).ok_or_else(wrong)?;
+        let host = match host.strip_prefix("*.") {
+            Some(name) if name.contains('.') => Host::Below(self::name(name).ok_or_else(wrong)?),
+            // `*` alone and `*.com` are no choice of hosts.
+            Some(_) => return Err(wrong()),
+            None => match host.parse() {
+                Ok(address) => Host::Address(address),
+                Err(_) => Host::Name(name(host).ok_or_else(wrong)?),
+            },
+        };
+        Ok(Rule { host, port })
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Name(name) => f.write_str(name)?,
+            Host::Below(name) => write!(f, "*.{name}")?,
+            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
+            Host::Address(address) => write!(f, "{address}")?,
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// What a program asks to reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// A name in small letters, or an address.
+    pub host: String,
+    pub port: u16,
+}
+
+impl Target {
+    /// `host:port` of a request; the port may be left out where there is a usual one.
+    pub fn parse(authority: &str, usual: Option<u16>) -> Option<Target> {
+        let (host, port) = split(authority)?;
+        let host = match host.parse::<IpAddr>() {
+            Ok(address) => address.to_string(),
+            Err(_) => name(host)?,
+        };
+        Some(Target { host, port: port.or(usual)? })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// All hosts that may be reached.
+#[derive(Debug, Clone, Default)]
+pub struct Rules(Vec<Rule>);
+
+impl FromIterator<Rule> for Rules {
+    fn from_iter<T: IntoIterator<Item = Rule>>(rules: T) -> Rules {
+        Rules(rules.into_iter().collect())
+    }
+}
+
+impl Rules {
+    /// Whether some rule names the target.
+    pub(super) fn name(&self, target: &Target) -> bool {
+        let address: Option<IpAddr> = target.host.parse().ok();
+        self.0.iter().any(|rule| {
+            let is_host = match &rule.host {
+                Host::Name(name) => *name == target.host,
+                Host::Below(name) => target
+                    .host
+                    .strip_suffix(name.as_str())
+                    .is_some_and(|before| before.len() > 1 && before.ends_with('.')),
+                Host::Address(named) => address == Some(*named),
+            };
+            is_host && rule.port.map_or([80, 443].contains(&target.port), |p| p == target.port)
+        })
+    }
+}
+
+/// Host and port of `host:port`, `[v6]:port`, `host`.
+fn split(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            (host, rest.strip_prefix(':').or(rest.is_empty().then_some("")))
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, Some("")),
+        },
+    };
+    match port? {
+        "" if text.ends_with(':') => None,
+        "" => Some((host, None)),
+        // `+80` parses, too.
+        port if port.bytes().all(|b| b.is_ascii_digit()) => Some((host, Some(port.parse().ok()?))),
+        _ => None,
+    }
+}
+
+/// A host's name (RFC 1123, 2.1) in small letters, without the dot of the root.
+fn name(text: &str) -> Option<String> {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let is_label = |label: &str| {
+        (1..64).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    // `127.1` and `0x7f000001` are addresses to some resolvers.
+    let last = text.rsplit('.').next().unwrap_or(text);
+    let fits = text.len() < 254 && last.starts_with(|c: char| c.is_ascii_alphabetic());
+    (fits && text.split('.').all(is_label)).then(|| text.to_ascii_lowercase())
+}

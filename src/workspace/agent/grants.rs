@@ -1,0 +1,237 @@
+//! What agents are granted, by name: `agents.toml`, version 1.
+//!
+//! ```toml
+//! version = 1
+//! [agent.claude]                        # the name: that of the program, or `--name`
+//! hosts = ["api.example.com", "*.example.net", "db.example.org:5432"]
+//! home = [".config/tool/login.json"]    # copied from the user's home, once
+//! [agent.claude.limits]
+//! processes = 512
+//! memory-mb = 8192
+//! cpu-percent = 200
+//! ```
+//!
+//! There are three, and what they grant adds up; of limits the last one counts:
+//!
+//! - the one that is built in: what well-known agents cannot work without;
+//! - `$ZAGI_HOME/agents.toml`, the user's;
+//! - `.zagi/agents.toml` of the repository, which is a stranger: it counts when the user has
+//!   approved exactly this text, and grants nothing of the user's home.
+//!
+//! An agent can write to none of them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::config::Addresses;
+use crate::egress::Rule;
+
+/// Where a repository has its own.
+pub const PATH: &str = ".zagi/agents.toml";
+/// Under `$ZAGI_HOME`.
+pub const FILE: &str = "agents.toml";
+
+const BUILT_IN: &str = include_str!("agents.toml");
+const VERSION: u32 = 1;
+
+/// Hosts of registries beside the addresses of the configuration.
+const REGISTRIES: [&str; 3] = ["files.pythonhosted.org", "proxy.golang.org", "sum.golang.org"];
+
+/// What one agent is granted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grants {
+    /// Hosts that it may reach, beside the registries.
+    pub hosts: Vec<String>,
+    /// Files of the user's home that its own home begins with, relative.
+    pub home: Vec<PathBuf>,
+    /// How much it may use.
+    pub limits: Limits,
+}
+
+/// How much an agent may use, with all that it starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Processes and threads.
+    pub processes: Option<u32>,
+    /// Memory, in units of 1024² bytes.
+    pub memory_mb: Option<u64>,
+    /// Time of processors, in percent of one.
+    pub cpu_percent: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    version: u32,
+    agent: BTreeMap<String, Grants>,
+}
+
+/// Why an `agents.toml` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantsError {
+    /// It cannot be read.
+    #[error("cannot read `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// It is not what it should be.
+    #[error("`{path}`: {problem}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line where that is known.
+        problem: String,
+    },
+}
+
+/// One `agents.toml`.
+#[derive(Debug)]
+pub struct Granted {
+    /// By name.
+    agents: BTreeMap<String, Grants>,
+    /// Its text.
+    pub text: String,
+}
+
+impl Granted {
+    /// The file at `path`, or nothing if there is none.
+    pub fn read(path: &Path) -> Result<Option<Granted>, GrantsError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Granted::parse(path, text).map(Some),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(GrantsError::Read { path: path.to_owned(), source }),
+        }
+    }
+
+    /// The one that is built in.
+    ///
+    /// # Panics
+    /// Never: a test reads it.
+    pub fn built_in() -> Granted {
+        Granted::parse(Path::new(FILE), BUILT_IN.to_owned()).expect("a test reads it")
+    }
+
+    fn parse(path: &Path, text: String) -> Result<Granted, GrantsError> {
+        let invalid = |problem: String| GrantsError::Invalid { path: path.to_owned(), problem };
+        let file: File = toml_edit::de::from_str(&text).map_err(|e| {
+            // Its first line repeats the position alone.
+            let at = e.span().map(|span| 1 + text[..span.start].matches('\n').count());
+            let at = at.map(|line| format!("line {line}: ")).unwrap_or_default();
+            invalid(format!("{at}{}", e.message()))
+        })?;
+        if file.version != VERSION {
+            return Err(invalid(format!(
+                "its version is {}, and this zagi reads {VERSION}: it begins with `version = {VERSION}`",
+                file.version
+            )));
+        }
+        for (name, grants) in &file.agent {
+            if !is_name(name) {
+                return Err(invalid(format!("`{name}` is no name: letters, digits, `-` and `_`")));
+            }
+            for host in &grants.hosts {
+                host.parse::<Rule>().map_err(|e| invalid(format!("[agent.{name}] {e}")))?;
+            }
+            let leaves = |path: &&PathBuf| {
+                path.components().any(|part| !matches!(part, std::path::Component::Normal(_)))
+            };
+            if let Some(path) = grants.home.iter().find(leaves) {
+                let path = path.display();
+                return Err(invalid(format!(
+                    "[agent.{name}] `{path}` is not below the home directory"
+                )));
+            }
+        }
+        Ok(Granted { agents: file.agent, text })
+    }
+
+    /// What it grants `name`.
+    pub fn to(&self, name: &str) -> Option<&Grants> {
+        self.agents.get(name)
+    }
+}
+
+impl Grants {
+    /// Adds what another file grants.
+    pub fn add(&mut self, other: &Grants) {
+        self.hosts.extend(other.hosts.iter().cloned());
+        self.home.extend(other.home.iter().cloned());
+        let (own, other) = (&mut self.limits, other.limits);
+        own.processes = other.processes.or(own.processes);
+        own.memory_mb = other.memory_mb.or(own.memory_mb);
+        own.cpu_percent = other.cpu_percent.or(own.cpu_percent);
+    }
+}
+
+/// Whether an agent may be called that: it becomes a directory's name.
+pub fn is_name(name: &str) -> bool {
+    let shaped = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=32).contains(&name.len()) && name.bytes().all(shaped)
+}
+
+/// The registries, as hosts that everybody may reach.
+pub fn registries(addresses: &Addresses) -> Vec<Rule> {
+    let Addresses { npm, pypi, debian, crates_index, crates_files, nodejs, go, rust, .. } =
+        addresses;
+    let own = [npm, pypi, debian, crates_index, crates_files, nodejs, go, rust];
+    let hosts = own.into_iter().filter_map(|address| {
+        let (_, rest) = address.split_once("://")?;
+        rest.split(['/', '?', '#']).next()
+    });
+    hosts.chain(REGISTRIES).filter_map(|host| host.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Granted, String> {
+        Granted::parse(Path::new("agents.toml"), text.to_owned()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_is_built_in_is_valid() {
+        assert!(Granted::built_in().to("claude").is_some_and(|grants| !grants.hosts.is_empty()));
+        let all = registries(&Addresses::default());
+        assert!(all.contains(&"registry.npmjs.org".parse().expect("a rule")));
+        assert!(all.contains(&"index.crates.io".parse().expect("a rule")));
+    }
+
+    #[test]
+    fn grants_add_up_and_the_last_limit_counts() {
+        let text = "version = 1\n[agent.a]\nhosts = [\"x.example.com\"]\n[agent.a.limits]\nprocesses = 9\ncpu-percent = 50\n";
+        let mut grants = parse(text).expect("valid").to("a").expect("there").clone();
+        let other = "version = 1\n[agent.a]\nhosts = [\"y.example.com\"]\n[agent.a.limits]\nprocesses = 7\n";
+        grants.add(parse(other).expect("valid").to("a").expect("there"));
+        assert_eq!(grants.hosts, ["x.example.com", "y.example.com"]);
+        assert_eq!(
+            grants.limits,
+            Limits { processes: Some(7), memory_mb: None, cpu_percent: Some(50) }
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_and_grants_nothing() {
+        for (text, said) in [
+            ("[agent.a]\n", "`agents.toml`: its version is 0"),
+            ("version = 2\n", "`agents.toml`: its version is 2"),
+            ("version = 1\n[agent.a]\nsecrets = [\"*\"]\n", "line 3: unknown field `secrets`"),
+            ("version = 1\n[agent.a]\nhosts = [\"*\"]\n", "[agent.a] `*` is no host"),
+            ("version = 1\n[agent.\"../x\"]\n", "`../x` is no name"),
+            ("version = 1\n[agent.a]\nhome = [\"../b/.ssh\"]\n", "is not below the home"),
+            ("version = 1\n[agent.a]\nhome = [\"/etc/shadow\"]\n", "is not below the home"),
+            ("version = \n", "line 1: "),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(said), "{text:?}: {error}");
+        }
+    }
+}
