@@ -28,6 +28,9 @@ const OURS: u32 = 2;
 /// `cpu.max`'s period, in microseconds.
 const PERIOD: u64 = 100_000;
 
+/// How often a cgroup is tried to be removed, two milliseconds apart.
+const PATIENCE: usize = 1000;
+
 /// A cgroup of the sandbox's own. Dropped, it is killed and removed.
 struct Cgroup {
     name: String,
@@ -175,9 +178,9 @@ impl Drop for Cgroup {
         // Nobody is there to be told of an error: an empty cgroup stays behind.
         let _ = self.back.write_all(b"0");
         let _ = self.kill.write_all(b"1");
-        for _ in 0..50 {
+        // The killed are not gone at once, on a slow machine not soon.
+        for _ in 0..PATIENCE {
             let removed = unlinkat(&self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir);
-            // The killed are not gone at once.
             if removed != Err(Errno::EBUSY) {
                 return;
             }
