@@ -34,7 +34,8 @@
 //! table: a service debugs nobody. All else is the plan's.
 //!
 //! Beside that, [`show`] is no sandbox: it lets a process see one directory at a place where
-//! the host has none, and nothing else changes for it.
+//! the host has none, and nothing else changes for it. And [`Pages`] is memory that is in no
+//! swap and no core dump.
 //!
 //! # What it is not
 //!
@@ -72,6 +73,7 @@ mod filter;
 mod helper;
 mod init;
 mod limits;
+mod pages;
 mod pins;
 mod plan;
 mod privileges;
@@ -89,6 +91,7 @@ mod wire;
 pub use attend::Console;
 pub use error::{SandboxError, Step};
 pub use helper::main_if_asked;
+pub use pages::{Kept, Pages};
 pub use plan::{Bind, Identity, Limits, Pin, Plan, Profile, Weaker};
 pub use probe::{Probe, probe};
 pub use report::{Enforced, Keeper, Limit};

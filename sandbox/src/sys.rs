@@ -361,3 +361,77 @@ pub(crate) fn landlock_abi() -> io::Result<u32> {
     })?;
     Ok(u32::try_from(version).unwrap_or(0))
 }
+
+/// Zeroed memory of this process, mapped for it alone and wiped before it is given back.
+pub(crate) struct Mapping {
+    at: std::ptr::NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to the value, which is moved whole; nothing in it is bound to a
+// thread.
+unsafe impl Send for Mapping {}
+// SAFETY: behind a shared reference the memory is only read.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Pages that only this process's page tables know: the kernel's own map does not have them,
+    /// so neither swap, a core dump, nor a read through the kernel gets at them.
+    /// memfd_secret(2), Linux 5.14, off by `secretmem.enable=0` before 6.5.
+    pub(crate) fn secret(len: usize) -> io::Result<Mapping> {
+        // SAFETY: takes an integer.
+        let fd = check(unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) })?;
+        // SAFETY: the kernel just made this descriptor for us and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as c_int) };
+        nix::unistd::ftruncate(&fd, len as i64)?;
+        Mapping::map(len, libc::MAP_SHARED, fd.as_raw_fd())
+    }
+
+    /// Ordinary pages, left out of core dumps; whether they are kept out of swap, too.
+    pub(crate) fn private(len: usize) -> io::Result<(Mapping, bool)> {
+        let map = Mapping::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
+        // SAFETY: the range is the mapping just made; the advice changes no content.
+        check(unsafe { libc::madvise(map.at.as_ptr().cast(), len, libc::MADV_DONTDUMP) }.into())?;
+        // SAFETY: the range is the mapping just made; locking changes no content.
+        let locked = check(unsafe { libc::mlock(map.at.as_ptr().cast(), len) }.into()).is_ok();
+        Ok((map, locked))
+    }
+
+    fn map(len: usize, flags: c_int, fd: c_int) -> io::Result<Mapping> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: no address is asked for, so nothing that is mapped is replaced.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, fd, 0) };
+        match std::ptr::NonNull::new(at.cast::<u8>()) {
+            Some(at) if at.as_ptr().cast() != libc::MAP_FAILED => Ok(Mapping { at, len }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` readable bytes are mapped at `at` for as long as the value lives, and
+        // are written through `bytes_mut` only, which borrows it mutably.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, writable, and borrowed by nobody else.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
+    }
+
+    /// Writes zeros that the compiler may not leave out.
+    pub(crate) fn wipe(&mut self) {
+        for byte in self.bytes_mut() {
+            // SAFETY: a valid, exclusive reference.
+            unsafe { std::ptr::write_volatile(byte, 0) };
+        }
+        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        self.wipe();
+        // SAFETY: the range was mapped by `map`, and no reference into it outlives the value.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
+    }
+}
