@@ -23,7 +23,7 @@
 //! | 1 | [`egress`] | the way out of a sandbox: a proxy that reaches the hosts of a list |
 //! | 1 | `zagi-fuse` (`fuse/`) | the overlay and the kernel adapter that presents it |
 //! | 1 | `zagi-sandbox` (`sandbox/`) | executes a plain plan: namespaces, mounts, capabilities |
-//! | 0 | [`context`], [`home`], [`config`], [`event`] | what is passed in: paths, addresses, clock, progress |
+//! | 0 | [`context`], [`home`], [`config`], [`event`], [`nearest`] | what is passed in: paths, addresses, clock, progress; what somebody may have meant |
 //!
 //! # Architecture invariants
 //!
@@ -48,6 +48,7 @@ pub mod egress;
 pub mod environment;
 pub mod event;
 pub mod home;
+pub mod nearest;
 pub mod registry;
 pub mod services;
 pub mod source;

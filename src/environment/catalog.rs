@@ -35,7 +35,6 @@
 //! ```
 
 mod calendar;
-mod nearest;
 mod service;
 mod source;
 
@@ -51,9 +50,9 @@ use crate::config::Addresses;
 use crate::context::Platform;
 
 pub use self::calendar::{Calendar, Day};
-pub use self::nearest::{nearest, perhaps};
 pub use self::service::{Check, Make, Service};
 pub use self::source::{BinEntry, Provider, Source};
+pub use crate::nearest::{nearest, perhaps};
 
 /// The version of the format above.
 pub const VERSION: u32 = 1;
