@@ -18,6 +18,8 @@
 //! rust = "https://static.rust-lang.org"
 //! python-builds = "https://releases.astral.sh/github"
 //! adoptium = "https://api.adoptium.net"
+//! [secrets]
+//! identities = ["~/.ssh/id_ed25519"]     # beside $ZAGI_HOME/secrets/identity
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -101,11 +103,25 @@ pub struct Config {
     pub default_host: String,
     /// Where registries are.
     pub addresses: Addresses,
+    /// Whose secrets can be opened.
+    pub secrets: Secrets,
+}
+
+/// `[secrets]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Secrets {
+    /// Files of identities beside the home's own: absolute, or `~/` and a path in the user's home.
+    pub identities: Vec<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { default_host: "github.com".into(), addresses: Addresses::default() }
+        Config {
+            default_host: "github.com".into(),
+            addresses: Addresses::default(),
+            secrets: Secrets::default(),
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! store/                packs, index.db, farm, refs        (room `store`)
 //! repos/                shared bare clones                 (room `source`)
 //! workspaces/<id>/      description and delta              (room `workspace`)
+//! secrets/              one's identity, and what was seen of which project  (room `secrets`)
+//! audit/                the record of each use of a secret, and its head    (room `secrets`)
 //! cache/                downloads and registry answers; may be deleted at any time
 //! envs/<key>/           realised environments              (room `environment`)
 //! tmp/<pid>.<nonce>/    half-made things of one process; removed when nobody holds the lock

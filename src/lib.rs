@@ -18,6 +18,7 @@
 //! | 3 | [`dependencies`] | plan, install once, capture, relocate |
 //! | 3 | [`services`] | databases and the like: made, started, asked, stopped |
 //! | 2 | [`environment`] | spec, lock, `detect/`, catalogue, `provider/`, realise, activate |
+//! | 2 | [`secrets`] | values encrypted in the tree, signed; who may read them; the record of each use |
 //! | 1 | [`registry`] | one HTTP client; npm, PyPI, Debian, crates and Nix caches as protocols; archives |
 //! | 1 | [`store`] | packs, trees, refs, farm |
 //! | 1 | [`egress`] | the way out of a sandbox: a proxy that reaches the hosts of a list |
@@ -36,6 +37,8 @@
 //!   detection names tools, providers do not.
 //! - What is in the store is never changed; what is not verified is never used.
 //! - The daemon never touches its own mounts by path.
+//! - A secret's value is in memory that is in no swap and no core dump, and leaves it only with
+//!   the receipt of an audit row that is on disk; no type that holds one can be printed.
 //! - `unsafe` stands in `fuse/src/sys.rs` and `sandbox/src/sys.rs` only.
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -50,6 +53,7 @@ pub mod event;
 pub mod home;
 pub mod nearest;
 pub mod registry;
+pub mod secrets;
 pub mod services;
 pub mod source;
 pub mod store;

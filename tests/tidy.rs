@@ -191,7 +191,7 @@ fn floor(room: &str) -> Option<u32> {
         "cli" => 5,
         "workspace" => 4,
         "source" | "dependencies" | "services" => 3,
-        "environment" => 2,
+        "environment" | "secrets" => 2,
         "egress" | "registry" | "store" => 1,
         "context" | "home" | "config" | "event" | "nearest" => 0,
         _ => return None,

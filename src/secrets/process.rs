@@ -1,0 +1,19 @@
+//! A process that holds values: not dumped, not looked into.
+
+use nix::sys::resource::{Resource, setrlimit};
+
+use super::error::SecretsError;
+
+/// Called before the first value is there. No core dump is written, and no process of the same
+/// user may attach to this one or read its memory or environment. prctl(2), `PR_SET_DUMPABLE`: a
+/// process that may trace all (root) can; a program that this one executes is dumpable again.
+pub fn harden() -> Result<(), SecretsError> {
+    let failed = |e: nix::errno::Errno| SecretsError::Memory(e.into());
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed)?;
+    nix::sys::prctl::set_dumpable(false).map_err(failed)?;
+    // The call cannot fail for want of anything; that it did what it says is looked at.
+    match nix::sys::prctl::get_dumpable().map_err(failed)? {
+        false => Ok(()),
+        true => Err(SecretsError::Memory(std::io::Error::other("it can still be dumped"))),
+    }
+}
