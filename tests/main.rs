@@ -8,6 +8,7 @@ mod http;
 mod local;
 mod package;
 mod roots;
+mod secrets;
 mod source;
 mod store;
 mod support;

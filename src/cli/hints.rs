@@ -6,6 +6,7 @@ use crate::config::ConfigError;
 use crate::environment::resolve::ResolveError;
 use crate::home::HomeError;
 use crate::registry::http::HttpError;
+use crate::secrets::SecretsError;
 use crate::services::ServiceError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -51,6 +52,16 @@ impl From<StoreError> for CommandError {
 impl From<ConfigError> for CommandError {
     fn from(e: ConfigError) -> CommandError {
         CommandError::from_chain(&e)
+    }
+}
+
+impl From<SecretsError> for CommandError {
+    fn from(e: SecretsError) -> CommandError {
+        let error = CommandError::from_chain(&e);
+        match e.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 }
 

@@ -34,6 +34,7 @@ mod ps;
 mod remove;
 mod report;
 mod restore;
+mod secrets;
 mod settings;
 mod shell;
 mod snapshot;
@@ -101,6 +102,7 @@ enum Command {
     Ps(ps::Ps),
     Logs(logs::Logs),
     Trust(trust::TrustCommand),
+    Secrets(secrets::Secrets),
     Ide(ide::Ide),
     Hook(hook::Hook),
     #[command(hide = true)]
@@ -175,6 +177,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Ps(c) => c.run(&settings),
         Command::Logs(c) => c.run(&settings),
         Command::Trust(c) => c.run(&settings),
+        Command::Secrets(c) => c.run(&settings),
         Command::Ide(c) => c.run(&settings),
         Command::Hook(c) => c.run(&settings),
         Command::HookEnv(c) => c.run(&settings),

@@ -25,6 +25,7 @@ use crate::environment::resolve::ResolveError;
 use crate::environment::version::{Constraint, Version};
 use crate::environment::{realise, resolve, spec, system};
 use crate::registry::http::Client;
+use crate::secrets::place as secrets;
 use crate::store::Store;
 
 /// The directory and the name of `env.toml`.
@@ -66,6 +67,28 @@ pub struct Environment {
     pub lock: Lock,
     /// The tools that some tool needs, by that tool.
     pub needs: BTreeMap<String, Vec<String>>,
+}
+
+/// The root of the project that `dir` is in: its workspace, the nearest directory above that git or
+/// zagi keeps something in, or `dir` itself.
+pub fn root(ctx: &Context, dir: &Path) -> Result<PathBuf, WorkspaceError> {
+    place(ctx, dir).map(|(_, root)| root)
+}
+
+fn place(ctx: &Context, dir: &Path) -> Result<(Option<Description>, PathBuf), WorkspaceError> {
+    if let Some(found) = Description::around(&ctx.home, dir)? {
+        manage::recover(ctx, &found)?;
+        if !mounts::has_files(&ctx.home, &found).map_err(at(&found.path))? {
+            return Err(WorkspaceError::NotMounted(found.path));
+        }
+        let root = found.path.clone();
+        return Ok((Some(found), root));
+    }
+    let marked = |dir: &&Path| {
+        [spec::PATH, secrets::PATH].iter().any(|file| dir.join(file).is_file())
+            || dir.join(".git").exists()
+    };
+    Ok((None, dir.ancestors().find(marked).unwrap_or(dir).to_owned()))
 }
 
 /// Asks for `wanted` in `env.toml`, and locks it.
@@ -283,21 +306,7 @@ struct Project {
 
 impl Project {
     fn of(ctx: &Context, dir: &Path) -> Result<Project, WorkspaceError> {
-        let workspace = Description::around(&ctx.home, dir)?;
-        let root = match &workspace {
-            Some(found) => {
-                manage::recover(ctx, found)?;
-                if !mounts::has_files(&ctx.home, found).map_err(at(&found.path))? {
-                    return Err(WorkspaceError::NotMounted(found.path.clone()));
-                }
-                found.path.clone()
-            }
-            None => {
-                let marked =
-                    |dir: &&Path| dir.join(spec::PATH).is_file() || dir.join(".git").exists();
-                dir.ancestors().find(marked).unwrap_or(dir).to_owned()
-            }
-        };
+        let (workspace, root) = place(ctx, dir)?;
         let kept = workspace
             .as_ref()
             .map(|found| description::directory(&ctx.home, &found.id).join("env.lock"));
