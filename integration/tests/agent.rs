@@ -5,8 +5,6 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use zagi_integration::machine::{Machine, Said, Who};
 
 const CANARY: &str = "c4nary-7f3a91";
@@ -178,7 +176,7 @@ fn its_way_to_the_network_is_a_list_and_a_log() {
             log.as_array().expect("rows").iter().any(|row| {
                 row["agent"] == "t"
                     && row["entry"]["what"] == what
-                    && host.is_none_or(|host| row["entry"]["host"] == Value::from(host))
+                    && host.is_none_or(|host| row["entry"]["host"] == host)
             })
         };
         assert!(seen("began", None) && seen("ended", None), "{log}");

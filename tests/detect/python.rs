@@ -215,3 +215,40 @@ fn python_with_tests_beside_packages_and_variables_of_tox() {
     build: uv build
     ");
 }
+
+#[test]
+fn unittest_begins_where_the_tests_are() {
+    let setup = ("setup.py", "setup(name='own')\n");
+    let test = "import unittest\n\nclass Test(unittest.TestCase):\n    def test(self): pass\n";
+    let command = |all: &[(&str, &str)]| {
+        let found = shown(all);
+        found.lines().find_map(|l| l.strip_prefix("test: ").map(str::to_owned)).unwrap_or_default()
+    };
+    let init = |path| (path, "");
+    assert_eq!(
+        command(&[
+            setup,
+            init("src/own/__init__.py"),
+            init("src/own/tests/__init__.py"),
+            ("src/own/tests/test_it.py", test)
+        ]),
+        "python -m unittest discover -s src/own/tests -t src"
+    );
+    assert_eq!(
+        command(&[setup, ("tests/test_it.py", test)]),
+        "python -m unittest discover -s tests"
+    );
+    assert_eq!(
+        command(&[setup, init("tests/__init__.py"), ("tests/test_it.py", test)]),
+        "python -m unittest"
+    );
+    assert_eq!(
+        command(&[
+            setup,
+            init("own/__init__.py"),
+            init("own/tests/__init__.py"),
+            ("own/tests/test_it.py", test)
+        ]),
+        "python -m unittest"
+    );
+}

@@ -36,8 +36,8 @@ struct Tests {
     pytest: Option<Evidence>,
     /// A file of tests.
     any: Option<Evidence>,
-    /// The directory of tests at the top, and whether it is a package.
-    directory: Option<(String, bool)>,
+    /// Where unittest begins, as its arguments.
+    discover: Option<String>,
 }
 
 pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
@@ -75,10 +75,8 @@ pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
         let command = unwrapped(command);
         survey.commands.add(Purpose::Test, python.place, command, evidence.clone());
     } else if let Some(evidence) = tests.any {
-        let command = match &tests.directory {
-            Some((directory, false)) => format!("python -m unittest discover -s {directory}"),
-            _ => "python -m unittest".to_owned(),
-        };
+        let discover = tests.discover.unwrap_or_default();
+        let command = format!("python -m unittest{discover}");
         survey.commands.add(Purpose::Test, python.place, &command, evidence);
     }
     others(survey, python);
@@ -200,8 +198,8 @@ fn look(survey: &mut Survey<'_>, place: &Place) -> Tests {
             let below = survey.place(&place.path(name));
             let had = tests.any.is_some();
             directory(survey, &below, &mut tests);
-            if !had && tests.any.is_some() && tests.directory.is_none() {
-                tests.directory = Some((name.to_owned(), below.has("__init__.py")));
+            if !had && tests.any.is_some() && !below.has("__init__.py") {
+                tests.discover.get_or_insert(format!(" discover -s {name}"));
             }
         }
     }
@@ -252,7 +250,13 @@ fn packages(survey: &mut Survey<'_>, place: &Place, tests: &mut Tests) {
             for name in ["tests", "test", "_tests"] {
                 if package.directories.contains(name) {
                     let below = survey.place(&package.path(name));
+                    let had = tests.any.is_some();
                     directory(survey, &below, tests);
+                    if !had && tests.any.is_some() && !parent.is_root() {
+                        // From the root, unittest looks into packages only.
+                        let (tested, top) = (&below.root, &parent.root);
+                        tests.discover = Some(format!(" discover -s {tested} -t {top}"));
+                    }
                 }
             }
         }
