@@ -373,6 +373,7 @@ fn a_library_that_is_bundled_by_choice_is_the_systems() {
             .filter_map(|l| l.strip_prefix("system ").map(str::to_owned))
             .collect::<Vec<_>>()
     };
+    assert_eq!(system("static-ssl = [\"openssl-sys/vendored\"]\n"), ["openssl"]);
     assert_eq!(system("vendored = [\"openssl-sys/vendored\"]\n"), ["openssl"]);
     assert!(system("default = [\"vendored\"]\nvendored = [\"openssl-sys/vendored\"]\n").is_empty());
     assert!(system("other = []\n").is_empty());
