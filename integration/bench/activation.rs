@@ -5,8 +5,6 @@
 //! cargo build --release --workspace && target/release/bench-activation [MISE] >> integration/bench/RESULTS.md
 //! ```
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,82 +25,78 @@ fn main() {
     Said::of(&mut machine.zagi_in(&dir, &["exec", "--", "true"])).ok();
 
     let zagi = machine.program().to_owned();
-    let mut rows = vec![row(&machine, &dir, "/bin/true", [Path::new("/bin/true")], "")];
-    let hook = [zagi.as_path(), Path::new("hook-env"), Path::new("bash")];
-    rows.push(row(
-        &machine,
-        &dir,
-        "zagi hook-env, nothing changes",
-        hook,
-        &on(&zagi, "hook-env bash"),
-    ));
+    let words = |line: &[&str]| line.iter().map(PathBuf::from).collect::<Vec<_>>();
+    let mut rows = vec![Row::new(&machine, &dir, "/bin/true", words(&["/bin/true"]), "")];
+    let mut hook = |name, program: &Path, arguments: &str| {
+        let mut line = vec![program.to_owned()];
+        line.extend(arguments.split(' ').map(PathBuf::from));
+        // What a shell evaluates so that the next look finds nothing to do.
+        let before = format!("eval \"$('{}' {arguments})\"", program.display());
+        rows.push(Row::new(&machine, &dir, name, line, &before));
+    };
+    hook("zagi hook-env, nothing changes", &zagi, "hook-env bash");
     machine.sh(&dir, "direnv allow").ok();
-    let direnv = ["direnv", "export", "bash"].map(Path::new);
-    rows.push(row(
-        &machine,
-        &dir,
-        "direnv export, nothing changes",
-        direnv,
-        &on(direnv[0], "export bash"),
-    ));
+    hook("direnv export, nothing changes", Path::new("direnv"), "export bash");
     if let Some(mise) = std::env::args_os().nth(1).map(PathBuf::from) {
         machine.sh(&dir, &format!("'{}' trust -q", mise.display())).ok();
-        let words = [mise.as_path(), Path::new("hook-env"), Path::new("-s"), Path::new("bash")];
-        rows.push(row(
-            &machine,
-            &dir,
-            "mise hook-env, nothing changes",
-            words,
-            &on(&mise, "hook-env -s bash"),
-        ));
+        hook("mise hook-env, nothing changes", &mise, "hook-env -s bash");
     }
     let shim = dir.join(".zagi/env/bin/uv");
     let text = std::fs::read_to_string(&shim).expect("uv is started by a script");
     let bare = text.rsplit('\'').nth(1).map(PathBuf::from).expect("which names the program");
-    let version = Path::new("--version");
-    rows.push(row(&machine, &dir, "uv --version", [bare.as_path(), version], ""));
-    rows.push(row(&machine, &dir, "uv --version by the shim", [shim.as_path(), version], ""));
+    for (name, program) in [("uv --version", bare), ("uv --version by the shim", shim)] {
+        rows.push(Row::new(&machine, &dir, name, vec![program, "--version".into()], ""));
+    }
 
+    // In turn: what else the machine does meanwhile is the same for all.
+    for _ in 0..RUNS {
+        rows.iter_mut().for_each(Row::run);
+    }
     println!("\n### Activation\n\n| | median of {RUNS} | over `/bin/true` |\n|---|--:|--:|");
-    let floor = rows[0].1;
-    for (name, median) in &rows {
-        let over = median.saturating_sub(floor);
-        println!("| {name} | {:.2} ms | {:.2} ms |", ms(*median), ms(over));
+    let medians: Vec<Duration> = rows.iter_mut().map(Row::median).collect();
+    for (row, median) in rows.iter().zip(&medians) {
+        let over = median.saturating_sub(medians[0]);
+        println!("| {} | {:.2} ms | {:.2} ms |", row.name, ms(*median), ms(over));
     }
 }
 
-/// What a shell evaluates so that the next look finds nothing to do.
-fn on(program: &Path, arguments: &str) -> String {
-    format!("eval \"$('{}' {arguments})\"", program.display())
+/// One command in one directory.
+struct Row {
+    name: &'static str,
+    command: Command,
+    times: Vec<Duration>,
 }
 
-/// The median time of `words` in `dir`, with the variables that a shell has after `before`.
-fn row<const N: usize>(
-    machine: &Machine,
-    dir: &Path,
-    name: &'static str,
-    words: [&Path; N],
-    before: &str,
-) -> (&'static str, Duration) {
-    let mut shell = machine.command("bash", dir);
-    let out = shell.args(["-c", &format!("{before}\nexec env -0")]).output().expect("it starts");
-    let text = String::from_utf8(out.stdout).expect("variables of ours are text");
-    let vars: BTreeMap<&str, &str> =
-        text.split('\0').filter_map(|pair| pair.split_once('=')).collect();
-    let run = || {
+impl Row {
+    /// `words` in `dir`, with the variables that a shell has after `before`.
+    fn new(
+        machine: &Machine,
+        dir: &Path,
+        name: &'static str,
+        words: Vec<PathBuf>,
+        before: &str,
+    ) -> Row {
+        let mut shell = machine.command("bash", dir);
+        let out = shell.args(["-c", &format!("{before}\nexec env -0")]).output();
+        let text = String::from_utf8(out.expect("it starts").stdout).expect("ours are text");
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).current_dir(dir).env_clear();
+        command.envs(text.split('\0').filter_map(|pair| pair.split_once('=')));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Row { name, command, times: Vec::new() }
+    }
+
+    fn run(&mut self) {
         let begun = Instant::now();
-        let mut command = Command::new(words[0].as_os_str());
-        command.args(words[1..].iter().map(|word| OsStr::new(*word)));
-        command.env_clear().envs(&vars).current_dir(dir);
-        let status =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        assert!(status.expect("it starts").success(), "{name} failed");
-        begun.elapsed()
-    };
-    run();
-    let mut times: Vec<Duration> = (0..RUNS).map(|_| run()).collect();
-    times.sort();
-    (name, times[RUNS / 2])
+        let status = self.command.status().expect("it starts");
+        self.times.push(begun.elapsed());
+        assert!(status.success(), "{} failed", self.name);
+    }
+
+    fn median(&mut self) -> Duration {
+        self.times.sort();
+        self.times[self.times.len() / 2]
+    }
 }
 
 fn ms(time: Duration) -> f64 {
