@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Some("__without-landlock") => return hold::without_landlock(),
         _ => {}
     }
+    sys::heed_hangups();
     let tests: Vec<Test> =
         [reach::TESTS, hold::TESTS, pinned::TESTS, terminal::TESTS, life::TESTS].concat();
     if args.iter().any(|a| a == "--list") {

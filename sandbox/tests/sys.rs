@@ -29,3 +29,10 @@ pub(crate) fn getpid_of_i386() -> usize {
     }
     result
 }
+
+/// Makes hangups count again for this process and what it starts: whoever runs the tests may have
+/// been told to ignore them (nohup(1)), and a shell traps no signal that it was born ignoring.
+pub(crate) fn heed_hangups() {
+    // SAFETY: SIG_DFL is no handler.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+}
