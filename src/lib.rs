@@ -39,7 +39,8 @@
 //! - The daemon never touches its own mounts by path.
 //! - A secret's value is in memory that is in no swap and no core dump, and leaves it only with
 //!   the receipt of an audit row that is on disk; no type that holds one can be printed.
-//! - `unsafe` stands in `fuse/src/sys.rs` and `sandbox/src/sys.rs` only.
+//! - `unsafe` stands in `fuse/src/sys.rs` and `sandbox/src/sys.rs` only, and in `sandbox/tests/sys.rs`,
+//!   which attacks.
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -77,21 +77,21 @@ mod tests {
 
     #[test]
     fn the_runs_own_directory_is_a_word() {
-        let long = format!("/tmp/zagi-4Elchk/{}", "d/".repeat(75));
+        let long = format!("/own/run/{}", "d/".repeat(75));
         let log = format!(
-            "collected 5 items\n\u{1b}[31mImportError: '/tmp/zagi-4Elchk/work/cold/t.py'\u{1b}[0m\n\
-             hint: see /tmp/zagi-4Elchk/log\nerror: {long}\n"
+            "collected 5 items\n\u{1b}[31mImportError: '/own/run/work/cold/t.py'\u{1b}[0m\n\
+             hint: see /own/run/log\nerror: {long}\n"
         );
         let short = format!("error: RUN/{}", "d/".repeat(75));
         assert_eq!(
-            of(&log, Path::new("/tmp/zagi-4Elchk")),
+            of(&log, Path::new("/own/run")),
             format!("ImportError: 'RUN/work/cold/t.py' … {}…", &short[..LONGEST])
         );
     }
 
     #[test]
     fn what_tells_most_comes_first() {
-        let of = |log| of(log, Path::new("/tmp/zagi-4Elchk"));
+        let of = |log| of(log, Path::new("/own/run"));
         assert_eq!(of(""), "it said nothing");
         assert_eq!(of("== 1 failed ==\n"), "1 failed");
         assert_eq!(of("error: b\nfatal error: a.h\nlast\nhint: x\n"), "fatal error: a.h … last");

@@ -51,7 +51,6 @@ fn fetch(port: u16, proxy: bool) -> String {
     format!(
         "/usr/bin/python3 -c \"import os, urllib.request as u; \
          o = u.build_opener(u.ProxyHandler({{{proxies}}})); \
-         o.addheaders = []; \
          r = u.Request('http://127.0.0.1:{port}/x'); \
          os.environ.pop('no_proxy', 0); os.environ.pop('NO_PROXY', 0); \
          print(o.open(r, timeout=10).read().decode())\""
