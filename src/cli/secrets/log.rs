@@ -32,10 +32,11 @@ impl Log {
                 true => "; a row after them is not whole: the machine stopped while it was written",
                 false => "",
             };
-            return print(&format!(
-                "{} rows, each follows from the one before{tail}\n",
-                rows.len()
-            ));
+            let count = match rows.len() {
+                1 => "1 row".to_owned(),
+                n => format!("{n} rows"),
+            };
+            return print(&format!("{count}, each follows from the one before{tail}\n"));
         }
         let mut out = String::new();
         for row in &rows {
