@@ -40,6 +40,16 @@ pub struct Console<'a> {
     pub error: BorrowedFd<'a>,
 }
 
+/// What goes by on its way to somebody, and may be changed.
+pub trait Filter: Send {
+    /// Takes `bytes`, and appends to `out` what is to go on. What it keeps back comes out later.
+    fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>);
+    /// Nothing more comes, for now or at all: appends what it kept back.
+    fn flush(&mut self, out: &mut Vec<u8>);
+    /// Whether it keeps something back.
+    fn holds(&self) -> bool;
+}
+
 impl<'a> Console<'a> {
     /// What the program is to have instead, and what is handed in.
     pub(crate) fn streams(self) -> io::Result<(Streams, Vec<BorrowedFd<'a>>)> {
@@ -62,13 +72,14 @@ impl<'a> Console<'a> {
 
 /// How often something is looked at that nobody tells of, in milliseconds.
 const TICK: u16 = 200;
+/// How long the rest of what is kept back may take to come, in milliseconds.
+const PAUSE: u16 = 50;
 /// How much is carried at once.
 const CHUNK: usize = 16 * 1024;
 /// Ctrl-D: the end of input, to a terminal that puts lines together.
 const END: u8 = 4;
 
 /// The caller's side of the program's terminal.
-#[derive(Debug)]
 pub(crate) struct Carrier {
     /// The other end of the program's terminal.
     master: File,
@@ -83,6 +94,13 @@ pub(crate) struct Carrier {
     typed: Vec<u8>,
     /// Nobody has the other end open: to be looked at again, later.
     idle: bool,
+    filter: Option<Box<dyn Filter>>,
+}
+
+impl std::fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Carrier").field("whole", &self.whole).finish_non_exhaustive()
+    }
 }
 
 impl Carrier {
@@ -100,7 +118,12 @@ impl Carrier {
             before: None,
             typed: Vec::new(),
             idle: false,
+            filter: None,
         })
+    }
+
+    pub fn filter(&mut self, filter: Box<dyn Filter>) {
+        self.filter = Some(filter);
     }
 
     /// Whether the caller is in the foreground of its terminal, or that knows no such thing.
@@ -136,13 +159,23 @@ impl Carrier {
         let mut bytes = [0; CHUNK];
         match self.master.read(&mut bytes) {
             Ok(0) => self.idle = true,
-            Ok(read) => self.output.write_all(&bytes[..read])?,
+            Ok(read) => self.show(&bytes[..read])?,
             Err(e) if e.raw_os_error() == Some(libc::EIO) => self.idle = true,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
         Ok(())
+    }
+
+    fn show(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(filter) = &mut self.filter else { return self.output.write_all(bytes) };
+        let mut out = Vec::with_capacity(bytes.len());
+        match bytes.is_empty() {
+            true => filter.flush(&mut out),
+            false => filter.pass(bytes, &mut out),
+        }
+        self.output.write_all(&out)
     }
 
     /// What the user typed. False: the terminal went away.
@@ -177,6 +210,7 @@ impl Carrier {
                 break;
             }
         }
+        let _ = self.show(&[]);
         self.leave();
     }
 }
@@ -241,11 +275,16 @@ impl Carrier {
             PollFd::new(reports, PollFlags::POLLIN),
             PollFd::new(caught.as_fd(), PollFlags::POLLIN),
         ];
-        let timeout = if self.idle || in_background { TICK.into() } else { PollTimeout::NONE };
+        let held = self.filter.as_ref().is_some_and(|filter| filter.holds());
+        let timeout = match () {
+            () if held => PAUSE.into(),
+            () if self.idle || in_background => TICK.into(),
+            () => PollTimeout::NONE,
+        };
         let (master, input) = (self.master.as_fd(), reading.map(AsFd::as_fd));
         fds.extend((!self.idle).then(|| PollFd::new(master, interest)));
         fds.extend(input.map(|input| PollFd::new(input, PollFlags::POLLIN)));
-        wait(&mut fds, timeout)?;
+        let came = wait(&mut fds, timeout)?;
         let ready = |n: usize, wanted| {
             let seen = fds.get(n).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
             seen.intersects(wanted | PollFlags::POLLHUP | PollFlags::POLLERR)
@@ -256,6 +295,9 @@ impl Carrier {
         let taken = !self.typed.is_empty() && !self.idle && ready(2, PollFlags::POLLOUT);
         let typed = input.is_some() && ready(at, PollFlags::POLLIN);
         self.idle = false;
+        if held && !came && self.show(&[]).is_err() {
+            return Ok(Some(self.hung_up()));
+        }
         if out && self.out().is_err() {
             return Ok(Some(self.hung_up()));
         }
@@ -284,9 +326,11 @@ impl Carrier {
     }
 }
 
-fn wait(fds: &mut [PollFd<'_>], timeout: PollTimeout) -> io::Result<()> {
+/// Waits; whether something came before the time was over.
+fn wait(fds: &mut [PollFd<'_>], timeout: PollTimeout) -> io::Result<bool> {
     match poll(fds, timeout) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::EINTR) => Ok(true),
         Err(e) => Err(e.into()),
     }
 }

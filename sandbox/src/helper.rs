@@ -67,7 +67,7 @@ struct Inside {
 }
 
 fn start(control: &UnixStream, order: Order, given: Vec<OwnedFd>) -> Result<Inside, Failure> {
-    let Order { plan, streams } = order;
+    let Order { plan, streams, private } = order;
     let before = verify::namespaces();
     check(&plan)?;
     let groups_dropped = detach()?;
@@ -92,7 +92,7 @@ fn start(control: &UnixStream, order: Order, given: Vec<OwnedFd>) -> Result<Insi
             drop((alive, ordering));
             // The supervisor's to undo.
             std::mem::forget(limits);
-            let work = Work { plan, streams, descriptors: given, before, enforced };
+            let work = Work { plan, streams, private, descriptors: given, before, enforced };
             init::run(work, &Ends { control: copy, died, orders })
         }
     }
@@ -128,18 +128,32 @@ fn check(plan: &Plan) -> Result<(), Failure> {
         return Err(Failure::said(Step::Plan, "the user inside must not be 0"));
     }
     pins::check(plan)?;
-    if plan.network && !plan.listen.is_empty() {
-        return Err(Failure::said(Step::Plan, "with the network given, nothing is listened on"));
-    }
-    if plan.listen.len() >= wire::DESCRIPTORS || plan.listen.contains(&0) {
-        return Err(Failure::said(Step::Plan, "a few ports can be listened on, and not 0"));
-    }
+    network(plan)?;
     let plain = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     if !plain(&plan.identity.name) || !plain(&plan.hostname) {
         return Err(Failure::said(
             Step::Plan,
             "a user or host name may have letters, digits and `-`",
         ));
+    }
+    Ok(())
+}
+
+/// What the caller wants to have of the program's network must be of one that is its own.
+fn network(plan: &Plan) -> Result<(), Failure> {
+    let refused = |why| Err(Failure::said(Step::Plan, why));
+    if plan.network && !(plan.listen.is_empty() && plan.hosts.is_empty() && !plan.publish) {
+        return refused("with the network given, nothing is listened on, named or published");
+    }
+    // Beside them come a terminal and the way to the program's ports.
+    let many = plan.listen.len() + 2 > wire::DESCRIPTORS;
+    let fine = |a: &std::net::SocketAddrV4| a.ip().is_loopback() && a.port() != 0;
+    if many || !plan.listen.iter().all(fine) {
+        return refused("a few ports of loopback addresses can be listened on, and not 0");
+    }
+    let letter = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    if plan.hosts.keys().any(|name| name.is_empty() || !name.chars().all(letter)) {
+        return refused("a host's name may have letters, digits, `.`, `-` and `_`");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Process 1 inside: builds the root, drops everything, starts the program, reaps.
 
 use std::io::{self, Read};
-use std::net::TcpListener;
+use std::net::{SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -14,10 +14,11 @@ use nix::unistd::{self, Pid};
 
 use crate::error::Step;
 use crate::plan::Plan;
+use crate::private::Private;
 use crate::program::{Stdio, execute};
 use crate::report::{Enforced, Failure, Keeper, Limit, Report};
 use crate::wire::{Ordered, Streams, send, send_bringing};
-use crate::{fence, filter, privileges, pty, root, sys, verify};
+use crate::{fence, filter, ports, privileges, pty, root, sys, verify};
 
 /// What init has of its supervisor.
 pub(crate) struct Ends {
@@ -33,6 +34,8 @@ pub(crate) struct Ends {
 pub(crate) struct Work {
     pub plan: Plan,
     pub streams: Option<Streams>,
+    /// How many bytes of what is private are to come.
+    pub private: Option<usize>,
     /// What the caller sent along.
     pub descriptors: Vec<OwnedFd>,
     /// The caller's namespaces.
@@ -45,6 +48,7 @@ pub(crate) struct Work {
 struct Ready {
     enforced: Enforced,
     stdio: Stdio,
+    private: Option<Private>,
     /// For the caller.
     master: Option<OwnedFd>,
     listeners: Vec<TcpListener>,
@@ -66,7 +70,10 @@ fn prepare(work: &mut Work, ends: &Ends) -> Result<Ready, Failure> {
     let plan = &work.plan;
     die_with_supervisor(&ends.died)?;
     unistd::setsid().map_err(|e| Failure::new(Step::Detach, e))?;
-    let expected = root::build(plan)?;
+    // The supervisor reads from there no more until the root stands.
+    let receive = |length| Private::receive(&ends.control, length);
+    let private = work.private.map(receive).transpose().map_err(|e| Failure::new(Step::Plan, e))?;
+    let expected = root::build(plan, private.as_ref())?;
     // The host name is of the new uts namespace, `lo` of the new network namespace.
     unistd::sethostname(&plan.hostname).map_err(|e| Failure::new(Step::Host, e))?;
     if !plan.network {
@@ -96,7 +103,7 @@ fn prepare(work: &mut Work, ends: &Ends) -> Result<Ready, Failure> {
         ..work.enforced.clone()
     };
     enforced.missing.extend(fence::missing(plan, landlock));
-    Ok(Ready { enforced, stdio, master, listeners })
+    Ok(Ready { enforced, stdio, private, master, listeners })
 }
 
 /// Says that the root stands, and waits until the supervisor has pinned what is to be pinned.
@@ -130,13 +137,12 @@ fn die_with_supervisor(died: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
-/// The sockets that the caller serves, on this network namespace's own loopback address.
-fn listen(ports: &[u16]) -> Result<Vec<TcpListener>, Failure> {
-    let open = |port: &u16| {
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], *port));
+/// The sockets that the caller serves, on loopback addresses of this network namespace's own.
+fn listen(addresses: &[SocketAddrV4]) -> Result<Vec<TcpListener>, Failure> {
+    let open = |address: &SocketAddrV4| {
         TcpListener::bind(address).map_err(|e| Failure::at(Step::Listen, address.to_string(), e))
     };
-    ports.iter().map(open).collect()
+    addresses.iter().map(open).collect()
 }
 
 /// What the program's standard streams are to be, and the other end of its terminal.
@@ -166,14 +172,8 @@ fn streams(streams: Option<Streams>, given: Vec<OwnedFd>) -> io::Result<(Stdio, 
 /// Starts the program and reaps until it ends; the code init is to end with.
 fn start(plan: &Plan, ends: &Ends, ready: Ready) -> i32 {
     let control = &ends.control;
-    let running = |enforced| {
-        let master = ready.master.iter().map(AsFd::as_fd);
-        let with: Vec<BorrowedFd<'_>> =
-            master.chain(ready.listeners.iter().map(AsFd::as_fd)).collect();
-        send_bringing(control, &Report::Running(enforced), &with);
-    };
     if plan.argv.is_empty() {
-        running(ready.enforced.clone());
+        send_bringing(control, &Report::Running(ready.enforced), &[]);
         send(control, &Report::Exited(0));
         return 0;
     }
@@ -184,11 +184,21 @@ fn start(plan: &Plan, ends: &Ends, ready: Ready) -> i32 {
             return 125;
         }
     };
-    match begin(plan, &ready.stdio, &ready.enforced.limits) {
-        Ok(program) => {
-            running(ready.enforced.clone());
+    let Ready { enforced, stdio, private, master, listeners } = ready;
+    let begun = begin(plan, &stdio, private.as_ref(), &enforced.limits);
+    drop(private);
+    let published = |program| match plan.publish {
+        true => ports::start(&plan.listen).map(|end| (program, Some(end))),
+        false => Ok((program, None)),
+    };
+    match begun.and_then(published) {
+        Ok((program, ports)) => {
+            let all = master.iter().map(AsFd::as_fd).chain(ports.iter().map(AsFd::as_fd));
+            let with: Vec<BorrowedFd<'_>> =
+                all.chain(listeners.iter().map(AsFd::as_fd)).collect();
+            send_bringing(control, &Report::Running(enforced), &with);
             // Only the program's own copies are left: when it closes them, it is seen to.
-            drop(ready);
+            drop((stdio, master, ports, listeners));
             reap(ends, &ended, program)
         }
         Err(failure) => {
@@ -199,13 +209,18 @@ fn start(plan: &Plan, ends: &Ends, ready: Ready) -> i32 {
 }
 
 /// Starts the program; returns when it is executed.
-fn begin(plan: &Plan, stdio: &Stdio, by: &[(Limit, Keeper)]) -> Result<Pid, Failure> {
+fn begin(
+    plan: &Plan,
+    stdio: &Stdio,
+    private: Option<&Private>,
+    by: &[(Limit, Keeper)],
+) -> Result<Pid, Failure> {
     // Closed by a successful execve(2); until then it carries the failure.
     let (mut started, starting) = io::pipe().map_err(|e| Failure::new(Step::Fork, e))?;
     let program = match sys::fork().map_err(|e| Failure::new(Step::Fork, e))? {
         sys::Fork::Parent(program) => program,
         sys::Fork::Child => {
-            let failure = execute(plan, stdio, by);
+            let failure = execute(plan, stdio, private, by);
             let _ = serde_json::to_writer(&starting, &failure);
             std::process::exit(125);
         }

@@ -16,7 +16,8 @@
 //! starts (see [`Enforced`]):
 //!
 //! - own user, mount, pid, ipc, uts and cgroup namespaces; an empty network namespace unless
-//!   the plan gives the network, in which the caller may serve a few ports ([`Plan::listen`]);
+//!   the plan gives the network, in which the caller may serve a few ports ([`Plan::listen`]) and
+//!   reach those of the program ([`Plan::publish`]);
 //! - a root made from nothing: the host's system directories read-only, a few named files
 //!   of `/etc`, its own `/proc`, `/dev`, `/tmp` and home, and the plan's binds. No other
 //!   path of the host exists: no home directory, `/run`, `/var/run`, `/sys`. What is pinned
@@ -76,6 +77,8 @@ mod limits;
 mod pages;
 mod pins;
 mod plan;
+mod ports;
+mod private;
 mod privileges;
 mod probe;
 mod program;
@@ -88,11 +91,13 @@ mod verify;
 mod view;
 mod wire;
 
-pub use attend::Console;
+pub use attend::{Console, Filter};
 pub use error::{SandboxError, Step};
 pub use helper::main_if_asked;
 pub use pages::{Kept, Pages};
 pub use plan::{Bind, Identity, Limits, Pin, Plan, Profile, Weaker};
+pub use ports::Ports;
+pub use private::{Private, SECRETS};
 pub use probe::{Probe, probe};
 pub use report::{Enforced, Keeper, Limit};
 pub use spawn::{Child, Exit, Killer, Status, launch, spawn, spawn_on};

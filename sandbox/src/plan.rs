@@ -1,6 +1,7 @@
 //! What a caller may ask for: a plain value, sent to the helper as JSON.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -121,12 +122,20 @@ pub struct Plan {
     pub pins: Vec<Pin>,
     /// Whether it has the host's network, or none at all.
     pub network: bool,
-    /// Ports of the loopback address inside that somebody outside serves: a proxy. The caller
+    /// Loopback addresses inside that somebody outside serves: a proxy. The caller
     /// gets the listening sockets ([`crate::Child::listeners`]) and accepts on them, so nothing
     /// inside forwards anything, and no path or port of the host is reachable. Only without
     /// the network.
     #[serde(default)]
-    pub listen: Vec<u16>,
+    pub listen: Vec<SocketAddrV4>,
+    /// Names of hosts, and the addresses that they have inside, whatever they are elsewhere. Only
+    /// without the network.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, Ipv4Addr>,
+    /// Whether the caller can reach what the program listens on ([`crate::Child::ports`]). Only
+    /// without the network.
+    #[serde(default)]
+    pub publish: bool,
     /// How much it may use.
     #[serde(default)]
     pub limits: Limits,
@@ -152,6 +161,8 @@ impl Plan {
             pins: Vec::new(),
             network: false,
             listen: Vec::new(),
+            hosts: BTreeMap::new(),
+            publish: false,
             limits: Limits::default(),
             weaker: match profile {
                 // What these run is not to be secret from anybody, and older kernels have

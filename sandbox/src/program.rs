@@ -10,6 +10,7 @@ use nix::unistd::{self, Pid};
 
 use crate::error::Step;
 use crate::plan::Plan;
+use crate::private::Private;
 use crate::report::{Failure, Keeper, Limit};
 use crate::{limits, sys};
 
@@ -22,15 +23,20 @@ pub(crate) struct Stdio {
 }
 
 /// Becomes the program. Returns only what went wrong.
-pub(crate) fn execute(plan: &Plan, stdio: &Stdio, by: &[(Limit, Keeper)]) -> Failure {
+pub(crate) fn execute(
+    plan: &Plan,
+    stdio: &Stdio,
+    private: Option<&Private>,
+    by: &[(Limit, Keeper)],
+) -> Failure {
     let name = plan.argv[0].as_str();
     if let Err(e) = settle(plan, stdio, by) {
         return Failure::at(Step::Exec, name, e);
     }
     let strings =
-        |list: Vec<String>| list.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
-    let env = plan.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let (Ok(argv), Ok(env)) = (strings(plan.argv.clone()), strings(env)) else {
+        |list: Vec<Vec<u8>>| list.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
+    let argv = plan.argv.iter().map(|word| word.clone().into_bytes()).collect();
+    let (Ok(argv), Ok(env)) = (strings(argv), strings(environment(plan, private))) else {
         return Failure::at(Step::Exec, name, Errno::EINVAL);
     };
     let mut refused = Errno::ENOENT;
@@ -44,6 +50,15 @@ pub(crate) fn execute(plan: &Plan, stdio: &Stdio, by: &[(Limit, Keeper)]) -> Fai
         }
     }
     Failure::at(Step::Exec, name, refused)
+}
+
+/// All variables, `NAME=value`; what is private goes before what is not.
+fn environment(plan: &Plan, private: Option<&Private>) -> Vec<Vec<u8>> {
+    let private = || private.into_iter().flat_map(Private::vars);
+    let is_private = |name: &str| private().any(|(private, _)| private == name);
+    let plain = plan.env.iter().filter(|(name, _)| !is_private(name));
+    let plain = plain.map(|(name, value)| (name.as_str(), value.as_bytes()));
+    plain.chain(private()).map(|(name, value)| [name.as_bytes(), b"=", value].concat()).collect()
 }
 
 fn settle(plan: &Plan, stdio: &Stdio, by: &[(Limit, Keeper)]) -> io::Result<()> {

@@ -21,6 +21,7 @@ use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
 
 use crate::error::Step;
 use crate::plan::Plan;
+use crate::private::{Private, SECRETS};
 use crate::privileges;
 use crate::report::Failure;
 use crate::sys::{self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
@@ -99,15 +100,16 @@ struct Source {
 }
 
 /// Makes the root, enters it, and leaves the host's. Says what was mounted where.
-pub(crate) fn build(plan: &Plan) -> Result<Vec<Expected>, Failure> {
+pub(crate) fn build(plan: &Plan, private: Option<&Private>) -> Result<Vec<Expected>, Failure> {
     let failed = |e: Errno| Failure::new(Step::Root, e);
     let none: Option<&str> = None;
     // From here on no mount or unmount reaches the host, nor one of the host's here.
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(failed)?;
-    let (system, links) = system()?;
+    let (system, links) = system(plan)?;
     let devices = devices()?;
     let binds = binds(plan)?;
     let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
+    let hosts = fs::read("/etc/hosts").unwrap_or_default();
 
     tmpfs(Path::new(STAGE), "0755")?;
     chdir(STAGE).map_err(failed)?;
@@ -124,14 +126,14 @@ pub(crate) fn build(plan: &Plan) -> Result<Vec<Expected>, Failure> {
             .map_err(|e| Failure::at(Step::Root, name, e))?;
     }
     place(&root, system, &mut expected)?;
-    etc(&root, plan, &resolver)?;
+    etc(&root, plan, &resolver, &hosts)?;
     proc(&root, &mut expected)?;
     place(&root, devices, &mut expected).map_err(|f| Failure { step: Step::Devices, ..f })?;
     terminals(&root, &mut expected)?;
-    let private = [("tmp", "1777"), ("var/tmp", "1777"), ("dev/shm", "1777")];
+    let memory = [("tmp", "1777"), ("var/tmp", "1777"), ("dev/shm", "1777")];
     let home = plan.identity.home.strip_prefix("/").expect("checked: absolute");
     for (at, mode) in
-        private.iter().map(|(at, mode)| (Path::new(at), *mode)).chain([(home, "0700")])
+        memory.iter().map(|(at, mode)| (Path::new(at), *mode)).chain([(home, "0700")])
     {
         directory(&root, at).map_err(|e| Failure::at(Step::Root, at.to_string_lossy(), e))?;
         tmpfs(at, mode)?;
@@ -143,8 +145,21 @@ pub(crate) fn build(plan: &Plan) -> Result<Vec<Expected>, Failure> {
             .map_err(|e| Failure::at(Step::Root, "/var/empty", e))?;
     }
     place(&root, binds, &mut expected)?;
+    if let Some(private) = private.filter(|private| private.has_files()) {
+        secrets(&root, private)?;
+        expected.push(Expected::own(SECRETS, true));
+    }
     enter(&root)?;
     Ok(expected)
+}
+
+/// The directory of private files.
+fn secrets(root: &OwnedFd, private: &Private) -> Result<(), Failure> {
+    let at = Path::new(SECRETS).strip_prefix("/").unwrap_or(Path::new(SECRETS));
+    let failed = |e: io::Error| Failure::at(Step::Root, SECRETS, e);
+    directory(root, at).map_err(failed)?;
+    tmpfs(at, "0700")?;
+    private.place(root).map_err(failed)
 }
 
 /// A mount of memory of this sandbox's own. `at` is not a link of anybody else's: it is the
@@ -176,7 +191,7 @@ fn open(source: &Path, at: PathBuf, attributes: u64) -> Result<Source, Failure> 
 const READ_ONLY: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 
 /// The system's directories, and the links among them (`/lib` → `usr/lib`).
-fn system() -> Result<(Vec<Source>, Vec<Link>), Failure> {
+fn system(plan: &Plan) -> Result<(Vec<Source>, Vec<Link>), Failure> {
     let (mut sources, mut links) = (Vec::new(), Vec::new());
     for name in SYSTEM {
         let path = Path::new("/").join(name);
@@ -189,7 +204,9 @@ fn system() -> Result<(Vec<Source>, Vec<Link>), Failure> {
             sources.push(open(&path, path.clone(), READ_ONLY)?);
         }
     }
-    for name in ETC {
+    // One that is made up takes its place.
+    let made = |name: &&&str| **name == "hosts" && !plan.hosts.is_empty();
+    for name in ETC.iter().filter(|name| !made(name)) {
         let path = Path::new("/etc").join(name);
         if path.exists() {
             sources.push(open(&path, path.clone(), READ_ONLY | MOUNT_ATTR_NOEXEC)?);
@@ -281,7 +298,7 @@ pub(crate) fn file(root: &OwnedFd, path: &Path, content: &[u8]) -> io::Result<Ow
 }
 
 /// The files of `/etc` that are made up: who there is, and where names are looked up.
-fn etc(root: &OwnedFd, plan: &Plan, resolver: &[u8]) -> Result<(), Failure> {
+fn etc(root: &OwnedFd, plan: &Plan, resolver: &[u8], hosts: &[u8]) -> Result<(), Failure> {
     let id = &plan.identity;
     let (uid, gid, name, home) = (id.uid, id.gid, &id.name, id.home.display());
     let passwd = format!(
@@ -299,6 +316,12 @@ fn etc(root: &OwnedFd, plan: &Plan, resolver: &[u8]) -> Result<(), Failure> {
     ];
     if plan.network {
         files.push(("etc/resolv.conf", resolver.to_vec()));
+    }
+    if !plan.hosts.is_empty() {
+        let line = |(name, address): (&String, _)| format!("{address} {name}\n");
+        let ours: String = plan.hosts.iter().map(line).collect();
+        // The first line that has a name counts.
+        files.push(("etc/hosts", [ours.as_bytes(), hosts].concat()));
     }
     for (path, content) in files {
         file(root, Path::new(path), &content).map_err(|e| Failure::at(Step::Root, path, e))?;

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::attend::{Carrier, Console, Event, carry};
+use crate::attend::{Carrier, Console, Event, Filter, carry};
 use crate::error::{SandboxError, Step};
 use crate::plan::Plan;
+use crate::ports::Ports;
+use crate::private::Private;
 use crate::report::{Enforced, Failure, Report};
 use crate::sys::Caught;
 use crate::wire::{Order, Ordered, Reports, send_order};
@@ -55,6 +57,8 @@ pub struct Child {
     /// The loopback ports of the plan, in its order: what connects to them inside is to be
     /// accepted here.
     pub listeners: Vec<TcpListener>,
+    /// The way to what the program listens on, where the plan publishes it.
+    pub ports: Option<Ports>,
     enforced: Enforced,
     reports: Reports,
     carrier: Option<Carrier>,
@@ -99,16 +103,21 @@ impl Killer {
 /// failed. Its input is empty, and what it writes comes by [`Child::stdout`] and
 /// [`Child::stderr`].
 pub fn spawn(plan: &Plan, helper: &Path) -> Result<Child, SandboxError> {
-    begin(plan, helper, None)
+    begin(plan, helper, None, None)
 }
 
 /// As [`spawn`], but with the caller's streams. Where one is a terminal the program gets one of
 /// its own. Signals that end or stop this process are kept from now on for
 /// [`Child::attend`], which is to be called soon.
-pub fn spawn_on(plan: &Plan, helper: &Path, console: Console<'_>) -> Result<Child, SandboxError> {
+pub fn spawn_on(
+    plan: &Plan,
+    helper: &Path,
+    console: Console<'_>,
+    private: Option<&Private>,
+) -> Result<Child, SandboxError> {
     // From before the program runs: a signal that comes meanwhile is for it.
     let caught = Caught::new(&PASSED).map_err(terminal)?;
-    match begin(plan, helper, Some(console)) {
+    match begin(plan, helper, Some(console), private) {
         Ok(mut child) => {
             child.caught = Some(caught);
             Ok(child)
@@ -122,17 +131,25 @@ pub fn spawn_on(plan: &Plan, helper: &Path, console: Console<'_>) -> Result<Chil
 
 /// Executes `plan` with the caller's streams, to its end. See [`spawn_on`].
 pub fn launch(plan: &Plan, helper: &Path, console: Console<'_>) -> Result<Status, SandboxError> {
-    let mut child = spawn_on(plan, helper, console)?;
+    let mut child = spawn_on(plan, helper, console, None)?;
     Ok(Status { exit: child.attend()?, enforced: child.enforced.clone() })
 }
 
-fn begin(plan: &Plan, helper: &Path, console: Option<Console<'_>>) -> Result<Child, SandboxError> {
+fn begin(
+    plan: &Plan,
+    helper: &Path,
+    console: Option<Console<'_>>,
+    private: Option<&Private>,
+) -> Result<Child, SandboxError> {
     let error = |source| SandboxError::Helper { helper: helper.to_owned(), source };
     let streams = console.map(Console::streams).transpose().map_err(terminal)?;
     let (streams, given) = streams.map_or((None, Vec::new()), |(s, given)| (Some(s), given));
     // A path that is not UTF-8 has no JSON.
-    let json = serde_json::to_vec(&Order { plan: plan.clone(), streams }).map_err(|e| {
-        SandboxError::Setup { step: Step::Plan, path: None, source: io::Error::other(e) }
+    let order = Order { plan: plan.clone(), streams, private: private.map(Private::length) };
+    let json = serde_json::to_vec(&order).map_err(|e| SandboxError::Setup {
+        step: Step::Plan,
+        path: None,
+        source: io::Error::other(e),
     })?;
     let output = || if console.is_some() { Stdio::null() } else { Stdio::piped() };
     let (ours, theirs) = UnixStream::pair().map_err(error)?;
@@ -151,6 +168,7 @@ fn begin(plan: &Plan, helper: &Path, console: Option<Console<'_>>) -> Result<Chi
         stdout,
         stderr,
         listeners: Vec::new(),
+        ports: None,
         enforced: Enforced::default(),
         reports: Reports::new(ours),
         carrier: None,
@@ -159,7 +177,8 @@ fn begin(plan: &Plan, helper: &Path, console: Option<Console<'_>>) -> Result<Chi
         process,
     };
     // A helper that is not ours closes its end: the next read says so.
-    let _ = send_order(&child.reports.socket, &json, &given);
+    let _ = send_order(&child.reports.socket, &json, &given)
+        .and_then(|()| private.map_or(Ok(()), |private| private.send(&child.reports.socket)));
     match child.next_report()? {
         Some(Report::Running(enforced)) => child.enforced = enforced,
         Some(Report::Failed(failure)) => return Err(failed(failure)),
@@ -171,6 +190,7 @@ fn begin(plan: &Plan, helper: &Path, console: Option<Console<'_>>) -> Result<Chi
         .into_iter()
         .map(Into::into)
         .collect();
+    child.ports = plan.publish.then(|| came.pop()).flatten().map(|end| Ports::new(end.into()));
     if let (Some(console), Some(master)) = (console, came.pop()) {
         child.carrier = Some(Carrier::new(console, master).map_err(terminal)?);
     }
@@ -199,6 +219,14 @@ impl Child {
     /// A handle by which another thread can kill the program.
     pub fn killer(&self) -> io::Result<Killer> {
         Ok(Killer(self.reports.socket.try_clone()?))
+    }
+
+    /// What the program writes to its terminal passes through `filter` from now on, before the
+    /// caller's shows it.
+    pub fn filter(&mut self, filter: Box<dyn Filter>) {
+        if let Some(carrier) = &mut self.carrier {
+            carrier.filter(filter);
+        }
     }
 
     /// Waits until the program has ended and all that it started is gone. Read

@@ -29,6 +29,8 @@ pub(crate) struct Order {
     pub plan: Plan,
     /// None: the helper's own output and error are the program's, and it has no input.
     pub streams: Option<Streams>,
+    /// How many bytes of what is private follow, if anything is ([`crate::Private`]).
+    pub private: Option<usize>,
 }
 
 /// The program's standard input, output and error.
@@ -109,7 +111,7 @@ pub(crate) fn send_bringing(control: &UnixStream, report: &Report, with: &[Borro
 }
 
 /// Sends all bytes; the descriptors go with the first.
-fn send_with(
+pub(crate) fn send_with(
     mut control: &UnixStream,
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
@@ -125,7 +127,7 @@ fn send_with(
 }
 
 /// Reads some bytes, and the descriptors that come with them.
-fn receive_with(
+pub(crate) fn receive_with(
     control: &UnixStream,
     bytes: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode};
@@ -350,7 +350,7 @@ fn a_port_inside_is_served_outside() {
     let dir = workspace();
     let mut plan = agent(dir.path(), &["tcp", "127.0.0.1:3128"]);
     assert_eq!(outcome(&run(&plan).1), Some(false), "control: nobody listens");
-    plan.listen = vec![3128, 3129];
+    plan.listen = [3128, 3129].map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).to_vec();
     let script =
         "exec 3<>/dev/tcp/127.0.0.1/3129; echo asked >&3; read -r answer <&3; echo $answer";
     plan.argv = ["/bin/bash", "-c", script].map(str::to_owned).to_vec();

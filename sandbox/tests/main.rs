@@ -5,6 +5,7 @@
 //! so it has its own `main`. As root it runs every test twice: as root, and as an ordinary
 //! user. A machine without user namespaces fails; nothing is skipped.
 
+mod app;
 mod attack;
 mod hold;
 mod life;
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     }
     sys::heed_hangups();
     let tests: Vec<Test> =
-        [reach::TESTS, hold::TESTS, pinned::TESTS, terminal::TESTS, life::TESTS].concat();
+        [reach::TESTS, hold::TESTS, pinned::TESTS, terminal::TESTS, life::TESTS, app::TESTS].concat();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

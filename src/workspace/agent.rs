@@ -27,6 +27,7 @@ pub mod grants;
 mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -43,8 +44,8 @@ use crate::event::Event;
 use grants::{Granted, Grants};
 pub use log::{Entry, What};
 
-/// The loopback port inside on which the way out is.
-const PORT: u16 = 3128;
+/// The address inside on which the way out is.
+const WAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3128);
 
 /// Paths below the workspace that stay as they are; whether each is a directory.
 const PINNED: [(&str, bool); 6] = [
@@ -165,7 +166,7 @@ impl Agent {
         let rules = grants::registries(&ctx.config.addresses).into_iter().chain(hosts).collect();
         log.write(What::Began { argv: argv.to_vec() }).map_err(at(&self.dir))?;
         let failed = |source| WorkspaceError::Agent { source };
-        let mut child = zagi_sandbox::spawn_on(&plan, &ctx.program, console).map_err(failed)?;
+        let mut child = zagi_sandbox::spawn_on(&plan, &ctx.program, console, None).map_err(failed)?;
         if let Some(listener) = child.listeners.pop() {
             let log = log.clone();
             let tell = Arc::new(move |seen: Seen| {
@@ -217,7 +218,7 @@ impl Agent {
         dependencies::certificates(ctx, &mut plan, &mut seen);
         plan.env.extend(author(root));
         let (name, home) = (plan.identity.name.clone(), home.display().to_string());
-        let proxy = format!("http://127.0.0.1:{PORT}");
+        let proxy = format!("http://{WAY}");
         for (variable, value) in
             PROXY.map(|variable| (variable, proxy.as_str())).into_iter().chain([
                 ("HOME", home.as_str()),
@@ -236,7 +237,7 @@ impl Agent {
         {
             plan.env.insert(variable.into(), value.into());
         }
-        plan.listen = vec![PORT];
+        plan.listen = vec![WAY];
         let limits = self.grants.limits;
         plan.limits = zagi_sandbox::Limits {
             processes: limits.processes,
