@@ -24,7 +24,7 @@
 //! | 1 | [`egress`] | the way out of a sandbox: a proxy that reaches the hosts of a list |
 //! | 1 | `zagi-fuse` (`fuse/`) | the overlay and the kernel adapter that presents it |
 //! | 1 | `zagi-sandbox` (`sandbox/`) | executes a plain plan: namespaces, mounts, capabilities |
-//! | 0 | [`context`], [`home`], [`config`], [`event`], [`nearest`] | what is passed in: paths, addresses, clock, progress; what somebody may have meant |
+//! | 0 | [`context`], [`home`], [`config`], [`event`], [`nearest`], [`redact`] | what is passed in: paths, addresses, clock, progress; what somebody may have meant; values taken out of a text |
 //!
 //! # Architecture invariants
 //!
@@ -53,6 +53,7 @@ pub mod environment;
 pub mod event;
 pub mod home;
 pub mod nearest;
+pub mod redact;
 pub mod registry;
 pub mod secrets;
 pub mod services;

@@ -194,8 +194,7 @@ fn start(plan: &Plan, ends: &Ends, ready: Ready) -> i32 {
     match begun.and_then(published) {
         Ok((program, ports)) => {
             let all = master.iter().map(AsFd::as_fd).chain(ports.iter().map(AsFd::as_fd));
-            let with: Vec<BorrowedFd<'_>> =
-                all.chain(listeners.iter().map(AsFd::as_fd)).collect();
+            let with: Vec<BorrowedFd<'_>> = all.chain(listeners.iter().map(AsFd::as_fd)).collect();
             send_bringing(control, &Report::Running(enforced), &with);
             // Only the program's own copies are left: when it closes them, it is seen to.
             drop((stdio, master, ports, listeners));

@@ -132,8 +132,7 @@ pub(crate) fn build(plan: &Plan, private: Option<&Private>) -> Result<Vec<Expect
     terminals(&root, &mut expected)?;
     let memory = [("tmp", "1777"), ("var/tmp", "1777"), ("dev/shm", "1777")];
     let home = plan.identity.home.strip_prefix("/").expect("checked: absolute");
-    for (at, mode) in
-        memory.iter().map(|(at, mode)| (Path::new(at), *mode)).chain([(home, "0700")])
+    for (at, mode) in memory.iter().map(|(at, mode)| (Path::new(at), *mode)).chain([(home, "0700")])
     {
         directory(&root, at).map_err(|e| Failure::at(Step::Root, at.to_string_lossy(), e))?;
         tmpfs(at, mode)?;

@@ -32,8 +32,7 @@ fn app(dir: &std::path::Path, script: &str) -> Plan {
 fn start(plan: &Plan, private: Option<&Private>) -> (Child, impl Read + use<>) {
     let (out, writing) = std::io::pipe().expect("a pipe");
     let null = File::open("/dev/null").expect("there");
-    let console =
-        Console { input: null.as_fd(), output: writing.as_fd(), error: writing.as_fd() };
+    let console = Console { input: null.as_fd(), output: writing.as_fd(), error: writing.as_fd() };
     let child = zagi_sandbox::spawn_on(plan, &program(), console, private);
     (child.unwrap_or_else(|e| panic!("{e}; hint: {:?}", e.hint())), out)
 }
@@ -57,7 +56,8 @@ fn what_is_private_reaches_the_program_alone() {
     // As much as a socket holds does not have to be taken at once.
     let mut private = Private::new().expect("memory");
     private.file("large", &vec![b'x'; 3 << 20]).expect("a file");
-    let (mut child, mut out) = start(&app(dir.path(), "wc -c < /run/secrets/large"), Some(&private));
+    let (mut child, mut out) =
+        start(&app(dir.path(), "wc -c < /run/secrets/large"), Some(&private));
     said.clear();
     out.read_to_string(&mut said).expect("text");
     assert!(child.wait().is_ok());

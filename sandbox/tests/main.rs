@@ -34,7 +34,8 @@ fn main() -> ExitCode {
     }
     sys::heed_hangups();
     let tests: Vec<Test> =
-        [reach::TESTS, hold::TESTS, pinned::TESTS, terminal::TESTS, life::TESTS, app::TESTS].concat();
+        [reach::TESTS, hold::TESTS, pinned::TESTS, terminal::TESTS, life::TESTS, app::TESTS]
+            .concat();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

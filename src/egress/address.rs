@@ -12,10 +12,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Connects to the target, by an address that it may have.
 pub(super) fn connect(target: &Target) -> io::Result<TcpStream> {
     // A rule named the address itself: it is meant.
-    let literal = target.host.parse::<IpAddr>().is_ok();
+    connect_by(target, target.host.parse::<IpAddr>().is_ok())
+}
+
+/// Connects to the target, by whatever address it has: for whoever checks who answers.
+pub(super) fn connect_anywhere(target: &Target) -> io::Result<TcpStream> {
+    connect_by(target, true)
+}
+
+fn connect_by(target: &Target, anywhere: bool) -> io::Result<TcpStream> {
     let mut error = None;
     for address in (target.host.as_str(), target.port).to_socket_addrs()? {
-        if !literal && is_near(address.ip()) {
+        if !anywhere && is_near(address.ip()) {
             let said =
                 format!("it leads to {}, which is of this machine or its network", address.ip());
             error = Some(io::Error::new(io::ErrorKind::PermissionDenied, said));

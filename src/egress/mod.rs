@@ -18,21 +18,39 @@
 //!   connection carries no second one.
 //! - Whatever was reached or refused is told to the caller ([`Seen`]) before a byte of it passes.
 //!
+//! # Values
+//!
+//! A program that has a placeholder of a secret ([`Credential`]) gets its value put in here
+//! ([`Broker`]): what it sends to the secret's host is decrypted, by a certificate that is trusted
+//! inside alone, and goes on to the host itself, whose certificate is checked. See `inject` for
+//! where a value goes, `intercept` for what comes back. A placeholder in the head of any other
+//! request that can be read is refused, and told.
+//!
 //! # What it is not
 //!
-//! - It does not look into TLS: what a listed host is sent is between the program and that host.
+//! - It does not look into TLS with other hosts: what a listed host is sent is between the program
+//!   and that host.
+//! - It does not search bodies for placeholders: they are worth nothing elsewhere.
 //! - It reaches hosts by this machine's own routes, not by another proxy.
 
 mod address;
+mod authority;
+mod body;
+mod broker;
+mod inject;
+mod intercept;
 mod plain;
 mod request;
 mod rule;
 mod serve;
 mod tunnel;
 
-pub use request::{Seen, Tell};
+pub use broker::{Broker, BrokerError, Credential, Wanted};
+pub use request::{Seen, Tell, Way};
 pub use rule::{Rule, RuleError, Rules};
-pub use serve::serve;
+pub use serve::{serve, serve_hosts};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod values;

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
+use super::body::Body;
 use super::request::{Head, Refusal, Way, pass};
 use super::rule::Target;
 
@@ -19,12 +20,6 @@ const OURS: [&str; 9] = [
     "trailer",
     "upgrade",
 ];
-
-/// How long a request's body is.
-enum Body {
-    Bytes(u64),
-    Chunks,
-}
 
 pub(super) fn serve(
     way: &Way,
@@ -45,7 +40,8 @@ pub(super) fn serve(
             return Err(bad("its `Host` is another"));
         }
     }
-    let body = body(head).ok_or_else(|| bad("the length of its body is not clear"))?;
+    let body = Body::of_request(head).ok_or_else(|| bad("the length of its body is not clear"))?;
+    way.keeps_placeholders(&target, head)?;
     let mut server = way.reach(&target)?;
     way.reached(&target);
     let gone = |e: io::Error| Refusal::new(502, &target, e);
@@ -53,11 +49,7 @@ pub(super) fn serve(
     std::thread::scope(|both| {
         both.spawn(|| pass(&server, client));
         let mut from = rest.as_slice().chain(&*client);
-        let sent = match body {
-            Body::Bytes(n) => io::copy(&mut from.take(n), &mut &server).map(drop),
-            Body::Chunks => chunks(&mut from, &mut &server),
-        };
-        if sent.is_err() {
+        if body.pass(&mut from, &mut &server).is_err() {
             // Nobody is to take half a body for a whole one.
             let _ = server.shutdown(std::net::Shutdown::Both);
         }
@@ -83,57 +75,4 @@ fn request(head: &Head, target: &Target, path: &str) -> Vec<u8> {
     }
     out.extend_from_slice(b"Connection: close\r\n\r\n");
     out
-}
-
-/// What the fields say of the body; nothing, where they can be read in two ways (RFC 9112, 6.3).
-fn body(head: &Head) -> Option<Body> {
-    let lengths: Vec<&[u8]> = head.all("content-length").collect();
-    let codings: Vec<&[u8]> = head.all("transfer-encoding").collect();
-    match (lengths.as_slice(), codings.as_slice()) {
-        ([], []) => Some(Body::Bytes(0)),
-        ([length], []) => {
-            let digits = std::str::from_utf8(length).ok()?;
-            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            plain.then(|| digits.parse().ok().map(Body::Bytes)).flatten()
-        }
-        ([], [coding]) => coding.eq_ignore_ascii_case(b"chunked").then_some(Body::Chunks),
-        _ => None,
-    }
-}
-
-/// Passes a body in chunks on, to its end and no further (RFC 9112, 7.1).
-fn chunks(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
-    loop {
-        let line = line(from)?;
-        to.write_all(&line)?;
-        let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
-        let size = match httparse::parse_chunk_size(&line).map_err(invalid)? {
-            httparse::Status::Complete((_, size)) => size,
-            httparse::Status::Partial => return Err(io::ErrorKind::InvalidData.into()),
-        };
-        if size == 0 {
-            break;
-        }
-        // With the line's end after it.
-        io::copy(&mut from.take(size.saturating_add(2)), to)?;
-    }
-    // Fields after the last chunk are passed on, too.
-    loop {
-        let line = line(from)?;
-        to.write_all(&line)?;
-        if line == b"\r\n" {
-            return Ok(());
-        }
-    }
-}
-
-/// A short line with its end; nothing after it is read.
-fn line(from: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    while !line.ends_with(b"\r\n") && line.len() < 4096 {
-        let mut byte = [0];
-        from.read_exact(&mut byte)?;
-        line.push(byte[0]);
-    }
-    Ok(line)
 }

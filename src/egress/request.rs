@@ -1,11 +1,17 @@
 //! What a program asks for, and what it may have.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
-use super::address;
+use super::broker::Broker;
 use super::rule::{Rules, Target};
+use super::{address, body, inject};
+
+/// A request line and its fields are not longer, in bytes.
+const LONGEST_HEAD: usize = 64 * 1024;
+/// How many fields a request has at most.
+const MOST_FIELDS: usize = 128;
 
 /// What a program wanted from the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +56,12 @@ impl Refusal {
 }
 
 /// What all connections have in common.
-pub(super) struct Way {
+pub struct Way {
+    /// The hosts that may be reached.
     pub rules: Rules,
+    /// Who puts in values, where there are any.
+    pub broker: Option<Broker>,
+    /// Who is told.
     pub tell: Tell,
 }
 
@@ -61,6 +71,8 @@ pub(super) struct Head {
     pub method: String,
     pub target: String,
     pub fields: Vec<(String, Vec<u8>)>,
+    /// Whether it is of HTTP/1.0.
+    pub old: bool,
 }
 
 impl Head {
@@ -71,9 +83,65 @@ impl Head {
     }
 }
 
+impl Head {
+    /// Whether no other request follows.
+    pub fn closes(&self) -> bool {
+        self.old || self.all("connection").any(|value| body::names(value, "close"))
+    }
+}
+
+/// The next request of a connection; none, where it ended before one began. What was read beyond a
+/// head is in `read`, before and afterwards.
+pub(super) fn read_head(from: &mut impl Read, read: &mut Vec<u8>) -> Result<Option<Head>, Refusal> {
+    let bad = |why: String| Refusal::new(400, "?", why);
+    loop {
+        let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+        let mut request = httparse::Request::new(&mut fields);
+        match request.parse(read) {
+            Ok(httparse::Status::Complete(end)) => {
+                let field =
+                    |f: &httparse::Header<'_>| (f.name.to_ascii_lowercase(), f.value.to_vec());
+                let head = Head {
+                    method: request.method.unwrap_or_default().to_owned(),
+                    target: request.path.unwrap_or_default().to_owned(),
+                    fields: request.headers.iter().map(field).collect(),
+                    old: request.version == Some(0),
+                };
+                read.drain(..end);
+                return Ok(Some(head));
+            }
+            Ok(httparse::Status::Partial) if read.len() < LONGEST_HEAD => {}
+            Ok(httparse::Status::Partial) => return Err(bad("its head is too long".into())),
+            Err(e) => return Err(bad(format!("it is no request to a proxy: {e}"))),
+        }
+        let mut buffer = [0; 4096];
+        match from.read(&mut buffer) {
+            Ok(0) if read.is_empty() => return Ok(None),
+            Ok(0) => return Err(bad("it ended before its head did".into())),
+            Ok(n) => read.extend_from_slice(&buffer[..n]),
+            // A connection that breaks between two requests is one that ended.
+            Err(_) if read.is_empty() => return Ok(None),
+            Err(e) => return Err(bad(e.to_string())),
+        }
+    }
+}
+
 impl Way {
+    /// Refuses a request to a host that no value goes to, if it holds a placeholder.
+    pub(super) fn keeps_placeholders(&self, target: &Target, head: &Head) -> Result<(), Refusal> {
+        for credential in self.broker.iter().flat_map(|broker| &broker.credentials) {
+            let has = |bytes: &[u8]| {
+                memchr::memmem::find(bytes, credential.placeholder().as_bytes()).is_some()
+            };
+            if has(head.target.as_bytes()) || head.fields.iter().any(|(_, value)| has(value)) {
+                return Err(inject::misplaced(&**credential, target, "the request"));
+            }
+        }
+        Ok(())
+    }
+
     /// Reaches the target, if a rule names it.
-    pub fn reach(&self, target: &Target) -> Result<TcpStream, Refusal> {
+    pub(super) fn reach(&self, target: &Target) -> Result<TcpStream, Refusal> {
         if !self.rules.name(target) {
             let why = "it is not among the hosts that may be reached";
             return Err(Refusal { unlisted: true, ..Refusal::new(403, target, why) });
@@ -81,7 +149,7 @@ impl Way {
         address::connect(target).map_err(|e| Refusal::new(502, target, e))
     }
 
-    pub fn reached(&self, target: &Target) {
+    pub(super) fn reached(&self, target: &Target) {
         (self.tell)(Seen::Reached { target: target.to_string() });
     }
 }

@@ -1,27 +1,36 @@
 //! One connection after the other: what it asks for, and whether that may be.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::request::{Head, Refusal, Seen, Tell, Way};
-use super::rule::Rules;
-use super::{plain, tunnel};
+use super::request::{Refusal, Seen, Way, read_head};
+use super::{intercept, plain, tunnel};
 
-/// A request line and its fields are not longer, in bytes.
-const LONGEST_HEAD: usize = 64 * 1024;
-/// How many fields a request has at most.
-const MOST_FIELDS: usize = 128;
 /// How long a request may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many connections there are at one time.
 const MOST_CONNECTIONS: usize = 256;
 
-/// Serves what connects to `listener`, in threads, until it is closed.
-pub fn serve(listener: &TcpListener, rules: Rules, tell: Tell) {
-    let way = Arc::new(Way { rules, tell });
+/// Serves what connects to `listener` as to a proxy, in threads, until it is closed.
+pub fn serve(listener: &TcpListener, way: &Arc<Way>) {
+    accept(listener, way, one);
+}
+
+/// Serves what connects to `listener` as to a host that a value goes to, with TLS.
+pub fn serve_hosts(listener: &TcpListener, way: &Arc<Way>) {
+    accept(listener, way, |way, client| {
+        let Some(broker) = &way.broker else { return };
+        let _ = client.set_read_timeout(Some(PATIENCE));
+        if let Err(refusal) = intercept::serve(way, broker, client, Vec::new(), None) {
+            told(way, &refusal);
+        }
+    });
+}
+
+fn accept(listener: &TcpListener, way: &Arc<Way>, serve: fn(&Way, TcpStream)) {
     let open = Arc::new(AtomicUsize::new(0));
     loop {
         let mut client = match listener.accept() {
@@ -41,7 +50,7 @@ pub fn serve(listener: &TcpListener, rules: Rules, tell: Tell) {
         }
         let (way, counted) = (way.clone(), open.clone());
         let begun = std::thread::Builder::new().name("egress".into()).spawn(move || {
-            one(&way, client);
+            serve(&way, client);
             counted.fetch_sub(1, Ordering::Relaxed);
         });
         if begun.is_err() {
@@ -51,60 +60,42 @@ pub fn serve(listener: &TcpListener, rules: Rules, tell: Tell) {
 }
 
 fn one(way: &Way, mut client: TcpStream) {
-    let served = head(&mut client).and_then(|(head, rest)| match head.method.as_str() {
-        "CONNECT" => tunnel::serve(way, &mut client, &head, rest),
-        _ => plain::serve(way, &mut client, &head, rest),
-    });
+    let _ = client.set_read_timeout(Some(PATIENCE));
+    let mut rest = Vec::new();
+    let served = match read_head(&mut client, &mut rest) {
+        Ok(None) => return,
+        Ok(Some(head)) => {
+            let _ = client.set_read_timeout(None);
+            match head.method.as_str() {
+                "CONNECT" => tunnel::serve(way, &mut client, &head, rest),
+                _ => plain::serve(way, &mut client, &head, rest),
+            }
+        }
+        Err(refusal) => Err(refusal),
+    };
     if let Err(refusal) = served {
-        let Refusal { target, why, unlisted, .. } = &refusal;
-        let target = target.clone();
-        (way.tell)(match unlisted {
-            true => Seen::NotListed { target },
-            false => Seen::Refused { target, why: why.clone() },
-        });
+        told(way, &refusal);
         answer(&mut client, &refusal);
+        let _ = client.shutdown(Shutdown::Write);
     }
 }
 
-/// The head of a request, and what came after it.
-fn head(client: &mut TcpStream) -> Result<(Head, Vec<u8>), Refusal> {
-    let bad = |why: String| Refusal::new(400, "?", why);
-    let _ = client.set_read_timeout(Some(PATIENCE));
-    let mut bytes = Vec::new();
-    loop {
-        let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-        let mut request = httparse::Request::new(&mut fields);
-        match request.parse(&bytes) {
-            Ok(httparse::Status::Complete(end)) => {
-                let field =
-                    |f: &httparse::Header<'_>| (f.name.to_ascii_lowercase(), f.value.to_vec());
-                let head = Head {
-                    method: request.method.unwrap_or_default().to_owned(),
-                    target: request.path.unwrap_or_default().to_owned(),
-                    fields: request.headers.iter().map(field).collect(),
-                };
-                let _ = client.set_read_timeout(None);
-                return Ok((head, bytes.split_off(end)));
-            }
-            Ok(httparse::Status::Partial) if bytes.len() < LONGEST_HEAD => {}
-            Ok(httparse::Status::Partial) => return Err(bad("its head is too long".into())),
-            Err(e) => return Err(bad(format!("it is no request to a proxy: {e}"))),
-        }
-        let mut buffer = [0; 4096];
-        match client.read(&mut buffer) {
-            Ok(0) => return Err(bad("it ended before its head did".into())),
-            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
-            Err(e) => return Err(bad(e.to_string())),
-        }
-    }
+fn told(way: &Way, refusal: &Refusal) {
+    let Refusal { target, why, unlisted, .. } = refusal;
+    let target = target.clone();
+    (way.tell)(match unlisted {
+        true => Seen::NotListed { target },
+        false => Seen::Refused { target, why: why.clone() },
+    });
 }
 
 /// Answers what is not served.
-fn answer(client: &mut TcpStream, refusal: &Refusal) {
+pub(super) fn answer(client: &mut impl Write, refusal: &Refusal) {
     let Refusal { status, target, why, .. } = refusal;
     let reason = match status {
         400 => "Bad Request",
         403 => "Forbidden",
+        501 => "Not Implemented",
         502 => "Bad Gateway",
         _ => "Service Unavailable",
     };
@@ -116,5 +107,5 @@ fn answer(client: &mut TcpStream, refusal: &Refusal) {
     );
     // Who hangs up meanwhile gets no answer.
     let _ = client.write_all(text.as_bytes());
-    let _ = client.shutdown(Shutdown::Write);
+    let _ = client.flush();
 }

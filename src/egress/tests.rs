@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::address::is_near;
 use super::rule::Target;
-use super::{Rule, Rules, Seen, serve};
+use super::{Rule, Rules, Seen, Way, serve};
 
 fn rules(all: &[&str]) -> Rules {
     all.iter().map(|text| text.parse::<Rule>().expect("a rule")).collect()
@@ -115,7 +115,8 @@ impl Proxy {
         let (rules, told) = (rules(all), seen.clone());
         // Ends with the test's process.
         std::thread::spawn(move || {
-            serve(&listener, rules, Arc::new(move |s| told.lock().expect("whole").push(s)));
+            let tell = Arc::new(move |s| told.lock().expect("whole").push(s));
+            serve(&listener, &Arc::new(Way { rules, broker: None, tell }));
         });
         Proxy { port, seen }
     }

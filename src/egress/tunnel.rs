@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
+use super::intercept;
 use super::request::{Head, Refusal, Way, pass};
 use super::rule::Target;
 
@@ -19,9 +20,16 @@ pub(super) fn serve(
     let Some(target) = Target::parse(&head.target, None) else {
         return Err(Refusal::new(400, head.target.escape_default(), "it is no host and port"));
     };
-    let mut server = way.reach(&target)?;
     let gone = |e: io::Error| Refusal::new(502, &target, e);
-    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").map_err(gone)?;
+    let established = b"HTTP/1.1 200 Connection established\r\n\r\n";
+    if let Some(broker) = way.broker.as_ref().filter(|broker| broker.serves(&target)) {
+        client.write_all(established).map_err(gone)?;
+        let client = client.try_clone().map_err(gone)?;
+        return intercept::serve(way, broker, client, rest, Some(target));
+    }
+    way.keeps_placeholders(&target, head)?;
+    let mut server = way.reach(&target)?;
+    client.write_all(established).map_err(gone)?;
     if target.port == 443 && target.host.parse::<IpAddr>().is_err() {
         let asked = hello(client, &mut rest).map_err(|e| Refusal::new(400, &target, e))?;
         if asked.as_deref() != Some(target.host.as_str()) {

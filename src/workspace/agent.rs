@@ -39,7 +39,7 @@ use super::error::{WorkspaceError, at};
 use super::tools;
 use crate::context::Context;
 use crate::dependencies;
-use crate::egress::{self, Rule, Seen};
+use crate::egress::{self, Rule, Seen, Way};
 use crate::event::Event;
 use grants::{Granted, Grants};
 pub use log::{Entry, What};
@@ -166,15 +166,17 @@ impl Agent {
         let rules = grants::registries(&ctx.config.addresses).into_iter().chain(hosts).collect();
         log.write(What::Began { argv: argv.to_vec() }).map_err(at(&self.dir))?;
         let failed = |source| WorkspaceError::Agent { source };
-        let mut child = zagi_sandbox::spawn_on(&plan, &ctx.program, console, None).map_err(failed)?;
+        let mut child =
+            zagi_sandbox::spawn_on(&plan, &ctx.program, console, None).map_err(failed)?;
         if let Some(listener) = child.listeners.pop() {
             let log = log.clone();
             let tell = Arc::new(move |seen: Seen| {
                 // What cannot be written down is no reason to stop the agent's work.
                 let _ = log.write(What::from(seen));
             });
+            let way = Arc::new(Way { rules, broker: None, tell });
             // Ends with this process.
-            std::thread::spawn(move || egress::serve(&listener, rules, tell));
+            std::thread::spawn(move || egress::serve(&listener, &way));
         }
         let exit = child.attend().map_err(failed)?;
         log.write(What::Ended { exit: exit.to_string() }).map_err(at(&self.dir))?;
