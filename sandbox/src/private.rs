@@ -7,12 +7,9 @@
 //! mount of the program's own.
 
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use crate::pages::Pages;
-use crate::root;
 
 /// The directory of the files, inside.
 pub const SECRETS: &str = "/run/secrets";
@@ -111,13 +108,9 @@ impl Private {
         self.files
     }
 
-    /// Writes the files into their directory below `root`.
-    pub(crate) fn place(&self, root: &OwnedFd) -> io::Result<()> {
-        let inside = Path::new(SECRETS).strip_prefix("/").unwrap_or(Path::new(SECRETS));
-        for (name, value) in self.entries(FILE) {
-            root::file(root, &inside.join(name), value)?;
-        }
-        Ok(())
+    /// The files, by their names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.entries(FILE)
     }
 }
 
@@ -149,7 +142,7 @@ mod tests {
         let came = Private::receive(&theirs, private.length()).unwrap();
         assert!(came.has_files());
         assert_eq!(came.vars().collect::<Vec<_>>(), [("A", &b"one"[..]), ("C", b"")]);
-        assert_eq!(came.entries(FILE).collect::<Vec<_>>(), [("b.json", &b"{\0}"[..])]);
+        assert_eq!(came.files().collect::<Vec<_>>(), [("b.json", &b"{\0}"[..])]);
         let mut after = [0; 4];
         (&theirs).read_exact(&mut after).unwrap();
         assert_eq!(&after, b"what");

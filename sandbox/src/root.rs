@@ -158,7 +158,10 @@ fn secrets(root: &OwnedFd, private: &Private) -> Result<(), Failure> {
     let failed = |e: io::Error| Failure::at(Step::Root, SECRETS, e);
     directory(root, at).map_err(failed)?;
     tmpfs(at, "0700")?;
-    private.place(root).map_err(failed)
+    for (name, value) in private.files() {
+        file(root, &at.join(name), value).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// A mount of memory of this sandbox's own. `at` is not a link of anybody else's: it is the

@@ -5,12 +5,15 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use zagi_sandbox::{Console, Exit};
+use zagi_sandbox::Console;
 
 use super::error::CommandError;
-use super::output::{confirmed, print, print_json};
+use super::output::{confirmed, exit_code, print, print_json, words};
+use super::secrets::session::{self, Session};
 use super::settings::Settings;
+use crate::secrets::broker::{Broker, granted};
 use crate::workspace::agent::{self, Entry, What, grants};
 
 /// Start an agent that sees this workspace and its tools, and nothing else of yours
@@ -49,12 +52,7 @@ pub struct AgentCommand {
 impl AgentCommand {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let ctx = settings.context()?;
-        let text = |word: OsString| {
-            word.into_string().map_err(|word| {
-                CommandError::failed(format!("`{}` is not UTF-8", word.to_string_lossy()))
-            })
-        };
-        let argv = self.command.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        let argv = words(self.command)?;
         let program = argv.first().and_then(|program| Path::new(program).file_name());
         let name = self.name.or_else(|| Some(program?.to_str()?.to_owned()));
         if let Some(name) = name.as_ref().filter(|name| !grants::is_name(name)) {
@@ -84,14 +82,21 @@ impl AgentCommand {
         let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
         let console =
             Console { input: input.as_fd(), output: output.as_fd(), error: error.as_fd() };
-        let exit = agent.run(&ctx, &argv, &settings.cwd, console)?;
-        // As a shell says it.
-        let code = match exit {
-            Exit::Code(code) => code,
-            Exit::Signal(signal) => 128 + signal,
-        };
-        Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+        let broker = broker(settings, &name)?;
+        Ok(exit_code(agent.run(&ctx, &argv, &settings.cwd, console, broker)?))
     }
+}
+
+/// Who has the secrets that the agent is granted, if it is granted any.
+fn broker(settings: &Settings, name: &str) -> Result<Option<Arc<Broker>>, CommandError> {
+    let session = Session::begin(settings, session::Who::default())?;
+    let Some(vault) = session.vault()? else { return Ok(None) };
+    if granted(&vault.document, None, Some(name)).is_empty() {
+        return Ok(None);
+    }
+    let values = session.unlock(&vault)?;
+    let (home, now) = (session.ctx.home.root(), session.ctx.now);
+    Ok(Some(Broker::new(home, &vault, values, session.by(), now)))
 }
 
 fn show(all: &[(String, Vec<Entry>)], json: bool) -> Result<ExitCode, CommandError> {

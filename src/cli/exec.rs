@@ -119,6 +119,21 @@ pub(super) fn replace(
         command.env_clear().envs(&inside.vars);
     }
     // Looked for on the new PATH, as the shell in the workspace would.
+    became(command, program)
+}
+
+/// Becomes the command, with more variables than there are; returns only what went wrong.
+pub(super) fn replace_with(
+    program: &OsString,
+    arguments: &[OsString],
+    more: &BTreeMap<String, String>,
+) -> CommandError {
+    let mut command = Command::new(program);
+    command.args(arguments).envs(more);
+    became(command, program)
+}
+
+fn became(mut command: Command, program: &OsString) -> CommandError {
     let error = command.exec();
     let name = program.to_string_lossy();
     match error.kind() {

@@ -34,6 +34,7 @@ mod ps;
 mod remove;
 mod report;
 mod restore;
+mod run;
 mod secrets;
 mod settings;
 mod shell;
@@ -73,6 +74,7 @@ Examples:
   zagi mount pypi:jinja2 ~/jinja2          a published package's source
   zagi mount github.com/owner/repo@v1.2    a git repository at a tag
   cd ~/jinja2 && zagi exec -- pytest       run its tests
+  zagi run -- npm start                    run an app, with its services and secrets
   eval \"$(zagi hook bash)\"                 in ~/.bashrc: tools on PATH at `cd`";
 
 #[derive(Debug, Subcommand)]
@@ -86,6 +88,7 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     Chunk(chunk::Chunk),
     Exec(exec::Exec),
+    Run(run::Run),
     Agent(agent::AgentCommand),
     Shell(shell::Shell),
     Detect(detect::Detect),
@@ -161,6 +164,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Snapshot(c) => c.run(&settings),
         Command::Chunk(c) => c.run(&settings),
         Command::Exec(c) => c.run(&settings),
+        Command::Run(c) => c.run(&settings),
         Command::Agent(c) => c.run(&settings),
         Command::Shell(c) => c.run(&settings),
         Command::Detect(c) => c.run(&settings),

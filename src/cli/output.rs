@@ -1,6 +1,10 @@
 //! Standard output: data, for people or as JSON.
 
+use std::ffi::OsString;
 use std::io::{BufRead, Write};
+use std::process::ExitCode;
+
+use zagi_sandbox::Exit;
 
 use super::error::CommandError;
 
@@ -36,6 +40,25 @@ pub fn confirmed(question: &str) -> Result<bool, CommandError> {
         .read_line(&mut answer)
         .map_err(|e| CommandError::failed(format!("cannot read the answer: {e}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Words of a command line, as text.
+pub fn words(words: Vec<OsString>) -> Result<Vec<String>, CommandError> {
+    let text = |word: OsString| {
+        word.into_string().map_err(|word| {
+            CommandError::failed(format!("`{}` is not UTF-8", word.to_string_lossy()))
+        })
+    };
+    words.into_iter().map(text).collect()
+}
+
+/// A program's end as a shell says it.
+pub fn exit_code(exit: Exit) -> ExitCode {
+    let code = match exit {
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => 128 + signal,
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 /// A path as one line of text, and whether it had to be quoted for that: in double quotes,

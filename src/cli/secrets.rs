@@ -10,7 +10,7 @@ mod list;
 mod log;
 mod rekey;
 mod remove;
-mod session;
+pub(super) mod session;
 mod set;
 mod share;
 

@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::registry::nix::STORE;
 
 /// Variables that name a file of certificates, by the tools that read them.
-const CERTIFICATES: [&str; 7] = [
+pub const CERTIFICATES: [&str; 7] = [
     "SSL_CERT_FILE",
     "NODE_EXTRA_CA_CERTS",
     "REQUESTS_CA_BUNDLE",

@@ -41,7 +41,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use attempt::{Attempt, Place};
-pub use confine::{Tools, certificates, show, withhold};
+pub use confine::{CERTIFICATES, Tools, certificates, show, withhold};
 pub use install::{Provided, lookup, provide};
 pub use plan::{Ids, Plan, plan};
 pub use record::{Need, REFS, RecordError, name as ref_name};

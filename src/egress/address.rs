@@ -9,18 +9,8 @@ use super::rule::Target;
 /// How long one address has to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Connects to the target, by an address that it may have.
-pub(super) fn connect(target: &Target) -> io::Result<TcpStream> {
-    // A rule named the address itself: it is meant.
-    connect_by(target, target.host.parse::<IpAddr>().is_ok())
-}
-
-/// Connects to the target, by whatever address it has: for whoever checks who answers.
-pub(super) fn connect_anywhere(target: &Target) -> io::Result<TcpStream> {
-    connect_by(target, true)
-}
-
-fn connect_by(target: &Target, anywhere: bool) -> io::Result<TcpStream> {
+/// Connects to the target, by an address that it may have: where `anywhere`, by any.
+pub(super) fn connect(target: &Target, anywhere: bool) -> io::Result<TcpStream> {
     let mut error = None;
     for address in (target.host.as_str(), target.port).to_socket_addrs()? {
         if !anywhere && is_near(address.ip()) {
@@ -51,7 +41,6 @@ pub(super) fn is_near(address: IpAddr) -> bool {
                 || v4.is_link_local()
                 || v4.is_multicast()
                 || v4.is_broadcast()
-                || v4.is_documentation()
                 || a == 0
                 || a >= 240
                 // Carriers' and benchmarks' networks, protocol assignments.
@@ -60,14 +49,13 @@ pub(super) fn is_near(address: IpAddr) -> bool {
                 || (a, b, c) == (192, 0, 0)
         }
         IpAddr::V6(v6) => {
-            let [first, second, ..] = v6.segments();
+            let [first, ..] = v6.segments();
             v6.is_loopback()
                 || v6.is_unspecified()
                 || v6.is_multicast()
                 || first & 0xfe00 == 0xfc00
                 || first & 0xffc0 == 0xfe80
                 || first & 0xffc0 == 0xfec0
-                || (first, second) == (0x2001, 0xdb8)
                 || embedded(v6).is_some_and(|v4| is_near(IpAddr::V4(v4)))
         }
     }

@@ -16,11 +16,6 @@ pub(super) enum Body {
     Rest,
 }
 
-/// Whether a list of a field's has that word in it.
-pub(super) fn names(list: &[u8], word: &str) -> bool {
-    list.split(|b| *b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-}
-
 impl Body {
     /// Of a request; nothing, where its fields can be read in two ways.
     pub fn of_request(head: &Head) -> Option<Body> {

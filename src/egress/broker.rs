@@ -112,7 +112,7 @@ impl Broker {
         let name = ServerName::try_from(target.host.clone()).map_err(|e| failed(&e))?;
         let connection =
             ClientConnection::new(self.client.clone(), name).map_err(|e| failed(&e))?;
-        let stream = super::address::connect_anywhere(target).map_err(|e| failed(&e))?;
+        let stream = super::address::connect(target, true).map_err(|e| failed(&e))?;
         let mut stream = StreamOwned::new(connection, stream);
         // Before anything is recorded as released.
         while stream.conn.is_handshaking() {

@@ -11,13 +11,13 @@ use std::net::TcpStream;
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
 use zagi_sandbox::Filter;
 
-use super::body::{self, Body};
+use super::body::Body;
 use super::broker::Broker;
+use super::hello::hello;
 use super::inject;
-use super::request::{Head, Refusal, Way, read_head};
+use super::request::{Head, Refusal, answer, names, read_head};
 use super::rule::Target;
-use super::serve::answer;
-use super::tunnel::hello;
+use super::way::Way;
 use crate::redact::Redactor;
 
 /// The head of an answer is not longer, in bytes.
@@ -259,7 +259,7 @@ fn respond(
         false => Body::of_answer(answer.all("content-length"), answer.all("transfer-encoding"))
             .ok_or_else(|| odd("the length of its answer is not clear"))?,
     };
-    let closes = answer.all("connection").any(|value| body::names(value, "close"));
+    let closes = answer.all("connection").any(|value| names(value, "close"));
     let goes_on = !closes && !answer.old && !matches!(body, Body::Rest);
     let mut out = format!("HTTP/1.1 {} {}\r\n", answer.status, answer.reason).into_bytes();
     for (name, value) in &answer.fields {

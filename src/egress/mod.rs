@@ -37,6 +37,7 @@ mod address;
 mod authority;
 mod body;
 mod broker;
+mod hello;
 mod inject;
 mod intercept;
 mod plain;
@@ -44,13 +45,13 @@ mod request;
 mod rule;
 mod serve;
 mod tunnel;
+mod way;
 
 pub use broker::{Broker, BrokerError, Credential, Wanted};
-pub use request::{Seen, Tell, Way};
+pub use request::{Seen, Tell};
 pub use rule::{Rule, RuleError, Rules};
 pub use serve::{serve, serve_hosts};
+pub use way::Way;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod values;

@@ -4,8 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use super::body::Body;
-use super::request::{Head, Refusal, Way, pass};
+use super::request::{Head, Refusal, pass};
 use super::rule::Target;
+use super::way::Way;
 
 /// Fields that are between the program and this proxy, or would make the connection carry more than
 /// one request (RFC 9110, 7.6.1).

@@ -1,12 +1,8 @@
-//! What a program asks for, and what it may have.
+//! What a program asks for, and what it is answered where it may not have it.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-
-use super::broker::Broker;
-use super::rule::{Rules, Target};
-use super::{address, body, inject};
 
 /// A request line and its fields are not longer, in bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
@@ -55,16 +51,6 @@ impl Refusal {
     }
 }
 
-/// What all connections have in common.
-pub struct Way {
-    /// The hosts that may be reached.
-    pub rules: Rules,
-    /// Who puts in values, where there are any.
-    pub broker: Option<Broker>,
-    /// Who is told.
-    pub tell: Tell,
-}
-
 /// A request without its body.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -86,7 +72,7 @@ impl Head {
 impl Head {
     /// Whether no other request follows.
     pub fn closes(&self) -> bool {
-        self.old || self.all("connection").any(|value| body::names(value, "close"))
+        self.old || self.all("connection").any(|value| names(value, "close"))
     }
 }
 
@@ -126,32 +112,9 @@ pub(super) fn read_head(from: &mut impl Read, read: &mut Vec<u8>) -> Result<Opti
     }
 }
 
-impl Way {
-    /// Refuses a request to a host that no value goes to, if it holds a placeholder.
-    pub(super) fn keeps_placeholders(&self, target: &Target, head: &Head) -> Result<(), Refusal> {
-        for credential in self.broker.iter().flat_map(|broker| &broker.credentials) {
-            let has = |bytes: &[u8]| {
-                memchr::memmem::find(bytes, credential.placeholder().as_bytes()).is_some()
-            };
-            if has(head.target.as_bytes()) || head.fields.iter().any(|(_, value)| has(value)) {
-                return Err(inject::misplaced(&**credential, target, "the request"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Reaches the target, if a rule names it.
-    pub(super) fn reach(&self, target: &Target) -> Result<TcpStream, Refusal> {
-        if !self.rules.name(target) {
-            let why = "it is not among the hosts that may be reached";
-            return Err(Refusal { unlisted: true, ..Refusal::new(403, target, why) });
-        }
-        address::connect(target).map_err(|e| Refusal::new(502, target, e))
-    }
-
-    pub(super) fn reached(&self, target: &Target) {
-        (self.tell)(Seen::Reached { target: target.to_string() });
-    }
+/// Whether a list of a field's has that word in it.
+pub(super) fn names(list: &[u8], word: &str) -> bool {
+    list.split(|b| *b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// Copies everything that comes, then says that nothing more will.
@@ -159,4 +122,25 @@ pub(super) fn pass(mut from: &TcpStream, mut to: &TcpStream) {
     // An error ends this direction as the end does.
     let _ = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
+}
+
+/// Answers what is not served.
+pub(super) fn answer(client: &mut impl Write, refusal: &Refusal) {
+    let Refusal { status, target, why, .. } = refusal;
+    let reason = match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        _ => "Service Unavailable",
+    };
+    let body = format!("zagi: {target}: {why}\n");
+    let text = format!(
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // Who hangs up meanwhile gets no answer.
+    let _ = client.write_all(text.as_bytes());
+    let _ = client.flush();
 }

@@ -88,19 +88,40 @@ impl fmt::Display for Target {
 
 /// All hosts that may be reached.
 #[derive(Debug, Clone, Default)]
-pub struct Rules(Vec<Rule>);
+pub struct Rules {
+    named: Vec<Rule>,
+    everything: bool,
+}
 
 impl FromIterator<Rule> for Rules {
     fn from_iter<T: IntoIterator<Item = Rule>>(rules: T) -> Rules {
-        Rules(rules.into_iter().collect())
+        Rules { named: rules.into_iter().collect(), everything: false }
     }
 }
 
 impl Rules {
+    /// Every host and port, but for those of this machine and its network.
+    pub fn everything() -> Rules {
+        Rules { named: Vec::new(), everything: true }
+    }
+
+    /// Whether some rule names the target's very address.
+    pub(super) fn names_address(&self, target: &Target) -> bool {
+        let address: Option<IpAddr> = target.host.parse().ok();
+        address.is_some()
+            && self
+                .named
+                .iter()
+                .any(|rule| matches!(rule.host, Host::Address(a) if Some(a) == address))
+    }
+
     /// Whether some rule names the target.
     pub(super) fn name(&self, target: &Target) -> bool {
+        if self.everything {
+            return true;
+        }
         let address: Option<IpAddr> = target.host.parse().ok();
-        self.0.iter().any(|rule| {
+        self.named.iter().any(|rule| {
             let is_host = match &rule.host {
                 Host::Name(name) => *name == target.host,
                 Host::Below(name) => target

@@ -1,12 +1,13 @@
 //! One connection after the other: what it asks for, and whether that may be.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::request::{Refusal, Seen, Way, read_head};
+use super::request::{Refusal, Seen, answer, read_head};
+use super::way::Way;
 use super::{intercept, plain, tunnel};
 
 /// How long a request may take to come.
@@ -87,25 +88,4 @@ fn told(way: &Way, refusal: &Refusal) {
         true => Seen::NotListed { target },
         false => Seen::Refused { target, why: why.clone() },
     });
-}
-
-/// Answers what is not served.
-pub(super) fn answer(client: &mut impl Write, refusal: &Refusal) {
-    let Refusal { status, target, why, .. } = refusal;
-    let reason = match status {
-        400 => "Bad Request",
-        403 => "Forbidden",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        _ => "Service Unavailable",
-    };
-    let body = format!("zagi: {target}: {why}\n");
-    let text = format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    // Who hangs up meanwhile gets no answer.
-    let _ = client.write_all(text.as_bytes());
-    let _ = client.flush();
 }

@@ -1,5 +1,7 @@
 //! Rules, addresses, and a proxy at work on loopback.
 
+mod values;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -261,7 +263,7 @@ fn tls_tells_whom_it_asks_for() {
         client.write_all(&bytes[5..]).expect("sent");
         client.shutdown(std::net::Shutdown::Write).expect("open");
         let (mut server, _) = listener.accept().expect("it connected");
-        let found = super::tunnel::hello(&mut server, &mut read);
+        let found = super::hello::hello(&mut server, &mut read);
         (found.map_err(|e| e.to_string()), read)
     };
     let bytes = hello("API.example.com");

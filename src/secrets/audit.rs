@@ -36,6 +36,9 @@ pub struct Use {
     pub action: String,
     /// The secrets that it is about.
     pub names: Vec<String>,
+    /// Who gets them: a command, or a request. Empty: who says the command.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub to: String,
     /// The file that they are in.
     pub file: String,
     /// The project's id.
@@ -249,6 +252,7 @@ mod tests {
 
     fn a_use(name: &str) -> Use {
         Use {
+            to: String::new(),
             action: "get".into(),
             names: vec![name.into()],
             file: "/w/.zagi/secrets.enc".into(),

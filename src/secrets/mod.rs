@@ -14,6 +14,7 @@
 //! | `pins` | what was seen before, so that nothing older is taken for new |
 //! | `identity` | the keys that open it, the recipients that it is made for |
 //! | `audit` | the record of each use |
+//! | `broker` | who holds the values while something runs |
 //! | `dotenv` | `NAME=value` lines, for import and edit |
 //! | `process` | a process that is not dumped |
 //!
@@ -27,6 +28,7 @@
 //!   is on disk.
 
 pub mod audit;
+pub mod broker;
 pub mod document;
 pub mod dotenv;
 mod error;

@@ -123,6 +123,11 @@ impl Policy {
         self.0.get(field)?.first().map(String::as_str)
     }
 
+    /// All that a field holds; nothing, where it is not there.
+    pub fn all(&self, field: &str) -> &[String] {
+        self.0.get(field).map_or(&[], Vec::as_slice)
+    }
+
     /// How it reaches an app.
     pub fn release(&self) -> Release {
         match () {

@@ -100,6 +100,7 @@ fn receipt(home: &Path, project: &str, names: &[&str]) -> Receipt {
     let of = Use {
         action: "get".into(),
         names: names.iter().map(|name| (*name).to_owned()).collect(),
+        to: String::new(),
         file: String::new(),
         project: project.into(),
         revision: 1,

@@ -236,6 +236,11 @@ impl Values {
         self.payload.get(name).ok_or_else(|| self.unknown(name))
     }
 
+    /// Each value, to be looked for in texts: it goes nowhere.
+    pub(super) fn each(&self) -> impl Iterator<Item = &[u8]> {
+        self.payload.names().filter_map(|name| self.payload.get(name))
+    }
+
     /// An error where there is no such secret.
     pub fn require(&self, name: &str) -> Result<(), SecretsError> {
         self.payload.get(name).map(drop).ok_or_else(|| self.unknown(name))

@@ -112,12 +112,21 @@ pub struct Shown {
 /// The variables by which programs find the services of the workspace whose directory under
 /// the home is `workspace`. Where two services set one variable, it is the first one's.
 pub fn variables(workspace: &Path, wanted: &[Wanted<'_>]) -> BTreeMap<String, String> {
+    found_by(workspace, wanted, true)
+}
+
+/// The same for a program that cannot reach this machine's ports: by their sockets.
+pub fn variables_inside(workspace: &Path, wanted: &[Wanted<'_>]) -> BTreeMap<String, String> {
+    found_by(workspace, wanted, false)
+}
+
+fn found_by(workspace: &Path, wanted: &[Wanted<'_>], ports: bool) -> BTreeMap<String, String> {
     let mut vars = BTreeMap::new();
     for wanted in wanted {
         let place = Place::new(workspace, wanted.name, wanted.service);
         let words = place.words(wanted.service, wanted.port);
         let mut own = wanted.service.env.clone();
-        if wanted.port.is_some() {
+        if ports && wanted.port.is_some() {
             own.extend(wanted.service.env_listening.clone());
         }
         for (name, value) in own {

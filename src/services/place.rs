@@ -115,6 +115,11 @@ impl Place {
         State::read(&self.dir)
     }
 
+    /// The directory of its socket.
+    pub fn sockets(&self) -> &Path {
+        &self.run
+    }
+
     /// Its directory.
     pub fn directory(&self) -> &Path {
         &self.dir

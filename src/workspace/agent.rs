@@ -6,6 +6,8 @@
 //! - the workspace, where it is, to read and write; and the environment's tools, read-only;
 //! - a home of its own, which stays: `<workspace>/agents/<name>/home` under `$ZAGI_HOME`. It begins
 //!   with copies of what [`grants`] shows of the user's;
+//! - services of its own, with data of its own;
+//! - what it is granted of the secrets, by `zagi run` inside ([`super::session`]);
 //! - a terminal of its own, its own `/tmp`, processes, and network.
 //!
 //! # What it has not
@@ -14,6 +16,7 @@
 //!   containers, this program's own);
 //! - the network, but through a proxy that reaches the registries and the hosts that are granted
 //!   ([`crate::egress`]);
+//! - any other secret of the project's: of those it is granted, the value only where that is raw;
 //! - a way to what others run later: `.git/hooks`, `.git/config`, `.git/modules`,
 //!   `.zagi/agents.toml` and `.zagi/secrets.enc` stay as they are ([`zagi_sandbox::Pin`]). It may
 //!   commit, and push nowhere: no credential is there.
@@ -26,48 +29,28 @@
 pub mod grants;
 mod log;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
+use nix::fcntl::{Flock, FlockArg};
 use zagi_sandbox::{Console, Exit, Plan, Profile};
 
+use super::confined::{self, Who};
 use super::description::{self, Description};
 use super::error::{WorkspaceError, at};
-use super::tools;
+use super::services::Services;
+use super::session;
 use crate::context::Context;
-use crate::dependencies;
-use crate::egress::{self, Rule, Seen, Way};
+use crate::egress::{Credential, Rule, Seen, Way};
 use crate::event::Event;
+use crate::secrets::broker::{Broker, Brokered};
 use grants::{Granted, Grants};
 pub use log::{Entry, What};
 
-/// The address inside on which the way out is.
-const WAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3128);
-
-/// Paths below the workspace that stay as they are; whether each is a directory.
-const PINNED: [(&str, bool); 6] = [
-    (".git/hooks", true),
-    (".git/modules", true),
-    (".git/config", false),
-    (".git/config.worktree", false),
-    (grants::PATH, false),
-    (".zagi/secrets.enc", false),
-];
-
-/// Variables by which programs find a proxy.
-const PROXY: [&str; 8] = [
-    "http_proxy",
-    "https_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-    "YARN_HTTP_PROXY",
-    "YARN_HTTPS_PROXY",
-];
+/// Where this program is inside.
+const PROGRAM: &str = "/zagi/bin/zagi";
 
 /// An agent that is about to start.
 #[derive(Debug)]
@@ -151,33 +134,39 @@ impl Agent {
         }
     }
 
-    /// Runs `argv` on the caller's streams, to its end.
+    /// Runs `argv` on the caller's streams, to its end. `broker` has the secrets that it is granted,
+    /// where it is granted some.
     pub fn run(
         &self,
         ctx: &Context,
         argv: &[String],
         cwd: &Path,
         console: Console<'_>,
+        broker: Option<Arc<Broker>>,
     ) -> Result<Exit, WorkspaceError> {
         self.settle(ctx)?;
+        let services = self.services(ctx)?;
         let log = Arc::new(log::Log::open(&self.dir, ctx.now).map_err(at(&self.dir))?);
-        let plan = self.plan(ctx, argv, cwd)?;
-        let hosts = self.grants.hosts.iter().filter_map(|host| host.parse::<Rule>().ok());
-        let rules = grants::registries(&ctx.config.addresses).into_iter().chain(hosts).collect();
+        let mut plan = self.plan(ctx, argv, cwd)?;
+        if let Some(services) = &services {
+            plan = confined::serviced(plan, services.all.inside()?);
+        }
+        let (credentials, way) = self.way_out(ctx, &log, &mut plan, broker.as_ref())?;
         log.write(What::Began { argv: argv.to_vec() }).map_err(at(&self.dir))?;
         let failed = |source| WorkspaceError::Agent { source };
         let mut child =
             zagi_sandbox::spawn_on(&plan, &ctx.program, console, None).map_err(failed)?;
-        if let Some(listener) = child.listeners.pop() {
-            let log = log.clone();
-            let tell = Arc::new(move |seen: Seen| {
-                // What cannot be written down is no reason to stop the agent's work.
-                let _ = log.write(What::from(seen));
+        let mut listeners = std::mem::take(&mut child.listeners).into_iter();
+        let proxy = listeners.next();
+        if let Some(listener) = listeners.next() {
+            let name = self.name.clone();
+            std::thread::spawn(move || {
+                session::serve(&listener, |argv| {
+                    answer(broker.as_ref(), &credentials, &name, argv)
+                });
             });
-            let way = Arc::new(Way { rules, broker: None, tell });
-            // Ends with this process.
-            std::thread::spawn(move || egress::serve(&listener, &way));
         }
+        confined::serve(proxy.into_iter().chain(listeners), &way);
         let exit = child.attend().map_err(failed)?;
         log.write(What::Ended { exit: exit.to_string() }).map_err(at(&self.dir))?;
         for host in log.unlisted() {
@@ -185,6 +174,50 @@ impl Agent {
             ctx.events.emit(Event::Warning(format!("{host} was not reached: {how}")));
         }
         Ok(exit)
+    }
+
+    /// Where its network leads, and its secrets go.
+    fn way_out(
+        &self,
+        ctx: &Context,
+        log: &Arc<log::Log>,
+        plan: &mut Plan,
+        broker: Option<&Arc<Broker>>,
+    ) -> Result<(Vec<Arc<Brokered>>, Arc<Way>), WorkspaceError> {
+        let hosts = self.grants.hosts.iter().filter_map(|host| host.parse::<Rule>().ok());
+        let rules = grants::registries(&ctx.config.addresses).into_iter().chain(hosts).collect();
+        let mut credentials = Vec::new();
+        if let Some(broker) = broker {
+            credentials = broker.credentials(&broker.granted(None, &self.name))?;
+        }
+        let put = match (credentials.is_empty(), broker) {
+            (false, Some(broker)) => {
+                let put = confined::broker(ctx, broker, &credentials)?;
+                confined::lead(ctx, plan, &credentials, (put.certificate(), &self.dir))?;
+                Some(put)
+            }
+            _ => None,
+        };
+        let log = log.clone();
+        let tell = Arc::new(move |seen: Seen| {
+            // What cannot be written down is no reason to stop the agent's work.
+            let _ = log.write(What::from(seen));
+        });
+        Ok((credentials, Arc::new(Way { rules, broker: put, tell })))
+    }
+
+    /// Services of its own, with data that no app has; they end with the last agent of its name.
+    fn services(&self, ctx: &Context) -> Result<Option<Own>, WorkspaceError> {
+        let all = Services::of(ctx, &self.description.path)?.apart(&self.dir);
+        if all.is_empty() {
+            return Ok(None);
+        }
+        let path = self.dir.join("services.lock");
+        let file = File::create(&path).map_err(at(&path))?;
+        let lock = Flock::lock(file, FlockArg::LockShared);
+        let lock = lock.map_err(|(_, e)| at(&path)(e.into()))?;
+        all.up(ctx, &[])?;
+        Ok(Some(Own { all, lock: Some(lock) }))
     }
 
     /// Makes its home, with copies of what it may begin with.
@@ -205,50 +238,82 @@ impl Agent {
     }
 
     fn plan(&self, ctx: &Context, argv: &[String], cwd: &Path) -> Result<Plan, WorkspaceError> {
-        let root = &self.description.path;
-        let mut plan = Plan::new(Profile::Agent, argv.to_vec()).bind(root, root, true);
-        let home = plan.identity.home.clone();
-        plan = plan.bind(self.dir.join("home"), &home, true);
-        let (tools, borrowed) = tools::of(ctx, &self.description, root);
-        let mut seen = BTreeSet::new();
-        dependencies::show(&mut plan, &tools, &borrowed, &mut seen);
-        for (path, directory) in PINNED {
-            plan = plan.pin(root.join(path), directory);
-        }
-        plan.env = tools.vars;
-        dependencies::withhold(&mut plan.env);
-        dependencies::certificates(ctx, &mut plan, &mut seen);
-        plan.env.extend(author(root));
-        let (name, home) = (plan.identity.name.clone(), home.display().to_string());
-        let proxy = format!("http://{WAY}");
-        for (variable, value) in
-            PROXY.map(|variable| (variable, proxy.as_str())).into_iter().chain([
-                ("HOME", home.as_str()),
-                ("USER", &name),
-                ("LOGNAME", &name),
-                ("TMPDIR", "/tmp"),
-                ("no_proxy", "localhost,127.0.0.1,::1"),
-                ("NO_PROXY", "localhost,127.0.0.1,::1"),
-                // Node has read the variables above since 24 when it is told to.
-                ("NODE_USE_ENV_PROXY", "1"),
-                // The monitor that git's configuration names is outside.
-                ("GIT_CONFIG_COUNT", "1"),
-                ("GIT_CONFIG_KEY_0", "core.fsmonitor"),
-                ("GIT_CONFIG_VALUE_0", "false"),
-            ])
-        {
-            plan.env.insert(variable.into(), value.into());
-        }
-        plan.listen = vec![WAY];
+        let mut plan = confined::surround(
+            ctx,
+            &self.description,
+            Who {
+                profile: Profile::Agent,
+                argv,
+                cwd,
+                files: &self.description.path,
+                home: Some(self.dir.join("home")),
+            },
+        );
         let limits = self.grants.limits;
         plan.limits = zagi_sandbox::Limits {
             processes: limits.processes,
             memory: limits.memory_mb.map(|mb| mb.saturating_mul(1024 * 1024)),
             cpu: limits.cpu_percent,
         };
-        plan.cwd = if cwd.starts_with(root) { cwd.to_owned() } else { root.clone() };
+        // Its commands find this program, and this program who started it.
+        let mark = self.dir.join("session");
+        std::fs::write(&mark, session::ADDRESS.to_string()).map_err(at(&mark))?;
+        plan.listen.push(session::ADDRESS);
+        plan = plan.bind(mark, session::MARK, false).bind(&ctx.program, PROGRAM, false);
+        let path = plan.env.entry("PATH".into()).or_default();
+        path.push_str(&format!(":{}", PROGRAM.rsplit_once('/').map_or("", |(dir, _)| dir)));
         Ok(plan)
     }
+}
+
+/// Services of an agent's.
+struct Own {
+    all: Services,
+    lock: Option<Flock<File>>,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let Some(lock) = self.lock.take() else { return };
+        // Another agent of the name has it, too: it will stop them.
+        if lock.relock(FlockArg::LockExclusiveNonblock).is_ok() {
+            // Whoever looks finds what still runs by `zagi unmount`.
+            let _ = self.all.down(&[]);
+        }
+    }
+}
+
+/// What a command of the agent's gets by `zagi run`.
+fn answer(
+    broker: Option<&Arc<Broker>>,
+    credentials: &[Arc<Brokered>],
+    name: &str,
+    argv: &[String],
+) -> Result<BTreeMap<String, String>, String> {
+    let mut vars = BTreeMap::new();
+    let Some(broker) = broker else { return Ok(vars) };
+    let to = format!("agent {name}: {}", argv.join(" "));
+    for granted in broker.granted(Some(argv), name) {
+        let brokered = credentials.iter().find(|credential| credential.name() == granted.name);
+        let value = match (brokered, granted.policy.get("file")) {
+            (Some(credential), _) => credential.placeholder().to_owned(),
+            (None, Some(_)) => {
+                return Err(format!("{} is a file, which an agent cannot be given", granted.name));
+            }
+            (None, None) => {
+                let mut value = Err(format!("{} is no text", granted.name));
+                let give = &mut |bytes: &[u8]| {
+                    if let Ok(text) = std::str::from_utf8(bytes) {
+                        value = Ok(text.to_owned());
+                    }
+                };
+                broker.give(&granted, &to, give).map_err(|e| e.to_string())?;
+                value?
+            }
+        };
+        vars.insert(granted.name, value);
+    }
+    Ok(vars)
 }
 
 /// The line that would let `name` reach `host`.
@@ -258,25 +323,6 @@ pub fn allowing(name: &str, host: &str) -> String {
         "`hosts = [\"{host}\"]` below `[agent.{name}]` in `$ZAGI_HOME/{}` would allow it",
         grants::FILE
     )
-}
-
-/// In whose name it commits: the user's, who is answerable for it.
-fn author(root: &Path) -> BTreeMap<String, String> {
-    let ask = |key: &str| {
-        let out = Command::new("git").arg("-C").arg(root).args(["config", "--get", key]).output();
-        let text = String::from_utf8(out.ok()?.stdout).ok()?;
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-    };
-    let mut vars = BTreeMap::new();
-    for (key, names) in [
-        ("user.name", ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"]),
-        ("user.email", ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"]),
-    ] {
-        if let Some(value) = ask(key) {
-            vars.extend(names.map(|name| (name.to_owned(), value.clone())));
-        }
-    }
-    vars
 }
 
 /// The logs of the agents of the workspace around `dir`: of all, or of one.

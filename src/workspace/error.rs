@@ -11,6 +11,7 @@ use super::description::DescriptionError;
 use super::layers::LayersError;
 use crate::dependencies::DependenciesError;
 use crate::dependencies::relocate::RelocateError;
+use crate::egress::BrokerError;
 use crate::environment::catalog::CatalogError;
 use crate::environment::catalog::perhaps;
 use crate::environment::detect::Evidence;
@@ -18,6 +19,7 @@ use crate::environment::lock::LockError;
 use crate::environment::realise::RealiseError;
 use crate::environment::resolve::ResolveError;
 use crate::environment::spec::SpecError;
+use crate::secrets::SecretsError;
 use crate::services::ServiceError;
 use crate::source::{AddressError, SourceError};
 use crate::store::StoreError;
@@ -52,8 +54,12 @@ pub enum WorkspaceError {
     ForeignProgram { file: &'static str, tool: String, program: String },
     #[error(transparent)]
     Grants(#[from] GrantsError),
-    #[error("the agent cannot be confined: {source}")]
+    #[error("it cannot be confined: {source}")]
     Agent { source: SandboxError },
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
     #[error(transparent)]
     Relocate(#[from] RelocateError),
     #[error(transparent)]

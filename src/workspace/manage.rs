@@ -108,7 +108,9 @@ pub fn discard(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceEr
         _ => {}
     }
     stop_services(ctx, &found)?;
-    services::forget(&description::directory(&ctx.home, &found.id));
+    for place in service_places(ctx, &found) {
+        services::forget(&place);
+    }
     found.unlink(&ctx.home);
     // Out of sight first: a removal that is interrupted leaves no half workspace.
     let place = description::directory(&ctx.home, &found.id);
@@ -121,10 +123,20 @@ pub fn discard(ctx: &Context, dir: &Path, force: bool) -> Result<(), WorkspaceEr
 
 /// Services end with their workspace.
 fn stop_services(ctx: &Context, found: &Description) -> Result<(), WorkspaceError> {
-    for name in services::down_all(&description::directory(&ctx.home, &found.id))? {
-        ctx.events.emit(Event::Warning(format!("{name} ran, and was stopped")));
+    for place in service_places(ctx, found) {
+        for name in services::down_all(&place)? {
+            ctx.events.emit(Event::Warning(format!("{name} ran, and was stopped")));
+        }
     }
     Ok(())
+}
+
+/// The directories below which its services are: its own, and those of its agents.
+fn service_places(ctx: &Context, found: &Description) -> Vec<PathBuf> {
+    let own = description::directory(&ctx.home, &found.id);
+    let agents = std::fs::read_dir(own.join("agents")).into_iter().flatten().flatten();
+    let agents: Vec<PathBuf> = agents.map(|entry| entry.path()).collect();
+    [own].into_iter().chain(agents).collect()
 }
 
 pub(super) fn exactly(ctx: &Context, dir: &Path) -> Result<Description, WorkspaceError> {

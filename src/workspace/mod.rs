@@ -21,6 +21,9 @@
 //! | `roots` | what workspaces stand on, for the store's collector |
 //! | `audit` | what an environment takes on trust |
 //! | `tools` | its tools, as a sandbox sees them |
+//! | `confined` | what an app and an agent have in common |
+//! | `run` | its app, with its secrets |
+//! | `session` | `zagi run` from inside an agent |
 //! | `agent` | somebody's agent at work in it, confined |
 //! | `checkout` | ordinary checkouts that have an environment |
 //! | `daemon` | who holds the mounts |
@@ -32,6 +35,7 @@ pub mod agent;
 pub mod amend;
 pub mod audit;
 mod checkout;
+mod confined;
 mod create;
 pub mod daemon;
 pub mod description;
@@ -52,7 +56,9 @@ mod mounts;
 mod nfs;
 mod prepare;
 mod roots;
+pub mod run;
 pub mod services;
+pub mod session;
 mod store_layer;
 mod tools;
 pub mod verify;

@@ -24,6 +24,8 @@ pub struct Services {
     description: Description,
     /// Its directory under the home.
     dir: PathBuf,
+    /// Below which they are: that directory, or an agent's.
+    place: PathBuf,
     catalog: Catalog,
     asked: BTreeMap<String, Service>,
 }
@@ -37,7 +39,29 @@ impl Services {
         let text = std::fs::read_to_string(&path).map_err(at(&path))?;
         let asked = Spec::parse("env.toml", &text)?.services;
         let catalog = Catalog::load(&prepare::user_catalog(ctx))?;
-        Ok(Services { description, dir, catalog, asked })
+        Ok(Services { description, place: dir.clone(), dir, catalog, asked })
+    }
+
+    /// The same services once more, with data of their own below `place`, and without a port.
+    pub fn apart(mut self, place: &Path) -> Services {
+        self.place = place.to_owned();
+        self.asked.values_mut().for_each(|service| service.port = None);
+        self
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// What a sandbox must see to reach them: the directories of their sockets, and variables.
+    pub fn inside(&self) -> Result<(Vec<PathBuf>, BTreeMap<String, String>), WorkspaceError> {
+        let all = self.chosen(&[])?;
+        let sockets = |wanted: &Wanted<'_>| {
+            Place::new(&self.place, wanted.name, wanted.service).sockets().to_owned()
+        };
+        let vars = services::variables_inside(&self.place, &all);
+        Ok((all.iter().map(sockets).collect(), vars))
     }
 
     /// The workspace's directory.
@@ -70,7 +94,7 @@ impl Services {
             prepare::step(
                 ctx,
                 "service",
-                || services::up(ctx, &self.catalog, &self.dir, wanted, &tools),
+                || services::up(ctx, &self.catalog, &self.place, wanted, &tools),
                 |started| {
                     let note = match started {
                         Started::Now => "started",
@@ -86,13 +110,13 @@ impl Services {
     /// Stops services, all that run where none is named, and says which ran.
     pub fn down(&self, names: &[String]) -> Result<Vec<String>, WorkspaceError> {
         if names.is_empty() {
-            return Ok(services::down_all(&self.dir)?);
+            return Ok(services::down_all(&self.place)?);
         }
-        let running = services::running(&self.dir);
+        let running = services::running(&self.place);
         let mut stopped = Vec::new();
         for name in names {
             if running.contains(name) {
-                services::down(&self.dir, name)?;
+                services::down(&self.place, name)?;
                 stopped.push(name.clone());
             } else {
                 self.chosen(std::slice::from_ref(name))?;
@@ -104,14 +128,14 @@ impl Services {
     /// How they are.
     pub fn show(&self) -> Result<Vec<Shown>, WorkspaceError> {
         let chosen = self.chosen(&[])?;
-        chosen.iter().map(|wanted| Ok(services::show(&self.dir, wanted)?)).collect()
+        chosen.iter().map(|wanted| Ok(services::show(&self.place, wanted)?)).collect()
     }
 
     /// The directories with the logs of services, all where none is named.
     pub fn logs(&self, names: &[String]) -> Result<Vec<(String, PathBuf)>, WorkspaceError> {
         let chosen = self.chosen(names)?.into_iter();
         let logs = chosen.map(|wanted| {
-            let place = Place::new(&self.dir, wanted.name, wanted.service);
+            let place = Place::new(&self.place, wanted.name, wanted.service);
             (wanted.name.to_owned(), place.directory().to_owned())
         });
         Ok(logs.collect())

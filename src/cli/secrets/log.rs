@@ -46,8 +46,12 @@ impl Log {
             };
             let (names, by) = (clean(&what.names.join(",")), clean(&what.by));
             let file = clean(&what.file);
+            let to = match what.to.as_str() {
+                "" => String::new(),
+                to => format!("  to {}", clean(to)),
+            };
             let line = format!(
-                "{}  {:<7} {names}  {file}@{}  by {by} ({})\n",
+                "{}  {:<7} {names}{to}  {file}@{}  by {by} ({})\n",
                 row.time, what.action, what.revision, what.pid
             );
             out.push_str(&line);

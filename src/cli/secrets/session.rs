@@ -18,7 +18,7 @@ use crate::secrets::{Kept, SecretsError, process};
 use crate::workspace::amend;
 
 /// Which project, and who is asking.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Who {
     /// The project; that of the current directory if not given
     #[arg(long)]
@@ -149,6 +149,13 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The program that started this one, as it calls itself.
+    pub fn by(&self) -> String {
+        let parent = format!("/proc/{}/comm", nix::unistd::getppid());
+        let by = std::fs::read_to_string(parent).unwrap_or_default();
+        by.trim_end().chars().filter(|c| !c.is_control()).collect()
+    }
+
     /// A row in the audit log.
     pub fn record(
         &self,
@@ -156,18 +163,16 @@ impl<'a> Session<'a> {
         vault: &Vault,
         names: Vec<String>,
     ) -> Result<Receipt, CommandError> {
-        let parent = format!("/proc/{}/comm", nix::unistd::getppid());
-        let by = std::fs::read_to_string(parent).unwrap_or_default();
-        let by = by.trim_end().chars().filter(|c| !c.is_control()).collect();
         let of = Use {
             action: action.to_owned(),
             names,
+            to: String::new(),
             file: vault.place.path.to_string_lossy().into_owned(),
             project: vault.document.project.clone(),
             revision: vault.document.revision,
             uid: nix::unistd::getuid().as_raw(),
             pid: std::process::id(),
-            by,
+            by: self.by(),
         };
         Ok(Log::new(self.ctx.home.root()).append(self.ctx.now, of)?)
     }

@@ -1,4 +1,4 @@
-//! Tests: values on their way to a server that speaks TLS, and back.
+//! Values on their way to a server that speaks TLS, and back.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,8 +10,8 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
 
-use super::authority::provider;
-use super::{Broker, Credential, Rules, Seen, Wanted, Way, serve, serve_hosts};
+use super::super::authority::provider;
+use super::super::{Broker, Credential, Rules, Seen, Wanted, Way, serve, serve_hosts};
 use crate::redact::Needles;
 
 const VALUE: &str = "sk_live_4eC39HqLyjWDarjtT1zdp7dc";

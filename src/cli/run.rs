@@ -1,0 +1,139 @@
+//! `zagi run`: the workspace's app, with its services and secrets.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use zagi_sandbox::Console;
+
+use super::error::CommandError;
+use super::exec::replace_with;
+use super::output::{confirmed, exit_code, words};
+use super::secrets::session::{Session, Who};
+use super::settings::Settings;
+use crate::secrets::broker::{Broker, Granted, granted};
+use crate::workspace::run::{self, Release, approval};
+use crate::workspace::{self, Description, session};
+
+/// Run the workspace's app, with its services and its secrets
+///
+/// Services are started. The app runs in a sandbox of its own: it sees the workspace and its tools,
+/// reaches other hosts by a proxy, and what it listens on is at the same port of 127.0.0.1.
+///
+/// A secret that is for a host (`zagi secrets set NAME --host …`) the app never has: it gets a
+/// placeholder, and the value is put in on the way to that host. One that is raw it gets when you
+/// have approved just this code, which is asked for at a terminal; it then runs from a copy of it,
+/// and what it writes to the workspace is not kept. Values are taken out of what it prints.
+///
+/// Inside an agent it gives the command what that agent is granted.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  zagi run -- npm start\n  zagi run -- ./manage.py runserver")]
+pub struct Run {
+    /// The command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
+    command: Vec<OsString>,
+}
+
+impl Run {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        if session::is_inside() {
+            return Err(inside(&self.command));
+        }
+        let argv = words(self.command)?;
+        let session = Session::begin(settings, Who::default())?;
+        let description = workspace::around(&session.ctx, &settings.cwd)?;
+        let release = release(&session, &description, &argv)?;
+        let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+        let console =
+            Console { input: input.as_fd(), output: output.as_fd(), error: error.as_fd() };
+        let exit = run::run(&session.ctx, &description, (&argv, &settings.cwd), console, &release)?;
+        Ok(exit_code(exit))
+    }
+}
+
+/// In an agent: the command with what the agent is granted, in the same sandbox.
+fn inside(command: &[OsString]) -> CommandError {
+    let run = || {
+        let argv = words(command.to_vec())?;
+        session::ask(&argv).map_err(|e| {
+            CommandError::failed(format!("this agent is given no secret: {e}"))
+                .hint("`zagi exec -- CMD` runs it without")
+        })
+    };
+    match run() {
+        Err(e) => e,
+        Ok(vars) => {
+            let (program, arguments) = command.split_first().expect("clap requires one");
+            replace_with(program, arguments, &vars)
+        }
+    }
+}
+
+/// What the command gets of the secrets; asks, where it must be asked.
+fn release(
+    session: &Session<'_>,
+    description: &Description,
+    argv: &[String],
+) -> Result<Release, CommandError> {
+    let Some(vault) = session.vault()? else { return Ok(Release::default()) };
+    let granted = granted(&vault.document, Some(argv), None);
+    if granted.is_empty() {
+        return Ok(Release::default());
+    }
+    let raw: Vec<Granted> = granted.iter().filter(|granted| granted.is_raw()).cloned().collect();
+    let mut release = Release { granted, ..Release::default() };
+    if !raw.is_empty() {
+        let (frozen, asked) = approval::freeze(&session.ctx, description, argv, &raw)?;
+        if let Some(asked) = asked {
+            approve(&asked, argv, &raw)?;
+            frozen.approve()?;
+        }
+        session.say("runs from a copy of the workspace: what it writes there is not kept");
+        release.frozen = Some(frozen);
+    }
+    let values = session.unlock(&vault)?;
+    let (home, now) = (session.ctx.home.root(), session.ctx.now);
+    release.broker = Some(Broker::new(home, &vault, values, session.by(), now));
+    Ok(release)
+}
+
+/// Asks whether just this code may have the values.
+fn approve(asked: &approval::Asked, argv: &[String], raw: &[Granted]) -> Result<(), CommandError> {
+    let names: Vec<&str> = raw.iter().map(|granted| granted.name.as_str()).collect();
+    let (names, command) = (names.join(", "), argv.join(" "));
+    let refused = |what: &str| {
+        CommandError::failed(format!("`{command}` is not approved to have {names}: {what}"))
+    };
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(refused("there is no terminal to ask at").hint(
+            "run it at a terminal once; or let the value go to its host alone: `zagi secrets set NAME --host …`",
+        ));
+    }
+    match asked.first {
+        true => eprintln!("`{command}` would get the values of {names}, for the first time."),
+        false => {
+            let printable =
+                |c: char| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c };
+            let diff: String = asked.diff.chars().map(printable).collect();
+            eprintln!("{diff}");
+            eprintln!(
+                "`{command}` would get the values of {names}. Since you approved it last, {} differ.",
+                match asked.differing {
+                    0 => "no files, but its tools or policies,".to_owned(),
+                    1 => "1 file".to_owned(),
+                    n => format!("{n} files"),
+                }
+            );
+        }
+    }
+    match confirmed("approve just this code?")? {
+        true => Ok(()),
+        false => Err(refused("you said no")),
+    }
+}

@@ -1,0 +1,247 @@
+//! Raw secrets go to code that a human has approved: just that code, and no other.
+//!
+//! What is approved is a hash of all that decides what the app does: every file of the workspace
+//! (sources, lock files, dependencies) but git's own, the environment, the command, and which
+//! secrets it gets by which policy. The app then runs from a copy of exactly those files, out of the
+//! store. Any change asks again, and shows what differs from what was approved last.
+//!
+//! An approval is `workspaces/<id>/approvals/<command>.json` under `$ZAGI_HOME`, where no agent can
+//! be; and it is asked for at the user's terminal, which no agent has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::secrets::broker::Granted;
+use crate::store::{Hold, Kind, Store, TreeId};
+use crate::workspace::description::{self, Description};
+use crate::workspace::error::{WorkspaceError, at};
+
+const VERSION: u32 = 1;
+/// How long what was approved stays in the store to be compared with, in seconds.
+const STAYS: i64 = 365 * 24 * 60 * 60;
+/// How many files are shown with what changed in them.
+const SHOWN_FILES: usize = 100;
+/// How many lines of that are shown.
+const SHOWN_LINES: usize = 400;
+/// Of a file that is compared, in bytes.
+const LARGEST: u64 = 1 << 20;
+/// What changes without the app's code being another.
+const GITS: &[u8] = b".git";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Approval {
+    version: u32,
+    /// Of all that was approved.
+    hash: String,
+    /// The files.
+    tree: String,
+    /// When, in seconds since the epoch.
+    time: i64,
+}
+
+/// The files of a workspace as they were when it was asked for them.
+pub struct Frozen {
+    /// In the store.
+    pub tree: TreeId,
+    hash: String,
+    file: PathBuf,
+    now: i64,
+    store: Store,
+    /// They stay in the store as long as it lives.
+    _hold: Hold,
+}
+
+/// What is to be approved.
+#[derive(Debug)]
+pub struct Asked {
+    /// Whether nothing was ever approved for this command.
+    pub first: bool,
+    /// How many files differ from what was approved last.
+    pub differing: usize,
+    /// What differs in them, those first that speak of the secrets.
+    pub diff: String,
+}
+
+/// Puts the workspace's files into the store; what is to be approved, if they are not yet.
+pub fn freeze(
+    ctx: &Context,
+    description: &Description,
+    argv: &[String],
+    granted: &[Granted],
+) -> Result<(Frozen, Option<Asked>), WorkspaceError> {
+    let store = Store::open(&ctx.home.store())?.with_events(ctx.events.clone());
+    let captured = store.snapshot(&description.path)?;
+    let mut hash = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(b"zagi approval 1");
+    for entry in store.tree(&captured.tree)?.entries.iter().filter(|e| &*e.name != GITS) {
+        part(&entry.name);
+        match &entry.kind {
+            Kind::File { exec, id, .. } => {
+                part(&[b'f', u8::from(*exec)]);
+                part(id.to_string().as_bytes());
+            }
+            Kind::Directory(id) => part(format!("d{id}").as_bytes()),
+            Kind::Symlink(target) => {
+                part(b"l");
+                part(target);
+            }
+        }
+    }
+    part(description.environment.as_bytes());
+    argv.iter().for_each(|word| part(word.as_bytes()));
+    for granted in granted {
+        part(granted.name.as_bytes());
+        for (field, values) in granted.policy.fields() {
+            part(field.as_bytes());
+            values.iter().for_each(|value| part(value.as_bytes()));
+        }
+    }
+    let hash = hash.finalize().to_hex().to_string();
+    let command = blake3::hash(argv.join("\0").as_bytes()).to_hex();
+    let dir = description::directory(&ctx.home, &description.id).join("approvals");
+    let file = dir.join(format!("{}.json", &command[..32]));
+    let last = read(&file)?;
+    let frozen =
+        Frozen { tree: captured.tree, hash, file, now: ctx.now, store, _hold: captured.hold };
+    match last {
+        Some(last) if last.hash == frozen.hash => Ok((frozen, None)),
+        last => {
+            let asked = asked(ctx, &frozen, last.as_ref(), granted)?;
+            Ok((frozen, Some(asked)))
+        }
+    }
+}
+
+impl Frozen {
+    /// Writes down that it is approved.
+    pub fn approve(&self) -> Result<(), WorkspaceError> {
+        // To be compared with, next time.
+        self.store.set_lease(&format!("approved/{}", self.tree), &self.tree, self.now + STAYS)?;
+        let approval = Approval {
+            version: VERSION,
+            hash: self.hash.clone(),
+            tree: self.tree.to_string(),
+            time: self.now,
+        };
+        let text = serde_json::to_string(&approval).unwrap_or_default();
+        if let Some(dir) = self.file.parent() {
+            fs::create_dir_all(dir).map_err(at(dir))?;
+        }
+        let new = self.file.with_extension("new");
+        fs::write(&new, text).map_err(at(&new))?;
+        fs::rename(&new, &self.file).map_err(at(&self.file))
+    }
+}
+
+/// The approval that is there. One that cannot be read is none.
+fn read(file: &Path) -> Result<Option<Approval>, WorkspaceError> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(at(file)(e)),
+    };
+    let approval: Option<Approval> = serde_json::from_str(&text).ok();
+    Ok(approval.filter(|approval| approval.version == VERSION))
+}
+
+fn asked(
+    ctx: &Context,
+    frozen: &Frozen,
+    last: Option<&Approval>,
+    granted: &[Granted],
+) -> Result<Asked, WorkspaceError> {
+    let store = &frozen.store;
+    let before = last.and_then(|last| store.resolve(&last.tree).ok());
+    // What is gone from the store is shown as never seen.
+    let Some(before) = before.filter(|tree| store.tree(tree).is_ok()) else {
+        return Ok(Asked { first: true, differing: 0, diff: String::new() });
+    };
+    let mut paths: Vec<Vec<u8>> = Vec::new();
+    store.diff(&before, &frozen.tree, |change| {
+        let gits = change.path == GITS || change.path.starts_with(b".git/");
+        let is_directory = |kind| matches!(kind, Some(&Kind::Directory(_)));
+        if !gits && !is_directory(change.before) && !is_directory(change.after) {
+            paths.push(change.path.to_vec());
+        }
+        Ok::<_, WorkspaceError>(!gits)
+    })?;
+    let differing = paths.len();
+    let scratch = tempfile::tempdir_in(ctx.home.tmp()).map_err(at(&ctx.home.tmp()))?;
+    let names: Vec<&[u8]> = granted.iter().map(|granted| granted.name.as_bytes()).collect();
+    let diff = diff(store, (&before, &frozen.tree), paths, &names, scratch.path())?;
+    Ok(Asked { first: false, differing, diff })
+}
+
+/// The differing files, those first that name a secret, compared by git.
+fn diff(
+    store: &Store,
+    (before, after): (&TreeId, &TreeId),
+    mut paths: Vec<Vec<u8>>,
+    names: &[&[u8]],
+    scratch: &Path,
+) -> Result<String, WorkspaceError> {
+    let now = |path: &[u8]| content(store, after, path).unwrap_or_default();
+    let speaks = |path: &Vec<u8>| {
+        let text = now(path);
+        !names.iter().any(|name| memchr::memmem::find(&text, name).is_some())
+    };
+    paths.truncate(SHOWN_FILES * 10);
+    paths.sort_by_cached_key(|path| (speaks(path), path.clone()));
+    let mut out = String::new();
+    for path in paths.iter().take(SHOWN_FILES) {
+        let (old, new) = (scratch.join("before"), scratch.join("after"));
+        fs::write(&old, content(store, before, path).unwrap_or_default()).map_err(at(&old))?;
+        fs::write(&new, now(path)).map_err(at(&new))?;
+        let shown = Command::new("git")
+            .args(["diff", "--no-index", "--no-color", "--unified=2", "--no-ext-diff", "--"])
+            .args([&old, &new])
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .current_dir(scratch)
+            .output()
+            .map_err(at(Path::new("git")))?;
+        let text = String::from_utf8_lossy(&shown.stdout);
+        // Its own head names temporary files.
+        let body =
+            text.lines().skip_while(|line| !line.starts_with("@@") && !line.starts_with("Binary"));
+        out.push_str(&format!("--- {}\n", String::from_utf8_lossy(path)));
+        for line in body {
+            let line = if line.starts_with("Binary") { "(not text)" } else { line };
+            out.push_str(line);
+            out.push('\n');
+        }
+        if out.lines().count() > SHOWN_LINES {
+            break;
+        }
+    }
+    Ok(out)
+}
+
+/// The content of a file in a tree; what is no file, or too large to be shown, has none.
+fn content(store: &Store, tree: &TreeId, path: &[u8]) -> Option<Vec<u8>> {
+    let mut at = *tree;
+    let mut parts = path.split(|byte| *byte == b'/').peekable();
+    while let Some(name) = parts.next() {
+        let found = store.tree(&at).ok()?.get(name)?.kind.clone();
+        match found {
+            Kind::Directory(id) if parts.peek().is_some() => at = id,
+            Kind::File { id, size, .. } if parts.peek().is_none() && size < LARGEST => {
+                return store.read_file(&id).ok();
+            }
+            Kind::Symlink(target) if parts.peek().is_none() => {
+                return Some([b"-> ", &target[..], b"\n"].concat());
+            }
+            _ => return None,
+        }
+    }
+    None
+}
