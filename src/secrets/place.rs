@@ -128,6 +128,8 @@ impl Place {
         let too_long = || self.odd("it is too long");
         match file.take(MOST_BYTES as u64 + 1).read_to_string(&mut text) {
             Ok(n) if n > MOST_BYTES => return Err(too_long()),
+            // So it stands while something runs that may not make it.
+            Ok(0) => return Ok(None),
             Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
                 return Err(self.odd("it is no text"));
             }

@@ -105,6 +105,8 @@ impl Granted {
     /// The file at `path`, or nothing if there is none.
     pub fn read(path: &Path) -> Result<Option<Granted>, GrantsError> {
         match std::fs::read_to_string(path) {
+            // So it stands while something runs that may not make it.
+            Ok(text) if text.is_empty() => Ok(None),
             Ok(text) => Granted::parse(path, text).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(GrantsError::Read { path: path.to_owned(), source }),
