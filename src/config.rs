@@ -20,6 +20,7 @@
 //! adoptium = "https://api.adoptium.net"
 //! [secrets]
 //! identities = ["~/.ssh/id_ed25519"]     # beside $ZAGI_HOME/secrets/identity
+//! broker = "/run/zagi-broker/socket"     # of system mode, where there is one
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -113,6 +114,8 @@ pub struct Config {
 pub struct Secrets {
     /// Files of identities beside the home's own: absolute, or `~/` and a path in the user's home.
     pub identities: Vec<PathBuf>,
+    /// Where the broker of system mode is asked; it is in use where this is.
+    pub broker: Option<PathBuf>,
 }
 
 impl Default for Config {

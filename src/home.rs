@@ -78,6 +78,12 @@ pub fn workspace_link(root: &Path, dir: &Path) -> PathBuf {
 }
 
 impl Home {
+    /// The home at `root`, which is another user's: to be read only. What is read in it says its
+    /// version itself.
+    pub fn of_another(root: &Path) -> Home {
+        Home { root: root.to_owned(), scratch: Arc::default() }
+    }
+
     /// Opens the home at `root` (absolute), making it where it is missing.
     pub fn open(root: &Path) -> Result<Home, HomeError> {
         let io = |path: &Path| {

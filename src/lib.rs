@@ -17,6 +17,7 @@
 //! | 3 | [`source`] | what REPO may be → a shared bare clone and a revision |
 //! | 3 | [`dependencies`] | plan, install once, capture, relocate |
 //! | 3 | [`services`] | databases and the like: made, started, asked, stopped |
+//! | 3 | [`system`] | values and apps under another user: the broker that is asked for them |
 //! | 2 | [`environment`] | spec, lock, `detect/`, catalogue, `provider/`, realise, activate |
 //! | 2 | [`secrets`] | values encrypted in the tree, signed; who may read them; the record of each use |
 //! | 1 | [`registry`] | one HTTP client; npm, PyPI, Debian, crates and Nix caches as protocols; archives |
@@ -59,4 +60,5 @@ pub mod secrets;
 pub mod services;
 pub mod source;
 pub mod store;
+pub mod system;
 pub mod workspace;

@@ -190,7 +190,7 @@ fn floor(room: &str) -> Option<u32> {
         "main" => 6,
         "cli" => 5,
         "workspace" => 4,
-        "source" | "dependencies" | "services" => 3,
+        "source" | "dependencies" | "services" | "system" => 3,
         "environment" | "secrets" => 2,
         "egress" | "registry" | "store" => 1,
         "context" | "home" | "config" | "event" | "nearest" | "redact" => 0,

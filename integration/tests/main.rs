@@ -26,4 +26,5 @@ mod same_bytes;
 mod services;
 mod store;
 mod system;
+mod system_mode;
 mod verify;

@@ -52,6 +52,8 @@ struct Ready {
     /// For the caller.
     master: Option<OwnedFd>,
     listeners: Vec<TcpListener>,
+    /// For who tells the caller of the program's ports.
+    diagnosis: Option<OwnedFd>,
 }
 
 /// Becomes init.
@@ -81,6 +83,7 @@ fn prepare(work: &mut Work, ends: &Ends) -> Result<Ready, Failure> {
     }
     wait_for_pins(ends)?;
     let listeners = listen(&plan.listen)?;
+    let diagnosis = plan.publish.then(ports::diagnosis).transpose()?;
     let (stdio, master) = streams(work.streams.take(), std::mem::take(&mut work.descriptors))
         .map_err(|e| Failure::new(Step::Terminal, e))?;
     let landlock = fence::enforce(plan, &expected)?;
@@ -103,7 +106,7 @@ fn prepare(work: &mut Work, ends: &Ends) -> Result<Ready, Failure> {
         ..work.enforced.clone()
     };
     enforced.missing.extend(fence::missing(plan, landlock));
-    Ok(Ready { enforced, stdio, private, master, listeners })
+    Ok(Ready { enforced, stdio, private, master, listeners, diagnosis })
 }
 
 /// Says that the root stands, and waits until the supervisor has pinned what is to be pinned.
@@ -184,12 +187,12 @@ fn start(plan: &Plan, ends: &Ends, ready: Ready) -> i32 {
             return 125;
         }
     };
-    let Ready { enforced, stdio, private, master, listeners } = ready;
+    let Ready { enforced, stdio, private, master, listeners, diagnosis } = ready;
     let begun = begin(plan, &stdio, private.as_ref(), &enforced.limits);
     drop(private);
-    let published = |program| match plan.publish {
-        true => ports::start(&plan.listen).map(|end| (program, Some(end))),
-        false => Ok((program, None)),
+    let published = |program| match &diagnosis {
+        Some(diagnosis) => ports::start(diagnosis, &plan.listen).map(|end| (program, Some(end))),
+        None => Ok((program, None)),
     };
     match begun.and_then(published) {
         Ok((program, ports)) => {
@@ -197,7 +200,7 @@ fn start(plan: &Plan, ends: &Ends, ready: Ready) -> i32 {
             let with: Vec<BorrowedFd<'_>> = all.chain(listeners.iter().map(AsFd::as_fd)).collect();
             send_bringing(control, &Report::Running(enforced), &with);
             // Only the program's own copies are left: when it closes them, it is seen to.
-            drop((stdio, master, ports, listeners));
+            drop((stdio, master, ports, listeners, diagnosis));
             reap(ends, &ended, program)
         }
         Err(failure) => {

@@ -41,6 +41,7 @@ mod shell;
 mod snapshot;
 mod status;
 mod store;
+mod system;
 mod trust;
 mod unmount;
 mod up;
@@ -55,6 +56,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use error::CommandError;
 use settings::{Global, Settings};
+
+use crate::system::Lent;
 
 /// A repository as a directory that runs.
 ///
@@ -89,6 +92,7 @@ enum Command {
     Chunk(chunk::Chunk),
     Exec(exec::Exec),
     Run(run::Run),
+    Broker(system::BrokerCommand),
     Agent(agent::AgentCommand),
     Shell(shell::Shell),
     Detect(detect::Detect),
@@ -130,7 +134,15 @@ pub fn main() -> ExitCode {
     if let Some(kept) = up::keep_if_asked() {
         return kept;
     }
-    let matches = match command().try_get_matches() {
+    let (lent, arguments) = match system::lent_if_asked() {
+        None => (None, std::env::args_os().collect()),
+        Some(Ok((lent, arguments))) => (Some(lent), arguments),
+        Some(Err(e)) => {
+            e.print();
+            return e.exit_code();
+        }
+    };
+    let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(e) => {
             let _ = e.print();
@@ -138,7 +150,7 @@ pub fn main() -> ExitCode {
         }
     };
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    match run(arguments) {
+    match run(arguments, lent) {
         Ok(code) => code,
         Err(e) => {
             e.print();
@@ -152,8 +164,15 @@ fn command() -> clap::Command {
     Arguments::command()
 }
 
-fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
-    let settings = Settings::new(&arguments.global)?;
+fn run(arguments: Arguments, lent: Option<Lent>) -> Result<ExitCode, CommandError> {
+    let settings = Settings::new(&arguments.global, lent)?;
+    let of_secrets = matches!(arguments.command, Command::Run(_) | Command::Secrets(_));
+    if !of_secrets && settings.lent.is_some() {
+        return Err(CommandError::failed("the broker runs no other command"));
+    }
+    if of_secrets && let Some(code) = system::forwarded(&settings)? {
+        return Ok(code);
+    }
     match arguments.command {
         Command::Mount(c) => c.run(&settings),
         Command::Unmount(c) => c.run(&settings),
@@ -165,6 +184,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Chunk(c) => c.run(&settings),
         Command::Exec(c) => c.run(&settings),
         Command::Run(c) => c.run(&settings),
+        Command::Broker(c) => c.run(),
         Command::Agent(c) => c.run(&settings),
         Command::Shell(c) => c.run(&settings),
         Command::Detect(c) => c.run(&settings),

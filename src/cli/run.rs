@@ -12,9 +12,10 @@ use super::exec::replace_with;
 use super::output::{confirmed, exit_code, words};
 use super::secrets::session::{Session, Who};
 use super::settings::Settings;
+use super::system::{lender, only_root};
 use crate::secrets::broker::{Broker, Granted, granted};
-use crate::workspace::run::{self, Release, approval};
-use crate::workspace::{self, Description, session};
+use crate::workspace::run::{self, Place, Release, approval};
+use crate::workspace::{self, Description, WorkspaceError, session};
 
 /// Run the workspace's app, with its services and its secrets
 ///
@@ -47,12 +48,13 @@ impl Run {
         }
         let argv = words(self.command)?;
         let session = Session::begin(settings, Who::default())?;
-        let description = workspace::around(&session.ctx, &settings.cwd)?;
-        let release = release(&session, &description, &argv)?;
+        let place = place(settings, &session)?;
+        let release = release(settings, &session, &place, &argv)?;
         let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
         let console =
             Console { input: input.as_fd(), output: output.as_fd(), error: error.as_fd() };
-        let exit = run::run(&session.ctx, &description, (&argv, &settings.cwd), console, &release)?;
+        let cwd = settings.lent.as_ref().map_or(&settings.cwd, |lent| &lent.cwd);
+        let exit = run::run(&session.ctx, &place, (&argv, cwd), console, &release)?;
         Ok(exit_code(exit))
     }
 }
@@ -75,22 +77,41 @@ fn inside(command: &[OsString]) -> CommandError {
     }
 }
 
+/// The workspace, and whose it is.
+fn place(settings: &Settings, session: &Session<'_>) -> Result<Place, CommandError> {
+    let Some(lent) = &settings.lent else {
+        let description = workspace::around(&session.ctx, &settings.cwd)?;
+        return Ok(Place { of: session.ctx.clone(), description });
+    };
+    let of = lender(&session.ctx, lent);
+    let found = Description::around(&of.home, &lent.cwd).map_err(WorkspaceError::from)?;
+    let description = found.ok_or_else(|| WorkspaceError::NotAWorkspace(lent.cwd.clone()))?;
+    Ok(Place { of, description })
+}
+
 /// What the command gets of the secrets; asks, where it must be asked.
 fn release(
+    settings: &Settings,
     session: &Session<'_>,
-    description: &Description,
+    place: &Place,
     argv: &[String],
 ) -> Result<Release, CommandError> {
-    let Some(vault) = session.vault()? else { return Ok(Release::default()) };
+    let mut release = Release::default();
+    if settings.lent.is_some() {
+        // Another user's directory cannot be written to: it is always a copy.
+        release.frozen = Some(approval::freeze(&session.ctx, &place.description, argv, &[])?.0);
+    }
+    let Some(vault) = session.vault()? else { return Ok(release) };
     let granted = granted(&vault.document, Some(argv), None);
     if granted.is_empty() {
-        return Ok(Release::default());
+        return Ok(release);
     }
     let raw: Vec<Granted> = granted.iter().filter(|granted| granted.is_raw()).cloned().collect();
-    let mut release = Release { granted, ..Release::default() };
+    release.granted = granted;
     if !raw.is_empty() {
-        let (frozen, asked) = approval::freeze(&session.ctx, description, argv, &raw)?;
+        let (frozen, asked) = approval::freeze(&session.ctx, &place.description, argv, &raw)?;
         if let Some(asked) = asked {
+            only_root(settings, "an approval")?;
             approve(&asked, argv, &raw)?;
             frozen.approve()?;
         }

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use super::error::CommandError;
 use super::settings::Settings;
+use super::system::only_root;
 
 /// Keep secrets in the tree, encrypted to whom you name, and record each use
 ///
@@ -56,6 +57,17 @@ enum Command {
 
 impl Secrets {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        let what = match &self.command {
+            Command::Get(_) => Some("`get`"),
+            Command::Edit(_) => Some("`edit`"),
+            Command::Share(_) => Some("`share`"),
+            Command::Grant(_) => Some("`grant`"),
+            Command::Accept(_) => Some("`accept`"),
+            _ => None,
+        };
+        if let Some(what) = what {
+            only_root(settings, what)?;
+        }
         match self.command {
             Command::Set(c) => c.run(settings),
             Command::Get(c) => c.run(settings),

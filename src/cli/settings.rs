@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::context::{Context, Platform};
 use crate::home::Home;
 use crate::store::Store;
+use crate::system::Lent;
 
 /// Options that every command takes.
 #[derive(Debug, clap::Args)]
@@ -30,13 +31,15 @@ pub struct Settings {
     pub cwd: PathBuf,
     /// `$ZAGI_HOME`, not yet opened.
     pub home: PathBuf,
+    /// For whom the broker of system mode runs this, if it does.
+    pub lent: Option<Lent>,
     offline: bool,
     quiet: bool,
     verbose: bool,
 }
 
 impl Settings {
-    pub(super) fn new(global: &Global) -> Result<Settings, CommandError> {
+    pub(super) fn new(global: &Global, lent: Option<Lent>) -> Result<Settings, CommandError> {
         let cwd = std::env::current_dir().map_err(|e| {
             CommandError::failed(format!("cannot tell the current directory: {e}"))
                 .hint("it may have been deleted or unmounted; `cd` to one that is there")
@@ -54,6 +57,7 @@ impl Settings {
         Ok(Settings {
             cwd,
             home,
+            lent,
             offline: global.offline,
             quiet: global.quiet,
             verbose: global.verbose,

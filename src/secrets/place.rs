@@ -53,7 +53,7 @@ impl Place {
 
     /// Puts `text` in its place, whole or not at all, if what is there is `expected`. Its mode
     /// stays.
-    pub(super) fn write(&self, text: &str, expected: Option<&str>) -> Result<(), SecretsError> {
+    pub fn replace(&self, text: &str, expected: Option<&str>) -> Result<(), SecretsError> {
         let missing = || SecretsError::Raced(self.path.clone());
         let directory = self.directory(expected.is_none())?.ok_or_else(missing)?;
         let before = self.read_in(&directory)?;

@@ -196,7 +196,7 @@ impl Vault {
         // What cannot be read back is not written.
         let again = Document::parse(&self.place.path, &rendered)?;
         again.verify(&self.place.path)?;
-        self.place.write(&rendered, self.text.as_deref())?;
+        self.place.replace(&rendered, self.text.as_deref())?;
         self.pins.admit(&self.place, &next)?;
         (self.document, self.text) = (next, Some(rendered));
         Ok(())

@@ -53,18 +53,38 @@ pub struct Release {
     pub frozen: Option<Frozen>,
 }
 
+/// The workspace, and the home that it is of: another than the run's own where the broker of system
+/// mode runs it.
+pub struct Place {
+    /// That home.
+    pub of: Context,
+    /// The workspace.
+    pub description: Description,
+}
+
+impl Place {
+    fn is_lent(&self, ctx: &Context) -> bool {
+        self.of.home.root() != ctx.home.root()
+    }
+}
+
 /// Runs `argv` in the workspace on the caller's streams, to its end.
 pub fn run(
     ctx: &Context,
-    description: &Description,
+    place: &Place,
     (argv, cwd): (&[String], &Path),
     console: Console<'_>,
     release: &Release,
 ) -> Result<Exit, WorkspaceError> {
-    let scratch = Scratch::make(&description::directory(&ctx.home, &description.id))?;
-    let services = Services::of(ctx, &description.path)?;
+    let description = &place.description;
+    let own = description::directory(&ctx.home, &description.id);
+    let scratch = Scratch::make(&own)?;
+    let mut services = Services::of_description(&place.of, description.clone())?;
+    if place.is_lent(ctx) {
+        services = services.apart(&own);
+    }
     if !services.is_empty() {
-        services.up(ctx, &[])?;
+        services.up(&place.of, &[])?;
     }
     let files = match &release.frozen {
         Some(frozen) => {
@@ -75,7 +95,7 @@ pub fn run(
         None => description.path.clone(),
     };
     let who = Who { profile: Profile::App, argv, cwd, files: &files, home: None };
-    let mut plan = confined::surround(ctx, description, who);
+    let mut plan = confined::surround(&place.of, description, who);
     plan = confined::serviced(plan, services.inside()?);
     plan.publish = true;
     let needles = match &release.broker {

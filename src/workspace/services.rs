@@ -33,7 +33,14 @@ pub struct Services {
 impl Services {
     /// Those of the workspace that `dir` is in.
     pub fn of(ctx: &Context, dir: &Path) -> Result<Services, WorkspaceError> {
-        let description = manage::around(ctx, dir)?;
+        Services::of_description(ctx, manage::around(ctx, dir)?)
+    }
+
+    /// Those of a workspace.
+    pub(super) fn of_description(
+        ctx: &Context,
+        description: Description,
+    ) -> Result<Services, WorkspaceError> {
         let dir = description::directory(&ctx.home, &description.id);
         let path = dir.join("env.toml");
         let text = std::fs::read_to_string(&path).map_err(at(&path))?;

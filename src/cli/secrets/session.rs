@@ -44,7 +44,10 @@ impl<'a> Session<'a> {
     pub fn begin(settings: &'a Settings, who: Who) -> Result<Session<'a>, CommandError> {
         process::harden()?;
         let ctx = settings.context()?;
-        let root = amend::root(&ctx, &settings.directory(who.dir))?;
+        let root = match &settings.lent {
+            Some(lent) => lent.place.clone(),
+            None => amend::root(&ctx, &settings.directory(who.dir))?,
+        };
         let root = root.canonicalize().map_err(|e| {
             CommandError::failed(format!("cannot use the directory `{}`: {e}", root.display()))
         })?;

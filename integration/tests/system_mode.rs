@@ -1,0 +1,283 @@
+//! System mode: the broker under a user of its own, and what the user's own processes can do then.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use zagi_integration::https::Https;
+use zagi_integration::machine::{self, Machine, Said, Who};
+
+const KEY: &str = "sk_live_c4nary0b7e5a1d99";
+const RAW: &str = "r4w-c4nary-0c55aa91";
+
+/// A machine in system mode: the real program and broker, at other places than usual.
+struct System {
+    machine: Machine,
+    broker: Child,
+    state: tempfile::TempDir,
+    upstream: Https,
+    dir: PathBuf,
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        let _ = self.broker.kill();
+        let _ = self.broker.wait();
+    }
+}
+
+fn account(name: &str) -> nix::unistd::User {
+    let found = nix::unistd::User::from_name(name).expect("the user database can be read");
+    found.unwrap_or_else(|| panic!("there is no user {name}: useradd --system {name}"))
+}
+
+impl System {
+    fn new() -> System {
+        let machine = Machine::new(Who::Ordinary);
+        let upstream = Https::start(KEY);
+        let state = tempfile::Builder::new().prefix("zagi-broker-").tempdir().expect("made");
+        // Root's, and to be passed through by everybody.
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(state.path(), open.clone()).expect("ours");
+        let (own, run) = (state.path().join("state"), state.path().join("run"));
+        let program = state.path().join("zagi");
+        std::fs::copy(machine::program(), &program).expect("copied");
+        std::fs::set_permissions(&program, open).expect("ours");
+        // As an administrator sets it up.
+        let script = |verb: &str| {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/system-mode");
+            let mut command = Command::new("sh");
+            command.arg(file).args([verb, machine::ORDINARY]);
+            command.env("ZAGI_BROKER_STATE", &own).env("ZAGI_BROKER_RUN", &run);
+            command.env("ZAGI_BROKER_PROGRAM", &program);
+            Said::of(&mut command)
+        };
+        let said = script("setup").ok();
+        assert!(said.out.contains("set up for zagi-test"), "{said:?}");
+        let user = account("zagi-broker");
+        let roots = state.path().join("roots.pem");
+        std::fs::write(&roots, &upstream.certificate).expect("written");
+        let socket = run.join("socket");
+        let broker = Command::new(&program)
+            .args(["broker", "--socket"])
+            .arg(&socket)
+            .arg("--state")
+            .arg(&own)
+            .env_clear()
+            .envs([("SSL_CERT_FILE", roots.as_path()), ("HOME", own.as_path())])
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir("/")
+            .uid(user.uid.as_raw())
+            .gid(user.gid.as_raw())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let begun = Instant::now();
+        while !socket.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let said = script("check").ok();
+        assert!(
+            !said.out.contains("missing") && said.out.contains("ok       the broker answers"),
+            "{said:?}"
+        );
+        let origin = super::git::repository(&machine, "app");
+        let app = "echo \"has $KEY and $RAW\"; echo made > made; id -u; sleep \"${1:-0}\"\n";
+        std::fs::write(origin.join("app.sh"), app).expect("the repository is there");
+        machine.git(&origin, &["add", "-A"]).ok();
+        machine.git(&origin, &["commit", "-qm", "app"]).ok();
+        machine.zagi(&["list"]).ok();
+        let config = format!("[secrets]\nbroker = \"{}\"\n", socket.display());
+        machine
+            .sh(
+                &machine.work(),
+                &format!("printf '{config}' > {}/config.toml", machine.home().display()),
+            )
+            .ok();
+        machine.zagi(&["mount", "--allow-other", origin.to_str().expect("text"), "w"]).ok();
+        let dir = machine.work().join("w");
+        System { machine, broker, state, upstream, dir }
+    }
+
+    fn zagi(&self, argv: &[&str]) -> Said {
+        Said::of(&mut self.machine.zagi_in(&self.dir, argv))
+    }
+
+    fn set(&self, name: &str, value: &str, more: &str) {
+        let zagi = self.machine.program().display();
+        self.machine
+            .sh(&self.dir, &format!("printf %s '{value}' | {zagi} secrets set {name} {more}"))
+            .ok();
+    }
+
+    /// `zagi` as root, by `sudo` of the user.
+    fn sudo(&self, argv: &[&str], answer: &str) -> Said {
+        let zagi = self.state.path().join("zagi");
+        let user = account(machine::ORDINARY);
+        let words: Vec<String> = argv.iter().map(|word| format!("'{word}'")).collect();
+        let script = format!(
+            "cd {} && printf '{answer}' | script -qec \"{} {}\" /dev/null",
+            self.dir.display(),
+            zagi.display(),
+            words.join(" ")
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).env("SUDO_UID", user.uid.to_string());
+        // Where the test has that user's home.
+        command.env("ZAGI_HOME", self.machine.home());
+        Said::of(&mut command)
+    }
+}
+
+/// The processes whose command line has `word` in it, by whoever.
+fn processes(word: &str) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").expect("there is one").flatten();
+    let numbered = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(word)
+    };
+    numbered.filter(has).collect()
+}
+
+/// What the user's own shell reads of a process, by every way there is.
+fn look(machine: &Machine, dir: &Path, pids: &[u32]) -> String {
+    let mut script = String::new();
+    for pid in pids {
+        script.push_str(&format!(
+            "tr '\\0' '\\n' < /proc/{pid}/environ; cat /proc/{pid}/root/run/secrets/*; \
+             strings -n 8 /proc/{pid}/mem; cat /proc/{pid}/fd/0 < /dev/null; \
+             python3 -c 'import ctypes; l = ctypes.CDLL(None); print(\"traced\" if l.ptrace(16, {pid}, 0, 0) == 0 else \"no\")'; "
+        ));
+    }
+    let said = Said::of(machine.command("sh", dir).args(["-c", &format!("{script} true")]));
+    said.out + &said.err
+}
+
+#[test]
+fn not_even_the_users_own_processes_see_a_value() {
+    let system = System::new();
+    let at = system.upstream.port;
+    system.set(
+        "KEY",
+        KEY,
+        &format!("--host localhost:{at} --header Authorization --format 'Bearer {{}}'"),
+    );
+    system.set("RAW", RAW, "--raw");
+    // The file is the user's own, in their tree; its identity is not.
+    assert!(system.dir.join(".zagi/secrets.enc").is_file());
+    let names = system.zagi(&["secrets", "list"]).ok().out;
+    assert!(names.contains("KEY") && names.contains("RAW"), "{names}");
+    assert!(!system.machine.home().join("secrets/identity").exists());
+
+    // What shows a value, or approves, is root's to ask.
+    for argv in [
+        &["secrets", "get", "RAW", "--reveal"][..],
+        &["secrets", "grant", "RAW", "--agent", "t"],
+        &["secrets", "share", "age1x", "--name", "x"],
+    ] {
+        let said = system.zagi(argv);
+        assert!(said.code == 1 && said.err.contains("root's to ask"), "{argv:?}: {said:?}");
+    }
+    let run = ["run", "--", "sh", "app.sh"];
+    let said = system.zagi(&run);
+    assert!(said.code == 1 && said.err.contains("an approval"), "{said:?}");
+    let zagi = system.machine.program().display();
+    let own_pty = format!("printf 'y\\n' | script -qec \"{zagi} run -- sh app.sh\" /dev/null");
+    let said = system.machine.sh(&system.dir, &own_pty);
+    assert!(
+        said.out.contains("root's to ask") && !said.out.contains("has "),
+        "a pty of its own: {said:?}"
+    );
+    let said = system.sudo(&run, "y\\n");
+    let stars = "*".repeat(RAW.len());
+    assert!(said.out.contains(&format!("and {stars}")), "{said:?}");
+    // From now on for the user, too: as a user of the sandbox's, from a copy.
+    let said = system.zagi(&run).ok();
+    assert!(
+        said.out.contains("has zagi-placeholder-")
+            && said.out.contains(&format!("and {stars}\n1000\n")),
+        "{said:?}"
+    );
+    assert!(!system.dir.join("made").exists());
+
+    // At work. The control: the same looks into a process of the user's own.
+    let mut control = system.machine.command("sh", &system.dir);
+    let mut control =
+        control.args(["-c", "sleep 371; true"]).env("RAW", RAW).spawn().expect("starts");
+    let begun = Instant::now();
+    while processes("sleep\0371").is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let seen = look(&system.machine, &system.dir, &processes("sleep\0371"));
+    assert!(seen.contains(RAW) && seen.contains("traced"), "the control: {seen}");
+    for pid in processes("sleep\0371") {
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid as i32),
+            nix::sys::signal::Signal::SIGKILL,
+        );
+    }
+    let _ = control.kill();
+    let _ = control.wait();
+
+    // A run that lasts, approved by root.
+    let zagi = system.state.path().join("zagi");
+    let approved = format!(
+        "printf 'y\\n' | script -qec \"{} run -- sh app.sh 373\" /dev/null",
+        zagi.display()
+    );
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &approved])
+        .current_dir(&system.dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+        .env("SUDO_UID", account(machine::ORDINARY).uid.to_string())
+        .env("ZAGI_HOME", system.machine.home());
+    let mut running = command.spawn().expect("starts");
+    let begun = Instant::now();
+    while processes("sleep\0373").is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it runs");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut pids = processes("sleep\0373");
+    pids.extend(processes("app.sh\0373"));
+    pids.push(system.broker.id());
+    pids.extend(processes("__lent"));
+    let seen = look(&system.machine, &system.dir, &pids);
+    assert!(!seen.contains(RAW) && !seen.contains(KEY) && !seen.contains("traced"), "{seen}");
+    // Nor where the broker keeps its own.
+    let state = system.state.path().join("state");
+    let said = system.machine.sh(&system.dir, &format!("ls {} || true", state.display())).ok();
+    assert!(said.out.is_empty() && said.err.contains("Permission denied"), "{said:?}");
+    let found = Said::of(Command::new("grep").args(["-rlaF", RAW]).arg(&state));
+    assert_eq!(found.out, "", "nor does it keep one");
+
+    // It ends with who asked.
+    for pid in processes("script\0-qec") {
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid as i32),
+            nix::sys::signal::Signal::SIGKILL,
+        );
+    }
+    let _ = running.kill();
+    let _ = running.wait();
+    let begun = Instant::now();
+    while !processes("sleep\0373").is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it runs on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // A dead broker gives nothing.
+    let socket = system.state.path().join("run/socket");
+    let mut system = system;
+    system.broker.kill().expect("ours");
+    system.broker.wait().expect("ours");
+    assert!(socket.exists());
+    let said = system.zagi(&run);
+    assert!(said.code == 1 && said.err.contains("does not answer"), "{said:?}");
+}

@@ -1,0 +1,171 @@
+//! The broker: asked at its socket, it runs each command in a process of its own.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::wire::{self, Reply, Request, VERSION};
+use super::{ARGUMENT, Lent};
+use crate::secrets::place::Place;
+
+/// How long a question may take to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether who asked is still there.
+const TICK: Duration = Duration::from_millis(100);
+/// Variables of the caller's that a command is given.
+const PASSED: [&str; 6] = ["TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE", "NO_COLOR"];
+
+/// Serves at `socket` until the process ends. `state` is this user's own directory; `program` is run
+/// for who asks.
+pub fn serve(program: &Path, state: &Path, socket: &Path) -> io::Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Err(io::Error::other("the broker is not to be root: give it a user of its own"));
+    }
+    private(state)?;
+    // Of one that was killed. The directory is this user's.
+    match fs::remove_file(socket) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    // Who asks is known by the kernel's word, so everybody may.
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o666))?;
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else {
+            // A descriptor may be free again soon.
+            std::thread::sleep(TICK);
+            continue;
+        };
+        let (program, state) = (program.to_owned(), state.to_owned());
+        let began = std::thread::Builder::new().spawn(move || {
+            let reply = one(&program, &state, &stream).unwrap_or_else(Reply::Refused);
+            // Who went away meanwhile is told nothing.
+            let _ = wire::send(&stream, &reply);
+        });
+        // No thread left: who asked sees the connection end.
+        drop(began);
+    }
+    Ok(())
+}
+
+fn one(program: &Path, state: &Path, stream: &UnixStream) -> Result<Reply, String> {
+    let failed = |e: io::Error| e.to_string();
+    let _ = stream.set_read_timeout(Some(PATIENCE));
+    let peer = rustix::net::sockopt::socket_peercred(stream).map_err(|e| e.to_string())?;
+    let (request, streams) = wire::receive_request(stream).map_err(failed)?;
+    if request.version != VERSION {
+        return Err(format!("version {} is not known here", request.version));
+    }
+    let root_asked = peer.uid.is_root();
+    let user = if root_asked { request.user } else { peer.uid.as_raw() };
+    // Somebody else's environment is not brought in.
+    let owner = fs::metadata(&request.home).map_err(|e| unreadable(&request.home, &e))?.uid();
+    if owner != user {
+        return Err(format!("`{}` is not that user's", request.home.display()));
+    }
+    fs::read_dir(&request.root).map_err(|e| unreadable(&request.root, &e))?;
+    let own = state.join("users").join(user.to_string());
+    let hash = blake3::hash(request.root.as_os_str().as_encoded_bytes()).to_hex();
+    let place = own.join("places").join(&hash[..32]);
+    for dir in [&own, &own.join("home"), &place] {
+        private(dir).map_err(failed)?;
+    }
+    let before = bring(&request.root, &place)?;
+    let lent = Lent {
+        home: request.home.clone(),
+        root: request.root.clone(),
+        cwd: request.cwd.clone(),
+        place: place.clone(),
+        root_asked,
+    };
+    let child = start(program, &own, &request, &lent, streams).map_err(failed)?;
+    let status = attend(child, stream).map_err(failed)?;
+    let after = Place::new(&place).read().map_err(|e| e.to_string())?;
+    let changed = after.filter(|after| before.as_ref() != Some(after)).map(|after| (before, after));
+    Ok(Reply::Ended { code: code(status), changed })
+}
+
+fn unreadable(path: &Path, e: &io::Error) -> String {
+    format!(
+        "the broker cannot look into `{}` ({e}): `zagi mount --allow-other` lets it into a workspace, \
+         and packaging/system-mode into a home",
+        path.display()
+    )
+}
+
+/// Copies the project's secrets file into `place`; its text.
+fn bring(root: &Path, place: &Path) -> Result<Option<String>, String> {
+    let text = Place::new(root).read().map_err(|e| e.to_string())?;
+    let copy = Place::new(place).path;
+    let made = copy.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| match &text {
+        Some(text) => fs::write(&copy, text),
+        None => match fs::remove_file(&copy) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        },
+    });
+    made.map_err(|e| e.to_string())?;
+    Ok(text)
+}
+
+fn start(
+    program: &Path,
+    own: &Path,
+    request: &Request,
+    lent: &Lent,
+    streams: [std::os::fd::OwnedFd; 3],
+) -> io::Result<Child> {
+    let [input, output, error] = streams;
+    let mut command = Command::new(program);
+    command.arg(ARGUMENT).arg(serde_json::to_string(lent)?).args(&request.argv);
+    command.env_clear().current_dir("/");
+    let home = own.join("home");
+    command.env("ZAGI_HOME", home.join(".zagi")).env("HOME", &home).env("USER", "zagi-broker");
+    let passed = request.vars.iter().filter(|(name, _)| PASSED.contains(&name.as_str()));
+    command.envs(passed.cloned());
+    // Whom to trust is the broker's configuration, not the caller's.
+    command.envs(std::env::vars_os().filter(|(name, _)| name == "SSL_CERT_FILE" || name == "PATH"));
+    command.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::from(error));
+    command.spawn()
+}
+
+/// Waits for its end, or ends it when who asked goes away.
+fn attend(mut child: Child, stream: &UnixStream) -> io::Result<ExitStatus> {
+    use std::io::Read;
+    stream.set_read_timeout(Some(TICK))?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        match (&*stream).read(&mut [0]) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // Nothing more is to be said: it went away. What it started goes with its keeper.
+            _ => {
+                child.kill()?;
+                return child.wait();
+            }
+        }
+    }
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+/// A directory that only this user may enter.
+fn private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let meta = fs::metadata(dir)?;
+    let closed = meta.mode().trailing_zeros() >= 6;
+    match closed && meta.uid() == nix::unistd::geteuid().as_raw() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("`{}` is open to others", dir.display()))),
+    }
+}
