@@ -157,9 +157,18 @@ fn look(machine: &Machine, dir: &Path, pids: &[u32]) -> String {
     said.out + &said.err
 }
 
+const RUN: [&str; 4] = ["run", "--", "sh", "app.sh"];
+
 #[test]
 fn not_even_the_users_own_processes_see_a_value() {
-    let system = System::new();
+    let mut system = System::new();
+    what_shows_or_approves_is_roots_to_ask(&system);
+    the_control_is_seen(&system);
+    the_app_and_the_broker_are_not(&system);
+    a_dead_broker_gives_nothing(&mut system);
+}
+
+fn what_shows_or_approves_is_roots_to_ask(system: &System) {
     let at = system.upstream.port;
     system.set(
         "KEY",
@@ -182,8 +191,7 @@ fn not_even_the_users_own_processes_see_a_value() {
         let said = system.zagi(argv);
         assert!(said.code == 1 && said.err.contains("root's to ask"), "{argv:?}: {said:?}");
     }
-    let run = ["run", "--", "sh", "app.sh"];
-    let said = system.zagi(&run);
+    let said = system.zagi(&RUN);
     assert!(said.code == 1 && said.err.contains("an approval"), "{said:?}");
     let zagi = system.machine.program().display();
     let own_pty = format!("printf 'y\\n' | script -qec \"{zagi} run -- sh app.sh\" /dev/null");
@@ -192,19 +200,22 @@ fn not_even_the_users_own_processes_see_a_value() {
         said.out.contains("root's to ask") && !said.out.contains("has "),
         "a pty of its own: {said:?}"
     );
-    let said = system.sudo(&run, "y\\n");
+    let said = system.sudo(&RUN, "y\\n");
     let stars = "*".repeat(RAW.len());
     assert!(said.out.contains(&format!("and {stars}")), "{said:?}");
     // From now on for the user, too: as a user of the sandbox's, from a copy.
-    let said = system.zagi(&run).ok();
+    let said = system.zagi(&RUN).ok();
     assert!(
         said.out.contains("has zagi-placeholder-")
             && said.out.contains(&format!("and {stars}\n1000\n")),
         "{said:?}"
     );
     assert!(!system.dir.join("made").exists());
+}
 
-    // At work. The control: the same looks into a process of the user's own.
+/// What is looked for is there to be seen.
+fn the_control_is_seen(system: &System) {
+    // The same looks into a process of the user's own.
     let mut control = system.machine.command("sh", &system.dir);
     let mut control =
         control.args(["-c", "sleep 371; true"]).env("RAW", RAW).spawn().expect("starts");
@@ -223,8 +234,10 @@ fn not_even_the_users_own_processes_see_a_value() {
     }
     let _ = control.kill();
     let _ = control.wait();
+}
 
-    // A run that lasts, approved by root.
+/// A run that lasts, approved by root; and it ends with who asked.
+fn the_app_and_the_broker_are_not(system: &System) {
     let zagi = system.state.path().join("zagi");
     let approved = format!(
         "printf 'y\\n' | script -qec \"{} run -- sh app.sh 373\" /dev/null",
@@ -272,12 +285,13 @@ fn not_even_the_users_own_processes_see_a_value() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it runs on");
         std::thread::sleep(Duration::from_millis(50));
     }
-    // A dead broker gives nothing.
+}
+
+fn a_dead_broker_gives_nothing(system: &mut System) {
     let socket = system.state.path().join("run/socket");
-    let mut system = system;
     system.broker.kill().expect("ours");
     system.broker.wait().expect("ours");
     assert!(socket.exists());
-    let said = system.zagi(&run);
+    let said = system.zagi(&RUN);
     assert!(said.code == 1 && said.err.contains("does not answer"), "{said:?}");
 }

@@ -36,7 +36,8 @@ impl BrokerCommand {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
         let program = std::env::current_exe()
             .map_err(|e| CommandError::failed(format!("cannot find this program's file: {e}")))?;
-        system::serve(&program, &self.state, &self.socket).map_err(|e| {
+        let vars = std::env::vars_os().collect();
+        system::serve(&program, &self.state, &self.socket, &vars).map_err(|e| {
             CommandError::failed(format!("cannot serve at `{}`: {e}", self.socket.display()))
                 .hint("`packaging/system-mode setup USER` makes its user and directories")
         })?;

@@ -1,11 +1,13 @@
 //! The broker: asked at its socket, it runs each command in a process of its own.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -20,9 +22,17 @@ const TICK: Duration = Duration::from_millis(100);
 /// Variables of the caller's that a command is given.
 const PASSED: [&str; 6] = ["TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE", "NO_COLOR"];
 
+/// Variables of the broker's own that it is given, too.
+const OWN: [&str; 2] = ["PATH", "SSL_CERT_FILE"];
+
 /// Serves at `socket` until the process ends. `state` is this user's own directory; `program` is run
-/// for who asks.
-pub fn serve(program: &Path, state: &Path, socket: &Path) -> io::Result<()> {
+/// for who asks, with those of `vars`, the broker's own, by which it finds programs and certificates.
+pub fn serve(
+    program: &Path,
+    state: &Path,
+    socket: &Path,
+    vars: &BTreeMap<OsString, OsString>,
+) -> io::Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Err(io::Error::other("the broker is not to be root: give it a user of its own"));
     }
@@ -41,9 +51,17 @@ pub fn serve(program: &Path, state: &Path, socket: &Path) -> io::Result<()> {
             std::thread::sleep(TICK);
             continue;
         };
-        let (program, state) = (program.to_owned(), state.to_owned());
+        let broker = Broker {
+            program: program.to_owned(),
+            state: state.to_owned(),
+            vars: vars
+                .iter()
+                .filter(|(name, _)| OWN.iter().any(|own| name == own))
+                .map(|(n, v)| (n.clone(), v.clone()))
+                .collect(),
+        };
         let began = std::thread::Builder::new().spawn(move || {
-            let reply = one(&program, &state, &stream).unwrap_or_else(Reply::Refused);
+            let reply = one(&broker, &stream).unwrap_or_else(Reply::Refused);
             // Who went away meanwhile is told nothing.
             let _ = wire::send(&stream, &reply);
         });
@@ -53,7 +71,14 @@ pub fn serve(program: &Path, state: &Path, socket: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn one(program: &Path, state: &Path, stream: &UnixStream) -> Result<Reply, String> {
+/// What every command is run by.
+struct Broker {
+    program: PathBuf,
+    state: PathBuf,
+    vars: BTreeMap<OsString, OsString>,
+}
+
+fn one(broker: &Broker, stream: &UnixStream) -> Result<Reply, String> {
     let failed = |e: io::Error| e.to_string();
     let _ = stream.set_read_timeout(Some(PATIENCE));
     let peer = rustix::net::sockopt::socket_peercred(stream).map_err(|e| e.to_string())?;
@@ -69,7 +94,7 @@ fn one(program: &Path, state: &Path, stream: &UnixStream) -> Result<Reply, Strin
         return Err(format!("`{}` is not that user's", request.home.display()));
     }
     fs::read_dir(&request.root).map_err(|e| unreadable(&request.root, &e))?;
-    let own = state.join("users").join(user.to_string());
+    let own = broker.state.join("users").join(user.to_string());
     let hash = blake3::hash(request.root.as_os_str().as_encoded_bytes()).to_hex();
     let place = own.join("places").join(&hash[..32]);
     for dir in [&own, &own.join("home"), &place] {
@@ -83,7 +108,7 @@ fn one(program: &Path, state: &Path, stream: &UnixStream) -> Result<Reply, Strin
         place: place.clone(),
         root_asked,
     };
-    let child = start(program, &own, &request, &lent, streams).map_err(failed)?;
+    let child = start(broker, &own, &request, &lent, streams).map_err(failed)?;
     let status = attend(child, stream).map_err(failed)?;
     let after = Place::new(&place).read().map_err(|e| e.to_string())?;
     let changed = after.filter(|after| before.as_ref() != Some(after)).map(|after| (before, after));
@@ -114,14 +139,14 @@ fn bring(root: &Path, place: &Path) -> Result<Option<String>, String> {
 }
 
 fn start(
-    program: &Path,
+    broker: &Broker,
     own: &Path,
     request: &Request,
     lent: &Lent,
     streams: [std::os::fd::OwnedFd; 3],
 ) -> io::Result<Child> {
     let [input, output, error] = streams;
-    let mut command = Command::new(program);
+    let mut command = Command::new(&broker.program);
     command.arg(ARGUMENT).arg(serde_json::to_string(lent)?).args(&request.argv);
     command.env_clear().current_dir("/");
     let home = own.join("home");
@@ -129,7 +154,7 @@ fn start(
     let passed = request.vars.iter().filter(|(name, _)| PASSED.contains(&name.as_str()));
     command.envs(passed.cloned());
     // Whom to trust is the broker's configuration, not the caller's.
-    command.envs(std::env::vars_os().filter(|(name, _)| name == "SSL_CERT_FILE" || name == "PATH"));
+    command.envs(&broker.vars);
     command.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::from(error));
     command.spawn()
 }
