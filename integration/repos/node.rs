@@ -65,7 +65,13 @@ fn mounted(
     let counted = Counted::start();
     let work = machine.work();
     for project in projects {
-        let address = project.on(&machine, kept);
+        let address = match project.on(&machine, kept) {
+            Ok(address) => address,
+            Err(why) => {
+                eprintln!("error: {ecosystem}: there is no source of {}: {why}", project.name);
+                return false;
+            }
+        };
         let before = counted.bytes();
         let mut command = machine.zagi_in(&work, &["mount", &address, &project.name]);
         let said = Said::of(command.envs(counted.variables()));

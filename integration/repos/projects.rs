@@ -45,14 +45,14 @@ pub fn all() -> Vec<Project> {
 }
 
 impl Project {
-    /// What to give to `zagi mount` on `machine`; `kept` is for downloads.
-    ///
-    /// # Panics
-    /// Where the source cannot be had.
-    pub fn on(&self, machine: &Machine, kept: &Path) -> String {
-        let Some(rest) = self.address.strip_prefix("debian:") else { return self.address.clone() };
+    /// What to give to `zagi mount` on `machine`, or why the source cannot be had; `kept` is for
+    /// downloads.
+    pub fn on(&self, machine: &Machine, kept: &Path) -> Result<String, String> {
+        let Some(rest) = self.address.strip_prefix("debian:") else {
+            return Ok(self.address.clone());
+        };
         let (suite, package) = rest.split_once('/').expect("debian:SUITE/PACKAGE");
-        let archive = upstream(suite, package, kept);
+        let archive = upstream(suite, package, kept)?;
         let dir = machine.work().join("upstream").join(&self.name);
         fs::create_dir_all(&dir).expect("the machine's own directory");
         for path in [dir.parent().expect("it was joined"), &dir] {
@@ -75,22 +75,33 @@ impl Project {
             commit.env(name, format!("@{date} +0000"));
         }
         Said::of(&mut commit).ok();
-        dir.to_str().expect("the machine's directories are UTF-8").to_owned()
+        Ok(dir.to_str().expect("the machine's directories are UTF-8").to_owned())
     }
 }
 
 /// The upstream archive of `package`, with the digest that the index gives.
-fn upstream(suite: &str, package: &str, kept: &Path) -> PathBuf {
-    let index = fetched(&format!("{MIRROR}/dists/{suite}/main/source/Sources.xz"), kept, suite);
+fn upstream(suite: &str, package: &str, kept: &Path) -> Result<PathBuf, String> {
+    let index = fetched(&format!("{MIRROR}/dists/{suite}/main/source/Sources.xz"), kept, suite)?;
     let index = Said::of(Command::new("xz").args(["-dc"]).arg(&index)).ok().out;
+    let (directory, file, digest) = listed(&index, package)
+        .ok_or_else(|| format!("{suite} has no upstream archive of {package}"))?;
+    let path = fetched(&format!("{MIRROR}/{directory}/{file}"), kept, "")?;
+    let said = Said::of(Command::new("sha256sum").arg(&path)).ok();
+    match said.out.starts_with(digest) {
+        true => Ok(path),
+        false => Err(format!("{file} is not what the index of {suite} says")),
+    }
+}
+
+/// Where the newest upstream archive of `package` is, its name, and its SHA-256.
+fn listed<'i>(index: &'i str, package: &str) -> Option<(&'i str, &'i str, &'i str)> {
     let name = format!("Package: {package}");
     let paragraph = index
         .split("\n\n")
         .filter(|paragraph| paragraph.lines().any(|line| line == name))
-        .last()
-        .unwrap_or_else(|| panic!("there is no source package {package} in {suite}"));
-    let directory = paragraph.lines().find_map(|line| line.strip_prefix("Directory: "));
-    let digests = paragraph.split("Checksums-Sha256:\n").nth(1).expect("it has digests");
+        .last()?;
+    let directory = paragraph.lines().find_map(|line| line.strip_prefix("Directory: "))?;
+    let (_, digests) = paragraph.split_once("Checksums-Sha256:\n")?;
     let (digest, file) = digests
         .lines()
         .take_while(|line| line.starts_with(' '))
@@ -98,26 +109,40 @@ fn upstream(suite: &str, package: &str, kept: &Path) -> PathBuf {
             let mut words = line.split_whitespace();
             Some((words.next()?, words.nth(1)?))
         })
-        .find(|(_, file)| file.contains(".orig.tar.") && !file.ends_with(".asc"))
-        .unwrap_or_else(|| panic!("{package} of {suite} has no upstream archive"));
-    let directory = directory.expect("it has a directory");
-    let path = fetched(&format!("{MIRROR}/{directory}/{file}"), kept, "");
-    let said = Said::of(Command::new("sha256sum").arg(&path)).ok();
-    assert!(said.out.starts_with(digest), "{} is not what the index says", path.display());
-    path
+        .find(|(_, file)| file.contains(".orig.tar.") && !file.ends_with(".asc"))?;
+    Some((directory, file, digest))
 }
 
 /// What `url` has, downloaded once; `prefix` tells equal names apart.
-fn fetched(url: &str, kept: &Path, prefix: &str) -> PathBuf {
+fn fetched(url: &str, kept: &Path, prefix: &str) -> Result<PathBuf, String> {
     let dir = kept.join("downloads");
     fs::create_dir_all(&dir).expect("the build directory is ours");
     let name = url.rsplit('/').next().expect("an address has a last part");
     let path = dir.join(format!("{prefix}{name}"));
     if !path.exists() {
         let part = path.with_extension("part");
-        Said::of(Command::new("curl").args(["-fsSL", "--retry", "2", "-o"]).arg(&part).arg(url))
-            .ok();
+        let mut curl = Command::new("curl");
+        let said = Said::of(curl.args(["-fsSL", "--retry", "2", "-o"]).arg(&part).arg(url));
+        if said.code != 0 {
+            return Err(format!("{url}: {}", said.err.trim()));
+        }
         fs::rename(&part, &path).expect("the same directory");
     }
-    path
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_upstream_archive_is_taken() {
+        let index = "Package: a\nDirectory: pool/a\nChecksums-Sha256:\n 00 9 a_1.orig.tar.gz\n\n\
+                     Package: a\nChecksums-Sha256:\n 01 9 a_2-1.debian.tar.xz\n 02 9 \
+                     a_2.orig.tar.xz.asc\n 03 9 a_2.orig.tar.xz\nDirectory: pool/a2\n\n\
+                     Package: native\nDirectory: pool/n\nChecksums-Sha256:\n 04 9 native_1.tar.xz\n";
+        assert_eq!(listed(index, "a"), Some(("pool/a2", "a_2.orig.tar.xz", "03")));
+        assert_eq!(listed(index, "native"), None);
+        assert_eq!(listed(index, "b"), None);
+    }
 }

@@ -78,7 +78,7 @@ fn steps(
     let machine = Machine::new(Who::Ordinary);
     let work = machine.work();
     let own = work.parent().expect("it is in the machine's directory");
-    let address = project.on(&machine, kept);
+    let address = project.on(&machine, kept).map_err(|why| ("source".to_owned(), why))?;
     let counted = Counted::start();
     let mount = |directory: &str| {
         let mut command = machine.zagi_in(&work, &["mount", "--json", &address, directory]);
