@@ -82,7 +82,7 @@ fn world() -> (tempfile::TempDir, World) {
 }
 
 fn shell(script: &str) -> Step {
-    Step { argv: ["/bin/sh", "-ec", script].map(String::from).to_vec(), otherwise: None }
+    Step { argv: ["/bin/sh", "-ec", script].map(String::from).to_vec(), otherwise: Vec::new() }
 }
 
 /// A plan that runs `scripts` one after the other; every one has a key of its own.
@@ -220,7 +220,7 @@ fn a_second_way_is_taken_aloud() {
     let mut plan = plan(&["echo 'No solution found'; exit 1"]);
     let otherwise = |when: &str| {
         let Step { argv, .. } = shell(INSTALL);
-        Some(Otherwise { when: vec![when.into()], argv, warning: "today's versions".into() })
+        vec![Otherwise { when: vec![when.into()], argv, warning: "today's versions".into() }]
     };
     plan.steps[0].otherwise = otherwise("something else");
     world.provide(&plan).expect_err("not for this reason");
@@ -228,6 +228,23 @@ fn a_second_way_is_taken_aloud() {
     let provided = world.provide(&plan).expect("the second way works");
     assert_eq!(provided.warnings, ["today's versions"]);
     assert_eq!(*world.told.0.lock().expect("held by nobody"), ["today's versions"]);
+}
+
+#[test]
+fn what_was_installed_before_a_failure_that_is_forgiven_is_kept() {
+    let (_dir, world) = world();
+    let script = format!("{INSTALL}\necho '> p@1 prepare'\nexit 1");
+    let mut plan = plan(&[&script]);
+    let forgiven = |when: &str| {
+        let warning = "`prepare` failed".into();
+        vec![Otherwise { when: vec![when.into()], argv: Vec::new(), warning }]
+    };
+    plan.steps[0].otherwise = forgiven("> p@1 install\n");
+    world.provide(&plan).expect_err("another script's failure is not");
+    plan.steps[0].otherwise = forgiven("> p@1 prepare\n");
+    let provided = world.provide(&plan).expect("it is forgiven");
+    assert!(provided.files > 0, "{provided:?}");
+    assert_eq!(provided.warnings, ["`prepare` failed"]);
 }
 
 #[test]

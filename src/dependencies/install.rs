@@ -9,7 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::capture::{self, Before};
 use super::confine::{self, Tools, Work};
-use super::plan::{Plan, Step};
+use super::plan::{Otherwise, Plan, Step};
 use super::record::{self, Need, Record, RecordError};
 use super::relocate::Relocations;
 use super::run::{self, Outcome};
@@ -242,7 +242,7 @@ fn cargo_lock(plan: &Plan, workspace: &Path) -> String {
     if path.is_symlink() { String::new() } else { fs::read_to_string(path).unwrap_or_default() }
 }
 
-/// One step, the second way if need be; what was said aloud.
+/// One step, another way if need be; what was said aloud.
 pub(super) fn perform(
     ctx: &Context,
     tools: &Tools,
@@ -250,28 +250,30 @@ pub(super) fn perform(
     work: &Work,
     step: &Step,
     log: &Path,
-) -> Result<Option<String>, DependenciesError> {
+) -> Result<Vec<String>, DependenciesError> {
     let run = |argv: &[String]| {
         let sandbox = confine::confine(ctx, tools, plan, work, argv)
             .map_err(DependenciesError::file(&ctx.home.cache("")))?;
         run::run(ctx, plan, &sandbox, log)
     };
-    let (error, said) = match run(&step.argv)? {
-        Outcome::Done => return Ok(None),
-        Outcome::Failed { error, said } => (error, said),
-    };
-    let Some(otherwise) =
-        step.otherwise.as_ref().filter(|o| o.when.iter().any(|w| said.contains(w)))
-    else {
-        return Err(error);
-    };
-    match run(&otherwise.argv)? {
-        Outcome::Done => {
-            ctx.events.emit(Event::Warning(otherwise.warning.clone()));
-            Ok(Some(otherwise.warning.clone()))
-        }
-        Outcome::Failed { error, .. } => Err(error),
+    let mut warnings = Vec::new();
+    let mut left: Vec<&Otherwise> = step.otherwise.iter().collect();
+    let mut argv = &step.argv;
+    while !argv.is_empty() {
+        let (error, said) = match run(argv)? {
+            Outcome::Done => break,
+            Outcome::Failed { error, said } => (error, said),
+        };
+        let fits = |o: &&Otherwise| o.when.iter().any(|words| said.contains(words));
+        let Some(at) = left.iter().position(fits) else { return Err(error) };
+        let otherwise = left.remove(at);
+        warnings.push(otherwise.warning.clone());
+        argv = &otherwise.argv;
     }
+    for warning in &warnings {
+        ctx.events.emit(Event::Warning(warning.clone()));
+    }
+    Ok(warnings)
 }
 
 /// Puts the tree and its record into the store, and the ref last.

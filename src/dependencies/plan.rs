@@ -46,8 +46,8 @@ pub struct Ids {
 pub struct Step {
     /// Program and arguments.
     pub argv: Vec<String>,
-    /// What is done instead, aloud, where the first cannot be.
-    pub otherwise: Option<Otherwise>,
+    /// What is done instead, aloud, where the first cannot be; each once.
+    pub otherwise: Vec<Otherwise>,
 }
 
 /// A second way, for one reason that a manager may refuse the first.
@@ -55,7 +55,7 @@ pub struct Step {
 pub struct Otherwise {
     /// What the manager says in that case; one of these is enough.
     pub when: Vec<String>,
-    /// Program and arguments.
+    /// Program and arguments; none where what was installed by then is whole.
     pub argv: Vec<String>,
     /// What the user is told.
     pub warning: String,
@@ -64,7 +64,7 @@ pub struct Otherwise {
 impl Step {
     /// A command without a second way.
     pub(super) fn new<S: AsRef<str>>(argv: impl IntoIterator<Item = S>) -> Step {
-        Step { argv: strings(argv), otherwise: None }
+        Step { argv: strings(argv), otherwise: Vec::new() }
     }
 }
 

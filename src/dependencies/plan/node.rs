@@ -18,6 +18,9 @@ const LIFECYCLE: [&str; 8] = [
     "postprepare",
     "dependencies",
 ];
+/// Those of them that make what is published or is developed with, which run last: whoever depends
+/// on the project does without.
+const OWN: [&str; 4] = ["prepublish", "preprepare", "prepare", "postprepare"];
 /// Such a script that only sets up git hooks makes nothing that would be captured.
 const HOOKS_ONLY: [&str; 5] = ["husky", "simple-git-hooks", "lefthook", "is-ci", "ts-patch"];
 
@@ -66,7 +69,7 @@ pub(super) fn draft(
     draft.env("CI", "1");
     match manager {
         "pnpm" => pnpm(project, &mut draft, addresses),
-        "npm" => npm(project, &mut draft),
+        "npm" => npm(project, &manifest, &mut draft),
         "yarn" => yarn::draft(project, source, &mut draft, addresses),
         "bun" => bun(project, &mut draft, addresses),
         _ => return None,
@@ -100,7 +103,7 @@ fn has_lifecycle(manifest: &Value) -> bool {
     })
 }
 
-fn npm(project: &Project, draft: &mut Draft) {
+fn npm(project: &Project, manifest: &Value, draft: &mut Draft) {
     draft.caches.push("npm".into());
     draft.env("npm_config_cache", format!("{CACHE}/npm"));
     for (name, value) in [
@@ -113,8 +116,9 @@ fn npm(project: &Project, draft: &mut Draft) {
     ] {
         draft.env(&format!("npm_config_{name}"), value);
     }
+    let scripts = own_scripts(manifest);
     if project.lock.is_some() {
-        draft.steps.push(Step::new(["npm", "ci"]));
+        draft.steps.push(Step { argv: strings(["npm", "ci"]), otherwise: scripts });
         return;
     }
     // No lock file is to be found in the workspace that the project does not have.
@@ -122,7 +126,7 @@ fn npm(project: &Project, draft: &mut Draft) {
     let before = format!("--before={}", end_of_day(project.date));
     draft.steps.push(Step {
         argv: strings(install.into_iter().chain([before.as_str()])),
-        otherwise: Some(Otherwise {
+        otherwise: [Otherwise {
             when: strings(["ETARGET", "with a date before", "ENOVERSIONS"]),
             argv: strings(install),
             warning: format!(
@@ -130,8 +134,30 @@ fn npm(project: &Project, draft: &mut Draft) {
                  today's versions were taken",
                 join(&project.root, "package.json"),
             ),
-        }),
+        }]
+        .into_iter()
+        .chain(scripts)
+        .collect(),
     });
+}
+
+/// What is said where one of [`OWN`] fails: everything is installed by then, and a workspace in
+/// which it can be mended is better than none.
+fn own_scripts(manifest: &Value) -> Vec<Otherwise> {
+    let text = |name: &str| manifest[name].as_str().unwrap_or_default();
+    let id = format!("{}@{}", text("name"), text("version"));
+    let own = OWN.iter().filter(|name| manifest["scripts"][**name].is_string());
+    let failed = |name: &&str| Otherwise {
+        // npm 7 and newer announces what it runs; the one before says what failed.
+        when: vec![format!("> {id} {name}\n"), format!("Failed at the {id} {name} script")],
+        argv: Vec::new(),
+        warning: format!(
+            "the project's own script `{name}` failed, and what it makes is missing: `zagi exec \
+             -- npm run {name}` in the workspace says why"
+        ),
+    };
+    // The last that was run is the one that failed.
+    own.rev().map(failed).collect()
 }
 
 fn pnpm(project: &Project, draft: &mut Draft, addresses: &Addresses) {
@@ -155,7 +181,7 @@ fn pnpm(project: &Project, draft: &mut Draft, addresses: &Addresses) {
         // Scripts that the project has not approved are left out, which is no error.
         "--config.strict-dep-builds=false",
     ]));
-    draft.steps.push(Step { argv, otherwise: None });
+    draft.steps.push(Step { argv, otherwise: Vec::new() });
 }
 
 fn bun(project: &Project, draft: &mut Draft, addresses: &Addresses) {
@@ -167,5 +193,5 @@ fn bun(project: &Project, draft: &mut Draft, addresses: &Addresses) {
     // `node_modules` is to be whole by itself, and its files nobody else's.
     argv.push("--backend=copyfile".into());
     argv.push(if project.lock.is_some() { "--frozen-lockfile" } else { "--no-save" }.into());
-    draft.steps.push(Step { argv, otherwise: None });
+    draft.steps.push(Step { argv, otherwise: Vec::new() });
 }

@@ -91,7 +91,7 @@ fn synced(project: &Project, source: &dyn Files, draft: &mut Draft) {
     for (flag, names) in [("--extra", &project.extras), ("--group", &project.groups)] {
         argv.extend(names.iter().flat_map(|name| strings([flag, name])));
     }
-    draft.steps.push(Step { argv, otherwise: None });
+    draft.steps.push(Step { argv, otherwise: Vec::new() });
     if !project.packages.is_empty() {
         let packages: Vec<&str> = project.packages.iter().map(String::as_str).collect();
         draft.steps.push(dated(project, &packages));
@@ -128,7 +128,7 @@ fn pinned(project: &Project, manager: &str, source: &dyn Files, draft: &mut Draf
         let file = format!(".zagi-{manager}-{name}");
         argv.extend(strings(["-r", &file]));
         draft.files.insert(at(&file), text);
-        draft.steps.push(Step { argv, otherwise: None });
+        draft.steps.push(Step { argv, otherwise: Vec::new() });
     }
     if project.installable {
         draft.steps.push(dated(project, &["--no-deps", "-e", "."]));
@@ -203,13 +203,13 @@ fn as_of(project: &Project, install: &[&str], what: &[&str]) -> Step {
     }
     Step {
         argv: strings(install.iter().chain(&until).chain(what)),
-        otherwise: Some(Otherwise {
+        otherwise: vec![Otherwise {
             when: strings(["No solution found", "missing an upload date", "exclude-newer"]),
             argv: strings(install.iter().chain(what)),
             warning: "not every Python package can be had as of the commit's date (the index \
                       may not tell dates): today's versions were taken"
                 .into(),
-        }),
+        }],
     }
 }
 

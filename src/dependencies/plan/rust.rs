@@ -57,7 +57,7 @@ pub(super) fn draft(
     if let Some(target) = target(platform) {
         fetch.extend(strings(["--target", target]));
     }
-    draft.steps.push(Step { argv: fetch, otherwise: None });
+    draft.steps.push(Step { argv: fetch, otherwise: Vec::new() });
     Some(draft)
 }
 

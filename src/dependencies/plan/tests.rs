@@ -143,7 +143,7 @@ fn npm_is_frozen_to_its_lock_or_to_the_date() {
     project.lock = None;
     let plan = world.plan(&project).expect("planned");
     assert_eq!(commands(&plan), ["npm install --no-package-lock --before=2024-05-07T00:00:00Z"]);
-    let otherwise = plan.steps[0].otherwise.as_ref().expect("a second way");
+    let otherwise = plan.steps[0].otherwise.first().expect("a second way");
     assert_eq!(otherwise.argv.join(" "), "npm install --no-package-lock");
     world.set("package.json", r#"{"name":"nothing-to-install"}"#);
     assert_eq!(world.plan(&project), None);
@@ -158,6 +158,22 @@ fn what_a_projects_own_scripts_build_is_captured_and_keyed_by_the_source() {
     assert!(plan.outputs && plan.inputs.contains_key("source tree"));
     world.set("package.json", &with("husky install"));
     assert_eq!(world.plan(&project), None, "only hooks");
+}
+
+#[test]
+fn what_is_installed_stays_where_an_own_script_fails_afterwards() {
+    let (mut world, project) = npm();
+    world.set(
+        "package.json",
+        r#"{"name":"p","version":"1.0.0","scripts":{"install":"a","prepublish":"b","prepare":"c"}}"#,
+    );
+    let plan = world.plan(&project).expect("planned");
+    let forgiven: Vec<_> = plan.steps[0].otherwise.iter().map(|o| (&o.argv[..], &o.when)).collect();
+    let when = |name: &str| {
+        vec![format!("> p@1.0.0 {name}\n"), format!("Failed at the p@1.0.0 {name} script")]
+    };
+    // Not `install`, which everybody runs who depends on it.
+    assert_eq!(forgiven, [(&[][..], &when("prepare")), (&[], &when("prepublish"))]);
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn the_first(project: &Project, draft: &mut Draft, addresses: &Addresses, lock: 
         }
         None => argv.push("--no-lockfile".into()),
     }
-    draft.steps.push(Step { argv, otherwise: None });
+    draft.steps.push(Step { argv, otherwise: Vec::new() });
 }
 
 /// A lock file of the first yarn, which goes to the very addresses that it finds there, with
