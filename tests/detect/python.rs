@@ -50,6 +50,21 @@ addopts = "-n auto"
 }
 
 #[test]
+fn what_python_is_built_with_and_imports_is_installed() {
+    let found = detected(&files(&[
+        (
+            "pyproject.toml",
+            "[project]\nname = \"fast\"\n[build-system]\nrequires = [\"setuptools >= 66.1\", \
+             \"cython\"]\n",
+        ),
+        ("src/fast/__init__.py", ""),
+        ("src/fast/_compile.py", "try:\n    import setuptools\nexcept ImportError:\n    raise\n"),
+        ("tests/test_fast.py", "import pytest\n"),
+    ]));
+    assert_eq!(found.projects[0].packages, ["pytest", "setuptools >= 66.1"]);
+}
+
+#[test]
 fn python_of_the_old_days() {
     insta::assert_snapshot!(shown(&[
         ("setup.py", r#"from setuptools import setup, Extension

@@ -3,6 +3,7 @@
 
 mod conda;
 mod groups;
+mod imports;
 mod ini;
 mod literal;
 mod pipfile;
@@ -20,7 +21,7 @@ use std::collections::BTreeSet;
 use super::survey::{Place, Survey, Text};
 use super::{Ecosystem, Evidence, Project, Strength};
 use crate::environment::version::{Constraint, Version};
-use wanted::{Wanted, What, package_name};
+use wanted::{Wanted, What, is_requirement, package_name};
 
 /// What makes a directory a Python project.
 const MANIFESTS: [&str; 12] = [
@@ -84,6 +85,8 @@ pub(super) struct Python<'p> {
     wanted: Wanted,
     /// Requirements that are installed in any case.
     declared: Vec<String>,
+    /// What it is built with.
+    build_requires: Vec<String>,
     /// Paths of what installing depends on.
     inputs: BTreeSet<String>,
     /// `setup.py` reads requirements files, nobody can say which.
@@ -109,6 +112,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
         names: Vec::new(),
         wanted: Wanted::default(),
         declared: Vec::new(),
+        build_requires: Vec::new(),
         inputs: BTreeSet::new(),
         reads_requirements: false,
         pytest: None,
@@ -137,6 +141,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
     survey.claims.need_undated("uv", evidence);
     lock(survey, &mut python);
     tests_found::survey(survey, &mut python);
+    imports::survey(survey, &mut python);
     system_packages::survey(survey, &python);
     start::survey(survey, &python);
     finish(survey, python);
@@ -201,6 +206,7 @@ impl Python<'_> {
 
     /// Takes the requirements of the build back end.
     fn builds_with(&mut self, survey: &mut Survey<'_>, requirements: &[String], at: &Evidence) {
+        self.build_requires.extend(requirements.iter().filter(|r| is_requirement(r)).cloned());
         for requirement in requirements {
             let name = package_name(requirement);
             let named = |names: &[&str]| names.contains(&name.as_str());

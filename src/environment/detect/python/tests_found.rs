@@ -4,7 +4,7 @@ use super::super::commands::Purpose;
 use super::super::survey::{Place, Survey, resolve};
 use super::super::{Evidence, Strength};
 use super::Python;
-use super::wanted::{Tier, What};
+use super::wanted::{Tier, What, package_name};
 
 /// How many test files are looked into.
 const MOST_FILES: usize = 12;
@@ -167,20 +167,20 @@ fn is_plain(command: &str) -> bool {
 
 fn declares_pytest(python: &Python<'_>) -> Option<Evidence> {
     let chosen = python.wanted.chosen();
-    let set = chosen.into_iter().find(|candidate| {
-        candidate.requirements.iter().any(|r| super::package_name(r) == "pytest")
-    });
+    let set = chosen
+        .into_iter()
+        .find(|candidate| candidate.requirements.iter().any(|r| package_name(r) == "pytest"));
     set.map(|candidate| candidate.evidence.clone())
 }
 
-/// Adds a package that is evidently used, where nothing that is installed has it.
-fn assume(python: &mut Python<'_>, package: &str, evidence: &Evidence) {
-    if !python.has_package(package) {
+/// Adds a requirement that is evidently used, where nothing that is installed has its package.
+pub(super) fn assume(python: &mut Python<'_>, requirement: &str, evidence: &Evidence) {
+    if !python.has_package(&package_name(requirement)) {
         python.wanted.candidates.push(super::wanted::Candidate {
             // Beside whatever tier was chosen, not instead of it.
             tier: python.wanted.chosen().first().map_or(Tier::Test, |candidate| candidate.tier),
             what: What::Packages,
-            requirements: vec![package.to_owned()],
+            requirements: vec![requirement.to_owned()],
             evidence: evidence.clone(),
         });
     }
