@@ -22,9 +22,10 @@ fn files(all: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// A catalogue, so that what is found does not depend on what is provided by now.
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 24] = [
     "bun", "cc", "cmake", "composer", "deno", "go", "gradle", "java", "just", "make", "maven",
-    "meson", "ninja", "node", "npm", "php", "pnpm", "python", "ruby", "rust", "uv", "yarn", "zig",
+    "meson", "ninja", "node", "npm", "perl", "php", "pnpm", "python", "ruby", "rust", "uv", "yarn",
+    "zig",
 ];
 
 fn detected(files: &dyn Files) -> Detected {

@@ -1,6 +1,6 @@
-//! Ruby, Java, PHP, Elixir, .NET, Deno.
+//! Ruby, Java, PHP, Perl, Elixir, .NET, Deno.
 
-use super::shown;
+use super::{detected, files, shown};
 
 #[test]
 fn ruby() {
@@ -148,6 +148,35 @@ fn deno() {
     build: deno task build
     start: deno task dev
     ");
+}
+
+#[test]
+fn perl_with_and_without_c() {
+    insta::assert_snapshot!(shown(&[
+        ("Makefile.PL", "use 5.008001;\nWriteMakefile(\n  MIN_PERL_VERSION => \"5.010\",\n);\n"),
+        ("lib/Some/Thing.pm", ""),
+        ("t/basic.t", ""),
+    ]), @r#"
+    perl >=5.10.0
+        Manifest Makefile.PL:1 use 5.008001;
+        Manifest Makefile.PL:3 MIN_PERL_VERSION => "5.010",
+        Default Makefile.PL:1 a distribution of Perl
+    Perl . - -
+        inputs Makefile.PL
+    test: prove -lr t
+    build: perl Makefile.PL && make
+    "#);
+    let found = detected(&files(&[
+        ("Build.PL", ""),
+        ("Thing.xs", ""),
+        ("lib/Thing.pm", ""),
+        ("t/basic.t", ""),
+    ]));
+    assert_eq!(found.run.test.as_deref(), Some("perl Build.PL && ./Build && prove -br t"));
+    let tools: Vec<&str> = found.tools.iter().map(|tool| tool.tool.as_str()).collect();
+    assert_eq!(tools, ["cc", "make", "perl"]);
+    // What others have too is no distribution.
+    assert!(detected(&files(&[("META.json", "{}"), ("lib/x.js", "")])).tools.is_empty());
 }
 
 #[test]

@@ -48,6 +48,7 @@ mod java;
 mod jsonc;
 mod names;
 mod node;
+mod perl;
 mod php;
 mod place;
 mod python;
@@ -193,7 +194,7 @@ fn projects(
     asked: impl Fn(Ecosystem) -> bool,
 ) -> Vec<Ecosystem> {
     type Detector = fn(&mut Survey<'_>, &Place) -> bool;
-    let detectors: [(Ecosystem, Detector); 12] = [
+    let detectors: [(Ecosystem, Detector); 13] = [
         (Ecosystem::Python, python::survey),
         (Ecosystem::Node, node::survey),
         (Ecosystem::Rust, rust::survey),
@@ -202,6 +203,7 @@ fn projects(
         (Ecosystem::Ruby, ruby::survey),
         (Ecosystem::Java, java::survey),
         (Ecosystem::Php, php::survey),
+        (Ecosystem::Perl, perl::survey),
         (Ecosystem::Elixir, elixir::survey),
         (Ecosystem::Dotnet, dotnet::survey),
         (Ecosystem::Deno, deno::survey),

@@ -173,6 +173,8 @@ pub enum Ecosystem {
     Java,
     /// `composer.json`.
     Php,
+    /// `Makefile.PL`, `Build.PL`, `cpanfile`.
+    Perl,
     /// `mix.exs`.
     Elixir,
     /// `*.csproj` and its like, a solution.

@@ -8,14 +8,17 @@ use super::{Python, tests_found};
 
 /// How many modules of a directory are looked into.
 const MOST_FILES: usize = 24;
-/// How many directories are looked into.
-const MOST_DIRECTORIES: usize = 12;
+/// How many directories beside each other are looked into.
+const MOST_DIRECTORIES: usize = 24;
 
 /// Has installed what is imported.
 pub(super) fn survey(survey: &mut Survey<'_>, python: &mut Python<'_>) {
     let declared = python.build_requires.clone();
     let mut left: Vec<String> =
         declared.into_iter().filter(|r| !python.has_package(&package_name(r))).collect();
+    if left.is_empty() {
+        return;
+    }
     for place in directories(survey, python.place) {
         for name in place.files.iter().filter(|name| name.ends_with(".py")).take(MOST_FILES) {
             if left.is_empty() {
@@ -44,10 +47,8 @@ fn directories(survey: &mut Survey<'_>, root: &Place) -> Vec<Place> {
             name if root.directories.contains(name) => survey.place(&root.path(name)),
             _ => continue,
         };
-        for name in parent.directories.iter().filter(|name| !name.starts_with(['.', '_'])) {
-            if found.len() == MOST_DIRECTORIES {
-                return found;
-            }
+        let plain = parent.directories.iter().filter(|name| !name.starts_with(['.', '_']));
+        for name in plain.take(MOST_DIRECTORIES) {
             let place = survey.place(&parent.path(name));
             let is_tests = ["test", "tests", "testing", "unittests"].contains(&name.as_str());
             if is_tests || place.has("__init__.py") {
