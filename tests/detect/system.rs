@@ -375,6 +375,7 @@ fn a_library_that_is_bundled_by_choice_is_the_systems() {
     };
     assert_eq!(system("static-ssl = [\"openssl-sys/vendored\"]\n"), ["openssl"]);
     assert_eq!(system("vendored = [\"openssl-sys/vendored\"]\n"), ["openssl"]);
+    assert_eq!(system("static-ssl = [\"some-sys/static-ssl\"]\n"), ["openssl"]);
     assert!(system("default = [\"vendored\"]\nvendored = [\"openssl-sys/vendored\"]\n").is_empty());
     assert!(system("other = []\n").is_empty());
     let manifest = "[package]\nname = \"own\"\n[target.'cfg(all(unix, not(target_os = \"macos\")))'.dependencies.openssl-sys]\nversion = \"0.9\"\n[target.'cfg(windows)'.dependencies]\nlibudev-sys = \"0.1\"\n";

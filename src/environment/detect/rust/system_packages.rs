@@ -26,7 +26,10 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place, project: &Project) 
 /// Whether the crate has a feature that brings a library along, and that is off as a rule: a lock
 /// file lists what all features of its own crates need.
 fn brings_by_choice(survey: &mut Survey<'_>, path: &str) -> bool {
-    let says = |text: &str| text.contains("bundled") || text.contains("vendored");
+    let says = |text: &str| {
+        let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        words.any(|word| matches!(word, "bundled" | "vendored" | "static"))
+    };
     let Some(toml) = survey.toml(path) else { return false };
     let brings = |feature: &String| {
         says(feature) || toml.strings(&["features", feature]).iter().any(|part| says(part))
