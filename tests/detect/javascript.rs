@@ -1,6 +1,6 @@
 //! Node's projects, their managers and versions.
 
-use super::shown;
+use super::{detected, files, shown};
 
 #[test]
 fn npm_with_a_lock() {
@@ -195,6 +195,20 @@ fn without_a_lock_file_of_its_own_a_manager_may_not_be_asked() {
         inputs package.json
     note: deno is not provided: npm installs in its place, from the manifests and as of the commit's date, without the lock file [package.json:1]
     ");
+}
+
+#[test]
+fn a_node_that_is_not_too_new_for_what_is_used() {
+    let node = |manifest: &str| {
+        let found = detected(&files(&[("package.json", manifest)]));
+        found.tools.iter().find(|tool| tool.tool == "node").expect("needed").constraint.to_string()
+    };
+    assert_eq!(node(r#"{"devDependencies":{"tap":"^12.0.1"}}"#), "20");
+    assert_eq!(node(r#"{"devDependencies":{"tap":">=12"}}"#), "22");
+    assert_eq!(node(r#"{"devDependencies":{"gulp":"^3.9.1"}}"#), "10");
+    assert_eq!(node(r#"{"dependencies":{"node-sass":"^7.0.0"}}"#), "18");
+    // What the project asks for counts for more.
+    assert_eq!(node(r#"{"engines":{"node":"22"},"devDependencies":{"tap":"^12"}}"#), "22");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Node: `package.json`, its package managers and their lock files, and the pin files.
 
 mod managers;
+mod outlived;
 mod versions;
 
 pub(super) use versions::node_name;
@@ -84,6 +85,7 @@ pub(super) fn survey(survey: &mut Survey<'_>, place: &Place) -> bool {
 
     let found = package.text.evidence(1, "a Node project", Strength::Default);
     survey.claims.need("node", found.clone());
+    outlived::survey(survey, &package);
     versions::manifest(survey, &package);
     managers::pins(survey, &package);
     let members = members(survey, &package);
