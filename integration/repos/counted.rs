@@ -2,10 +2,15 @@
 //! asked for inside is nobody's business, and every client can.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
+
+/// How often a server is asked, and for how long each time.
+const TIMES: u32 = 4;
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The proxy; ends with the program.
 pub struct Counted {
@@ -56,13 +61,32 @@ fn tunnel(client: TcpStream, counter: &AtomicU64) -> io::Result<()> {
     let (Some("CONNECT"), Some(host)) = (words.next(), words.next()) else {
         return (&client).write_all(b"HTTP/1.1 501 only CONNECT\r\nContent-Length: 0\r\n\r\n");
     };
-    let Ok(server) = TcpStream::connect(host) else {
-        return (&client).write_all(b"HTTP/1.1 502 no answer\r\nContent-Length: 0\r\n\r\n");
+    let server = match connected(host) {
+        Ok(server) => server,
+        Err(e) => {
+            eprintln!("{host} does not answer: {e}");
+            return (&client).write_all(b"HTTP/1.1 502 no answer\r\nContent-Length: 0\r\n\r\n");
+        }
     };
     (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
     let to_server = server.try_clone()?;
     thread::spawn(move || pour(reader, &to_server, &AtomicU64::new(0)).ok());
     pour(server, &client, counter)
+}
+
+/// A connection to `host`, asked for a few times: whoever is measured would, too.
+fn connected(host: &str) -> io::Result<TcpStream> {
+    let mut failed = io::ErrorKind::NotFound.into();
+    for _ in 0..TIMES {
+        for address in host.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, PATIENCE) {
+                Ok(server) => return Ok(server),
+                Err(e) => failed = e,
+            }
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+    Err(failed)
 }
 
 /// Until either side has had enough.
