@@ -1,6 +1,6 @@
 //! Libraries of the system, and what asks for them.
 
-use super::shown;
+use super::{detected, files, shown};
 
 #[test]
 fn what_images_and_workflows_install() {
@@ -359,6 +359,17 @@ fn a_package_needs_what_its_own_source_is_built_with() {
     test: cargo test
     build: cargo build
     ");
+}
+
+#[test]
+fn what_c_is_checked_by() {
+    let test = |name: &str, text: &str| {
+        let makefile = ("Makefile", "test: all\n\t./long\ncheck: all\n\t./short\n");
+        detected(&files(&[makefile, (name, text)])).run.test
+    };
+    assert_eq!(test("main.c", "").as_deref(), Some("make check"));
+    assert_eq!(test("lib/README", "").as_deref(), Some("make check"));
+    assert_eq!(test("pyproject.toml", "[project]\nname = \"x\"\n").as_deref(), Some("make test"));
 }
 
 #[test]

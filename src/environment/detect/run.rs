@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::any::{devbox, docker, mise};
 use super::commands::{Purpose, quoted};
 use super::survey::{Place, Survey, Text};
-use super::types::Strength;
+use super::types::{Ecosystem, Strength};
 
 /// Reads the root's.
 pub(super) fn survey(survey: &mut Survey<'_>, root: &Place) {
@@ -69,11 +69,16 @@ fn tasks(survey: &mut Survey<'_>, root: &Place) {
 fn makefile(survey: &mut Survey<'_>, root: &Place) {
     let makefile = ["GNUmakefile", "Makefile", "makefile"].into_iter().find(|name| root.has(name));
     let Some(text) = makefile.and_then(|name| survey.text(name)) else { return };
+    // Of C's conventions, `check` is for whoever builds it (GNU coding standards); where there is
+    // a `test` beside it, that is all that its makers try. Elsewhere `check` is as often a linter.
+    let is_c = survey.projects.iter().all(|project| project.ecosystem == Ecosystem::C);
     for (purpose, names) in NAMES {
         if survey.commands.has(purpose) {
             continue;
         }
-        if let Some((target, line)) = names.iter().find_map(|t| Some((t, target(&text, t)?))) {
+        let first = ["check"].iter().filter(|_| is_c && purpose == Purpose::Test);
+        let mut names = first.chain(names);
+        if let Some((target, line)) = names.find_map(|t| Some((t, target(&text, t)?))) {
             let evidence = text.evidence(line, format!("{target}:"), Strength::Manifest);
             survey.claims.need_undated("make", evidence.clone());
             survey.commands.add(purpose, root, &format!("make {target}"), evidence);
