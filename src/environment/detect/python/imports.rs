@@ -65,8 +65,9 @@ fn imports(line: &str, module: &str) -> bool {
     let is = |said: &str| {
         let name = said.trim().split([' ', '.']).next().unwrap_or_default();
         let name = name.to_ascii_lowercase();
-        // It brings that, since Python no longer does.
-        name == module || (name == "distutils" && module == "setuptools")
+        // It brings these, the first since Python no longer does.
+        let brings = ["distutils", "pkg_resources"].contains(&name.as_str());
+        name == module || (module == "setuptools" && brings)
     };
     match line.split_once(' ') {
         Some(("import", names)) => names.split(',').any(is),
@@ -86,6 +87,7 @@ mod tests {
             ("    from setuptools.command import build_ext", true),
             ("import os, setuptools as s", true),
             ("from distutils import log", true),
+            ("import pkg_resources", true),
             ("import setuptools_scm", false),
             ("# import setuptools", false),
             ("from . import setuptools", false),

@@ -34,6 +34,10 @@ fn setup_py(survey: &mut Survey<'_>, python: &mut Python<'_>) {
     }
     let Some(text) = survey.text(&python.place.path("setup.py")) else { return };
     python.project.installable = true;
+    if python.build_requires.is_empty() {
+        // What builds where nothing is said (PEP 517).
+        python.build_requires.push("setuptools".to_owned());
+    }
     classifiers(survey, &text);
     let code = text.text.as_str();
     // Extensions have names too; those are modules, which the tables do not know.
