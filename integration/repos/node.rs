@@ -19,6 +19,9 @@ const MOST: usize = 4;
 pub struct Mounted {
     pub ecosystem: String,
     pub name: String,
+    /// The tools, and their versions.
+    #[serde(default)]
+    pub tools: String,
     /// Bytes that came over the network.
     pub fetched: u64,
 }
@@ -84,7 +87,8 @@ fn mounted(
         }
         let fetched = counted.bytes() - before;
         println!("{ecosystem}: {name} fetched {}", zagi::event::bytes(fetched));
-        results.push(Mounted { ecosystem: ecosystem.to_owned(), name, fetched });
+        let tools = trial::tools(&said.err);
+        results.push(Mounted { ecosystem: ecosystem.to_owned(), name, tools, fetched });
     }
     true
 }

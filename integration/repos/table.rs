@@ -121,18 +121,13 @@ fn one_node(kept: &Path) {
     }
     println!("\n## Several projects in one home\n");
     println!("`target/debug/repos node`: what each fetched, and how much that is of the first.\n");
-    println!("| | first | then |\n|---|---|---|");
+    println!("| project | tools | fetched | of the first |\n|---|---|--:|--:|");
     for group in mounted.chunk_by(|a, b| a.ecosystem == b.ecosystem) {
-        let first = &group[0];
-        let then: Vec<String> = group[1..]
-            .iter()
-            .map(|next| {
-                let percent = next.fetched as f64 * 100.0 / first.fetched.max(1) as f64;
-                format!("{} {} ({percent:.1} %)", next.name, zagi::event::bytes(next.fetched))
-            })
-            .collect();
-        let bytes = zagi::event::bytes(first.fetched);
-        println!("| {} | {} {bytes} | {} |", first.ecosystem, first.name, then.join(", "));
+        for next in group {
+            let percent = next.fetched as f64 * 100.0 / group[0].fetched.max(1) as f64;
+            let bytes = zagi::event::bytes(next.fetched);
+            println!("| {} | {} | {bytes} | {percent:.1} % |", next.name, cell(&next.tools));
+        }
     }
 }
 

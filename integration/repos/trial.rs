@@ -164,7 +164,7 @@ fn said(command: &mut Command, limit: Duration, log: &Path) -> Output {
 }
 
 /// What stands in the line of the step `environment`: `python 3.13.5, uv 0.13.8`.
-fn tools(said: &str) -> String {
+pub fn tools(said: &str) -> String {
     let line = line(said).unwrap_or_default();
     line.split("  ").map(str::trim).find(|part| !part.is_empty()).unwrap_or_default().to_owned()
 }

@@ -212,6 +212,20 @@ fn a_node_that_is_not_too_new_for_what_is_used() {
 }
 
 #[test]
+fn a_node_of_the_old_days_on_which_no_manager_runs() {
+    let node = |manifest: &str| {
+        let travis = "language: node_js\nnode_js:\n  - 0.8\n  - \"0.10\"\n";
+        let found = detected(&files(&[("package.json", manifest), (".travis.yml", travis)]));
+        let tool = found.tools.iter().find(|tool| tool.tool == "node").expect("needed").clone();
+        (tool.constraint.to_string(), found.notes.len())
+    };
+    assert_eq!(node("{}"), ("22".into(), 0));
+    assert_eq!(node(r#"{"engines":{"node":">=0.8"}}"#), ("22".into(), 0));
+    // What the project insists on stays, and is said.
+    assert_eq!(node(r#"{"engines":{"node":"0.10"}}"#), ("0.10".into(), 1));
+}
+
+#[test]
 fn a_manager_that_runs_on_the_node_that_is_pinned() {
     let text = shown(&[("package.json", "{}"), (".node-version", "18.20.4\n")]);
     insta::assert_snapshot!(text, @"

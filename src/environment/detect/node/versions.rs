@@ -41,6 +41,9 @@ const LONG_TERM_SINCE: [(u64, i64); 12] = [
 /// From here on every major version becomes long-term in October of its year.
 const EVERY_MAJOR: (u64, i64) = (27, 1_824_508_800);
 
+/// The oldest node on which a manager runs that registries still talk to (npm 6).
+const OLDEST: u64 = 6;
+
 /// What each major version of a manager runs on, as its own manifest says (`engines`).
 const RUNS_ON: [(&str, u64, &str); 16] = [
     ("yarn", 4, ">=18.12"),
@@ -154,6 +157,13 @@ pub(super) fn manifest(survey: &mut Survey<'_>, package: &Package<'_>) {
                 survey.constrain(name, Constraint::from_npm(range), evidence);
             }
         }
+    }
+    let runs = Constraint::at_least(&Version::from_numbers(&[OLDEST]));
+    if survey.claims.so_far("node").intersect(&runs).is_none() {
+        // It may have been tested on that, once; nobody could install it there today.
+        let text = format!("managers run on node {OLDEST} and later only");
+        let evidence = package.text.evidence(1, text, Strength::Manifest);
+        survey.claims.claim("node", runs, evidence);
     }
     let said = "the newest long-term line that will do, as of the commit";
     let usual = package.text.evidence(1, said, Strength::Default);
