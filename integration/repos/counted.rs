@@ -1,16 +1,16 @@
 //! A proxy on loopback that counts what comes through it. Only tunnels (`CONNECT`): what is
 //! asked for inside is nobody's business, and every client can.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs as _};
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How often a server is asked, and for how long each time.
+/// How often a server is asked.
 const TIMES: u32 = 4;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The proxy; ends with the program.
 pub struct Counted {
@@ -78,15 +78,28 @@ fn tunnel(client: TcpStream, counter: &AtomicU64) -> io::Result<()> {
 fn connected(host: &str) -> io::Result<TcpStream> {
     let mut failed = io::ErrorKind::NotFound.into();
     for _ in 0..TIMES {
-        for address in host.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, PATIENCE) {
-                Ok(server) => return Ok(server),
-                Err(e) => failed = e,
-            }
+        let found = addresses(host).and_then(|all| TcpStream::connect(&all[..]));
+        match found {
+            Ok(server) => return Ok(server),
+            Err(e) => failed = e,
         }
         thread::sleep(Duration::from_secs(1));
     }
     Err(failed)
+}
+
+/// Where `host` is. A name server is asked once: some managers come with hundreds of connections
+/// at a time.
+fn addresses(host: &str) -> io::Result<Vec<SocketAddr>> {
+    static KNOWN: Mutex<BTreeMap<String, Vec<SocketAddr>>> = Mutex::new(BTreeMap::new());
+    // Whoever comes meanwhile waits for the answer.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.get(host) {
+        return Ok(found.clone());
+    }
+    let found: Vec<SocketAddr> = host.to_socket_addrs()?.collect();
+    known.insert(host.to_owned(), found.clone());
+    Ok(found)
 }
 
 /// Until either side has had enough.
