@@ -74,3 +74,41 @@ fn pass_their_own_tests_as_root() {
 fn pass_their_own_tests_as_an_ordinary_user() {
     all_pass(Who::Ordinary);
 }
+
+/// What tools of Debian's do where they were put, as of a commit's date: a name, the date, a script
+/// that writes the project, and a command with what it says.
+const OF_DEBIAN: [(&str, &str, &str, &str, &str); 2] = [
+    (
+        "old-go",
+        "2021-01-01T00:00:00Z",
+        "printf 'module m\\n\\ngo 1.12\\n' >go.mod; printf 'package m\\n\\nimport (\\n\\t\"net\"\\n\\t\"runtime\"\\n\\t\"testing\"\\n)\\n\\nfunc \
+         TestM(t *testing.T) { t.Log(runtime.Version(), net.IPv4zero) }\\n' >m_test.go",
+        "go test -v ./...",
+        "go1.15.15 0.0.0.0",
+    ),
+    (
+        "perl",
+        "2023-01-01T00:00:00Z",
+        "mkdir -p lib t; echo 'use 5.010;' >Makefile.PL; printf 'package M;\\nsub one { 1 }\\n1;\\n' \
+         >lib/M.pm; printf 'use POSIX;\\nuse List::Util qw(max);\\nuse Test::More tests => \
+         1;\\nuse M;\\nis(max(0, M::one()), 1, \"perl $^V\");\\n' >t/m.t",
+        "prove -lrv t",
+        "perl v5.36",
+    ),
+];
+
+#[test]
+fn tools_of_debian_run_where_they_were_put() {
+    let machine = Machine::new(Who::Ordinary);
+    for (name, date, script, command, says) in OF_DEBIAN {
+        let commit = format!(
+            "mkdir -p {name}; cd {name}; {script}; git init -q; git add -A; \
+             GIT_COMMITTER_DATE={date} git -c user.name=T -c user.email=t@localhost commit -qm one"
+        );
+        machine.sh(&machine.work(), &commit).ok();
+        let own = machine.work().join(name).display().to_string();
+        machine.zagi(&["mount", &own, &format!("{name}-1")]).ok();
+        let said = machine.exec(&machine.work().join(format!("{name}-1")), command).ok();
+        assert!(said.out.contains(says), "`{command}` did not say {says:?}: {}", said.out);
+    }
+}
