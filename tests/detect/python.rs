@@ -65,6 +65,21 @@ fn what_python_is_built_with_and_imports_is_installed() {
 }
 
 #[test]
+fn a_program_of_the_projects_own_runs_its_tests() {
+    let test = |program: &str| {
+        let found = detected(&files(&[
+            ("setup.py", "setup(name='x')"),
+            ("test.py", program),
+            ("src/x/tests/test_a.py", "import unittest\n"),
+        ]));
+        found.run.test
+    };
+    let starts = "import unittest\nif __name__ == '__main__':\n    main()\n";
+    assert_eq!(test(starts).as_deref(), Some("python test.py"));
+    assert_eq!(test("import unittest\n").as_deref(), Some("python -m unittest"));
+}
+
+#[test]
 fn python_of_the_old_days() {
     insta::assert_snapshot!(shown(&[
         ("setup.py", r#"from setuptools import setup, Extension

@@ -114,6 +114,16 @@ fn named(place: &Place, name: &str) -> Evidence {
 
 /// A program of the project's own that runs its tests, by the name that is usual for one.
 fn runner(survey: &Survey<'_>, place: &Place) -> Option<&'static str> {
+    // Of that name there are modules of tests, too; those that can be started say so.
+    let is_program = |name: &str| {
+        let text = place.has(name).then(|| survey.head(&place.path(name))).flatten();
+        text.is_some_and(|text| {
+            text.text.contains("__main__") && !text.text.contains("\ndef test_")
+        })
+    };
+    if is_program("test.py") {
+        return Some("test.py");
+    }
     ["runtests.py", "tests/runtests.py", "test/runtests.py"].into_iter().find(|path| {
         match path.split_once('/') {
             None => place.has(path),
