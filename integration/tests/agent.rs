@@ -131,6 +131,8 @@ fn what_others_run_later_stays_as_it_is() {
             "mkdir -p .zagi; echo owned > .zagi/secrets.enc",
             "rm -rf .zagi; mkdir .zagi; echo owned > .zagi/agents.toml",
             "mkdir -p .git/modules/x; echo '[core] pager = owned' > .git/modules/x/config",
+            "echo owned > .git/commondir",
+            "mkdir -p .git/remotes; echo 'URL: owned' > .git/remotes/origin",
         ] {
             // The control, in a copy of the repository's.
             let said = machine.sh(&machine.work(), &format!(
@@ -144,6 +146,60 @@ fn what_others_run_later_stays_as_it_is() {
         // And nothing is left over.
         assert_eq!(machine.git(&dir, &["status", "--porcelain"]).ok().out, "");
         assert!(!dir.join(".zagi/agents.toml").exists());
+    });
+}
+
+/// Git finds its configuration by more than `.git/config`, and runs the monitor that is named there
+/// as soon as somebody asks for the status.
+#[test]
+fn git_runs_nothing_that_an_agent_named() {
+    let name = "git config user.name T; git config user.email t@localhost";
+    // A repository inside, and a worktree elsewhere, of which this one has the index and the branches.
+    let lay = format!(
+        "{name}; git init -q inner; (cd inner; {name}; git commit -q --allow-empty -m inner); \
+         git add inner 2>/dev/null; git commit -qm inner; git worktree add -q \"$1\""
+    );
+    let attacks = [
+        "cp -r .git other; echo \"$M\" >> other/config; echo ../other > .git/commondir",
+        "cp -r .git other; echo \"$M\" >> other/config; echo ../../../other | tee .git/worktrees/*/commondir",
+        "echo \"$M\" >> inner/.git/config",
+        "mv inner/.git/config c; (cat c; echo \"$M\") > inner/.git/config",
+        "mv inner g && cp -r g inner && echo \"$M\" >> inner/.git/config",
+    ];
+    both(|who| {
+        let machine = Machine::new(who);
+        let dir = mounted(&machine);
+        let work = machine.work();
+        let mark = work.join("mark");
+        let monitor = format!("M='[core] fsmonitor = \"touch {}; false\"'", mark.display());
+        machine.sh(&dir, &lay.replace("$1", &work.join("tree").display().to_string())).ok();
+        let look = |dir: &Path, tree: &Path| {
+            let look = format!("git status; git -C {} status", tree.display());
+            machine.sh(dir, &look).ok();
+            std::fs::remove_file(&mark).is_ok()
+        };
+        for attack in attacks {
+            let (control, tree) = (work.join("control"), work.join("control-tree"));
+            let place = tree.display().to_string();
+            machine.sh(&work, "rm -rf control control-tree; git clone -q origin control").ok();
+            machine.sh(&control, &lay.replace("$1", &place)).ok();
+            machine.sh(&control, &format!("{monitor}; {attack}")).ok();
+            assert!(look(&control, &tree), "the control: {attack}");
+        }
+        let all = attacks.map(|attack| format!("({attack}); rm -rf other")).join("; ");
+        agent(&machine, &dir, &format!("{monitor}; {all}; true")).ok();
+        assert!(!look(&dir, &work.join("tree")));
+        // One that was not there before is told of.
+        let said = agent(
+            &machine,
+            &dir,
+            &format!(
+                "cp -r inner second; {monitor}; echo \"$M\" >> second/.git/config; git add second"
+            ),
+        )
+        .ok();
+        assert!(said.err.contains("put a repository at `second` into this one"), "{}", said.err);
+        assert!(agent(&machine, &dir, "true").ok().err.is_empty());
     });
 }
 

@@ -15,13 +15,14 @@
 //! does it again: at once, but not in the same instant.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -40,6 +41,8 @@ struct Made {
     path: PathBuf,
     parent: OwnedFd,
     directory: bool,
+    /// What it says.
+    content: String,
     /// Device and inode: what stands there later may be another.
     id: (u64, u64),
 }
@@ -98,7 +101,10 @@ impl Pins {
             let last = rest.peek().is_none();
             match find(&at, name)? {
                 Found::Nothing => {
-                    self.make(&at, name, &path, !last || pin.directory)?;
+                    match last && !pin.directory {
+                        true => self.make_file(&at, name, &path, &pin.meanwhile)?,
+                        false => self.make_directory(&at, name, &path)?,
+                    }
                     return self.cover(&at, name, &path, pin.hidden && last);
                 }
                 Found::Directory(next) if !last => {
@@ -149,18 +155,44 @@ impl Pins {
     }
 
     /// Makes what a mount can be put on.
-    fn make(&mut self, at: &OwnedFd, name: &Path, path: &Path, dir: bool) -> io::Result<()> {
-        if dir {
-            mkdirat(at, name, Mode::from_bits_truncate(0o755))?;
-        } else {
+    fn make_directory(&mut self, at: &OwnedFd, name: &Path, path: &Path) -> io::Result<()> {
+        mkdirat(at, name, Mode::from_bits_truncate(0o755))?;
+        self.made(at, name, path, None)
+    }
+
+    fn make_file(&mut self, at: &OwnedFd, name: &Path, path: &Path, says: &str) -> io::Result<()> {
+        let make = |name: &Path| {
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-            openat(at, name, flags, Mode::from_bits_truncate(0o644))?;
+            openat(at, name, flags, Mode::from_bits_truncate(0o644))
+        };
+        if says.is_empty() {
+            make(name)?;
+        } else {
+            // Nobody shall find it empty.
+            let mut whole = name.as_os_str().to_owned();
+            whole.push(format!(".{}", std::process::id()));
+            let whole = Path::new(&whole);
+            let _ = unlinkat(at, whole, UnlinkatFlags::NoRemoveDir);
+            File::from(make(whole)?).write_all(says.as_bytes())?;
+            renameat(at, whole, at, name)?;
         }
+        self.made(at, name, path, Some(says))
+    }
+
+    /// Remembers what was made: a directory, or a file that says something.
+    fn made(
+        &mut self,
+        at: &OwnedFd,
+        name: &Path,
+        path: &Path,
+        says: Option<&str>,
+    ) -> io::Result<()> {
         let stat = fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         self.made.push(Made {
             path: path.to_owned(),
             parent: at.try_clone()?,
-            directory: dir,
+            directory: says.is_none(),
+            content: says.unwrap_or_default().to_owned(),
             id: (stat.st_dev, stat.st_ino),
         });
         Ok(())
@@ -168,8 +200,8 @@ impl Pins {
 }
 
 impl Drop for Pins {
-    /// Takes away what was made, where it is still there and empty. A mistake here leaves an
-    /// empty file behind; there is nobody to tell.
+    /// Takes away what was made, where it is still there as it was made. A mistake here leaves
+    /// such a file behind; there is nobody to tell.
     fn drop(&mut self) {
         for made in self.made.iter().rev() {
             let _ = umount2(&made.path, MntFlags::MNT_DETACH);
@@ -182,11 +214,27 @@ impl Drop for Pins {
             }
             let _ = match made.directory {
                 true => unlinkat(&made.parent, name, UnlinkatFlags::RemoveDir),
-                false if stat.st_size == 0 => {
+                false if made.says_so_still(name, &stat) => {
                     unlinkat(&made.parent, name, UnlinkatFlags::NoRemoveDir)
                 }
                 false => Ok(()),
             };
+        }
+    }
+}
+
+impl Made {
+    fn says_so_still(&self, name: &Path, stat: &FileStat) -> bool {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let read = || {
+            let mut text = Vec::new();
+            let file = File::from(openat(&self.parent, name, flags, Mode::empty())?);
+            file.take(self.content.len() as u64 + 1).read_to_end(&mut text)?;
+            io::Result::Ok(text)
+        };
+        match self.content.is_empty() {
+            true => stat.st_size == 0,
+            false => read().is_ok_and(|text| text == self.content.as_bytes()),
         }
     }
 }

@@ -52,6 +52,10 @@ pub struct Pin {
     pub hidden: bool,
     /// Whether it would be a directory, where it does not exist.
     pub directory: bool,
+    /// What the file says that stands there meanwhile, where it does not exist: for one that is
+    /// read by its being there. It is taken away afterwards if it says so still.
+    #[serde(default)]
+    pub meanwhile: String,
 }
 
 /// Who the program is, as far as it can see. On the host it stays the caller's user.
@@ -188,7 +192,8 @@ impl Plan {
 
     /// Pins a path that may be read; see [`Pin`].
     pub fn pin(mut self, path: impl Into<PathBuf>, directory: bool) -> Plan {
-        self.pins.push(Pin { path: path.into(), hidden: false, directory });
+        let (path, hidden, meanwhile) = (path.into(), false, String::new());
+        self.pins.push(Pin { path, hidden, directory, meanwhile });
         self
     }
 

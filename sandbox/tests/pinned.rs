@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ),
     ("one_end_leaves_the_other_pinned", one_end_leaves_the_other_pinned),
     ("git_works_beside_pins", git_works_beside_pins),
+    ("what_git_reads_by_its_being_there", what_git_reads_by_its_being_there),
 ];
 
 /// A workspace as git and zagi make them, without secrets.
@@ -278,4 +279,47 @@ fn git_works_beside_pins() {
     plan = plan.env("PATH", &format!("{local}:/usr/bin:/bin")).env("HOME", "/zagi/home");
     let (exit, said) = run(&plan);
     assert_eq!((exit, said.trim()), (Exit::Code(0), "2"));
+}
+
+/// `.git/commondir` leads git to another directory's configuration, whose monitor it then runs.
+fn what_git_reads_by_its_being_there() {
+    let repository = || {
+        let dir = tempfile::tempdir().expect("made");
+        let script = "git init -q . && cp -r .git other && echo '[core] fsmonitor = \"echo ran >&2; false\"' >> other/config";
+        let made = Command::new("sh").args(["-c", script]).current_dir(dir.path()).status();
+        assert!(made.expect("runs").success());
+        dir
+    };
+    let status = |dir: &Path| {
+        let out = Command::new("git").arg("status").current_dir(dir).output().expect("runs");
+        assert!(out.status.success());
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    let attack = "echo ../other > .git/commondir";
+    let control = repository();
+    let made = Command::new("sh").args(["-c", attack]).current_dir(control.path()).status();
+    assert!(made.expect("runs").success());
+    assert!(status(control.path()).contains("ran"), "the control");
+    let dir = repository();
+    let common = dir.path().join(".git/commondir");
+    let script =
+        format!("({attack}); (rm -f .git/commondir; {attack}); cat .git/commondir; sleep 60");
+    let mut plan = at_work(Profile::Agent, dir.path(), &["/bin/sh", "-c", &script]);
+    plan = pinned(plan, dir.path()).pin(&common, false);
+    plan.pins.last_mut().expect("added").meanwhile = ".\n".into();
+    let mut child = spawn(&plan);
+    let mut said = String::new();
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    out.read_line(&mut said).expect("text");
+    // Git outside works meanwhile, and does not do what the other configuration says.
+    assert!(!status(dir.path()).contains("ran"));
+    assert_eq!(said, ".\n");
+    child.kill().expect("kills");
+    assert!(!common.exists(), "it is taken away");
+    assert!(!status(dir.path()).contains("ran"));
+    // What somebody else put there stays.
+    let mut child = spawn(&plan);
+    fs::write(&common, "../.git\n").expect("written");
+    child.kill().expect("kills");
+    assert_eq!(fs::read_to_string(&common).expect("there"), "../.git\n");
 }

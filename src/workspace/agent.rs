@@ -17,9 +17,10 @@
 //! - the network, but through a proxy that reaches the registries and the hosts that are granted
 //!   ([`crate::egress`]);
 //! - any other secret of the project's: of those it is granted, the value only where that is raw;
-//! - a way to what others run later: `.git/hooks`, `.git/config`, `.git/modules`,
+//! - a way to what others run later: `.git/hooks`, `.git/config` and the like ([`super::pins`]),
 //!   `.zagi/agents.toml` and `.zagi/secrets.enc` stay as they are ([`zagi_sandbox::Pin`]). It may
-//!   commit, and push nowhere: no credential is there.
+//!   commit, and push nowhere: no credential is there. A repository that it puts inside this one is
+//!   warned of.
 //!
 //! # The log
 //!
@@ -40,6 +41,7 @@ use zagi_sandbox::{Console, Exit, Plan, Profile};
 use super::confined::{self, Who};
 use super::description::{self, Description};
 use super::error::{WorkspaceError, at};
+use super::pins;
 use super::services::Services;
 use super::session;
 use crate::context::Context;
@@ -148,6 +150,7 @@ impl Agent {
         let services = self.services(ctx)?;
         let log = Arc::new(log::Log::open(&self.dir, ctx.now).map_err(at(&self.dir))?);
         let mut plan = self.plan(ctx, argv, cwd)?;
+        let inner = pins::repositories(&self.description.path);
         if let Some(services) = &services {
             plan = confined::serviced(plan, services.all.inside()?);
         }
@@ -172,6 +175,15 @@ impl Agent {
         for host in log.unlisted() {
             let how = allowing(&self.name, &host);
             ctx.events.emit(Event::Warning(format!("{host} was not reached: {how}")));
+        }
+        for path in pins::repositories(&self.description.path) {
+            if !inner.contains(&path) {
+                let path = path.display();
+                ctx.events.emit(Event::Warning(format!(
+                    "the agent put a repository at `{path}` into this one: git runs what \
+                     `{path}/.git/config` says as soon as you ask for the status; `rm -rf {path}/.git` first"
+                )));
+            }
         }
         Ok(exit)
     }

@@ -15,6 +15,7 @@ use zagi_sandbox::{Plan, Profile};
 
 use super::description::Description;
 use super::error::{WorkspaceError, at};
+use super::pins;
 use super::tools;
 use crate::context::Context;
 use crate::dependencies;
@@ -29,16 +30,6 @@ const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3128);
 const HOSTS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// The file inside of certificates that are trusted there.
 const TRUSTED: &str = "/etc/zagi/certificates.pem";
-
-/// Paths below the workspace that stay as they are; whether each is a directory.
-const PINNED: [(&str, bool); 6] = [
-    (".git/hooks", true),
-    (".git/modules", true),
-    (".git/config", false),
-    (".git/config.worktree", false),
-    (super::agent::grants::PATH, false),
-    (crate::secrets::place::PATH, false),
-];
 
 /// Variables by which programs find a proxy.
 const PROXIES: [&str; 8] = [
@@ -64,26 +55,32 @@ pub(super) struct Who<'a> {
     pub home: Option<PathBuf>,
 }
 
-/// The sandbox of `who` in a workspace. Its network leads to the proxy, the first of its
-/// listeners, and nowhere.
+/// What the sandbox of `who` begins with, in a workspace at `root`. Its network leads to the proxy,
+/// the first of its listeners, and nowhere.
+pub(super) fn bare(root: &Path, who: Who<'_>) -> Plan {
+    let mut plan = Plan::new(who.profile, who.argv.to_vec()).bind(who.files, root, true);
+    if let Some(own) = who.home {
+        let home = plan.identity.home.clone();
+        plan = plan.bind(own, home, true);
+    }
+    plan.pins = pins::of(who.files, root);
+    plan.listen = vec![PROXY];
+    plan.cwd = if who.cwd.starts_with(root) { who.cwd.to_owned() } else { root.to_owned() };
+    plan
+}
+
+/// The sandbox of `who` in a workspace, with its tools.
 pub(super) fn surround(ctx: &Context, description: &Description, who: Who<'_>) -> Plan {
     let root = &description.path;
-    let mut plan = Plan::new(who.profile, who.argv.to_vec()).bind(who.files, root, true);
-    let home = plan.identity.home.clone();
-    if let Some(own) = who.home {
-        plan = plan.bind(own, &home, true);
-    }
+    let mut plan = bare(root, who);
     let (tools, borrowed) = tools::of(ctx, description, root);
     let mut seen = BTreeSet::new();
     dependencies::show(&mut plan, &tools, &borrowed, &mut seen);
-    for (path, directory) in PINNED {
-        plan = plan.pin(root.join(path), directory);
-    }
     plan.env = tools.vars;
     dependencies::withhold(&mut plan.env);
     dependencies::certificates(ctx, &mut plan, &mut seen);
     plan.env.extend(author(root));
-    let (name, home) = (plan.identity.name.clone(), home.display().to_string());
+    let (name, home) = (plan.identity.name.clone(), plan.identity.home.display().to_string());
     let proxy = format!("http://{PROXY}");
     for (variable, value) in PROXIES.map(|variable| (variable, proxy.as_str())).into_iter().chain([
         ("HOME", home.as_str()),
@@ -101,8 +98,6 @@ pub(super) fn surround(ctx: &Context, description: &Description, who: Who<'_>) -
     ]) {
         plan.env.insert(variable.into(), value.into());
     }
-    plan.listen = vec![PROXY];
-    plan.cwd = if who.cwd.starts_with(root) { who.cwd.to_owned() } else { root.clone() };
     plan
 }
 

@@ -54,6 +54,7 @@ mod manage;
 mod materialise;
 mod mounts;
 mod nfs;
+mod pins;
 mod prepare;
 mod roots;
 pub mod run;
