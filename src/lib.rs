@@ -23,6 +23,7 @@
 //! | 1 | [`registry`] | one HTTP client; npm, PyPI, Debian, crates and Nix caches as protocols; archives |
 //! | 1 | [`store`] | packs, trees, refs, farm |
 //! | 1 | [`egress`] | the way out of a sandbox: a proxy that reaches the hosts of a list |
+//! | 1 | [`redteam`] | what a sandbox is to stop, tried for real |
 //! | 1 | `zagi-fuse` (`fuse/`) | the overlay and the kernel adapter that presents it |
 //! | 1 | `zagi-sandbox` (`sandbox/`) | executes a plain plan: namespaces, mounts, capabilities |
 //! | 0 | [`context`], [`home`], [`config`], [`event`], [`nearest`], [`redact`] | what is passed in: paths, addresses, clock, progress; what somebody may have meant; values taken out of a text |
@@ -40,7 +41,7 @@
 //! - The daemon never touches its own mounts by path.
 //! - A secret's value is in memory that is in no swap and no core dump, and leaves it only with
 //!   the receipt of an audit row that is on disk; no type that holds one can be printed.
-//! - `unsafe` stands in `fuse/src/sys.rs` and `sandbox/src/sys.rs` only, and in `sandbox/tests/sys.rs`,
+//! - `unsafe` stands in `fuse/src/sys.rs` and `sandbox/src/sys.rs` (with `sys/`) only, and in `sandbox/tests/sys.rs`,
 //!   which attacks.
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -55,6 +56,7 @@ pub mod event;
 pub mod home;
 pub mod nearest;
 pub mod redact;
+pub mod redteam;
 pub mod registry;
 pub mod secrets;
 pub mod services;

@@ -192,7 +192,7 @@ fn floor(room: &str) -> Option<u32> {
         "workspace" => 4,
         "source" | "dependencies" | "services" | "system" => 3,
         "environment" | "secrets" => 2,
-        "egress" | "registry" | "store" => 1,
+        "egress" | "redteam" | "registry" | "store" => 1,
         "context" | "home" | "config" | "event" | "nearest" | "redact" => 0,
         _ => return None,
     })

@@ -101,6 +101,7 @@ pub use private::{Private, SECRETS};
 pub use probe::{Probe, probe};
 pub use report::{Enforced, Keeper, Limit};
 pub use spawn::{Child, Exit, Killer, Status, launch, spawn, spawn_on};
+pub use sys::attempt;
 pub use view::show;
 
 /// The first argument by which [`spawn`] asks the program to be its helper.

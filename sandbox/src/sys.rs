@@ -1,6 +1,8 @@
 //! The system calls that no safe wrapper offers. The crate's only `unsafe`.
 #![allow(unsafe_code)]
 
+pub mod attempt;
+
 use std::ffi::{CString, c_int, c_uint, c_ulong};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

@@ -9,6 +9,7 @@
 
 mod add;
 mod agent;
+mod attack;
 mod audit;
 mod chunk;
 mod daemon;
@@ -131,6 +132,9 @@ pub fn main() -> ExitCode {
         return answered;
     }
     zagi_sandbox::main_if_asked();
+    if let Some(tried) = attack::main_if_asked() {
+        return tried;
+    }
     if let Some(kept) = up::keep_if_asked() {
         return kept;
     }

@@ -1,5 +1,7 @@
 //! What this machine offers to a mount, and what to do about each lack.
 
+pub mod attack;
+
 use std::process::Command;
 
 use serde::Serialize;

@@ -38,7 +38,8 @@ pub(super) fn of(files: &Path, root: &Path) -> Vec<Pin> {
     pins.extend(OWN.map(|path| pin(path, false)));
     // Worktrees that are elsewhere, whose own repositories are here.
     let worktrees = fs::read_dir(files.join(".git/worktrees")).into_iter().flatten().flatten();
-    let commons = worktrees.map(|entry| git.join("worktrees").join(entry.file_name()).join(COMMON.0));
+    let commons =
+        worktrees.map(|entry| git.join("worktrees").join(entry.file_name()).join(COMMON.0));
     let is_file = |path: &PathBuf| files.join(path).symlink_metadata().is_ok_and(|m| m.is_file());
     pins.extend(commons.filter(is_file).map(|path| pin(path, false)));
     for inner in repositories(files) {
