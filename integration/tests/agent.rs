@@ -149,6 +149,39 @@ fn what_others_run_later_stays_as_it_is() {
     });
 }
 
+/// What an agent leaves in its home is not followed by who copies a login there the next time.
+#[test]
+fn a_link_in_its_home_leads_nobody_out() {
+    both(|who| {
+        let machine = Machine::new(who);
+        let dir = mounted(&machine);
+        let grants = "version = 1\n[agent.t]\nhome = [\"login\", \"sub/login\", \"third\"]\n";
+        let user = machine.sh(&machine.work(), "echo $HOME").ok().out.trim().to_owned();
+        let script = format!(
+            "printf '{}' > {}/agents.toml; mkdir $HOME/sub $HOME/other; \
+             for f in login sub/login third; do echo {CANARY} > $HOME/$f; done",
+            grants.replace('\n', "\\n"),
+            machine.home().display()
+        );
+        machine.sh(&machine.work(), &script).ok();
+        let said = agent(&machine, &dir, "cat ~/login ~/sub/login").ok();
+        assert_eq!(said.out, format!("{CANARY}\n{CANARY}\n"));
+        let plant = format!(
+            "cd && rm -r login sub && ln -s {user}/planted login && ln -s {user}/other sub && rm third"
+        );
+        agent(&machine, &dir, &plant).ok();
+        // The control: whoever writes there by name follows.
+        let home = "$HOME/.zagi/workspaces/*/agents/t/home";
+        let follow = format!("cat login | tee {home}/login; test -e planted; rm planted");
+        machine.sh(&PathBuf::from(&user), &follow).ok();
+        let said = agent(&machine, &dir, "cat ~/third").ok();
+        assert_eq!(said.out, format!("{CANARY}\n"), "the rest is copied");
+        assert!(said.err.contains("was not copied to the agent's `~/sub/login`"), "{}", said.err);
+        let said = machine.sh(&PathBuf::from(&user), "ls -d planted other/*");
+        assert!(said.out.is_empty(), "{}", said.out);
+    });
+}
+
 /// Git finds its configuration by more than `.git/config`, and runs the monitor that is named there
 /// as soon as somebody asks for the status.
 #[test]

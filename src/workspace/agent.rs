@@ -28,6 +28,7 @@
 //! object a line, an [`Entry`].
 
 pub mod grants;
+mod home;
 mod log;
 
 use std::collections::BTreeMap;
@@ -238,13 +239,16 @@ impl Agent {
         std::fs::create_dir_all(&home).map_err(at(&home))?;
         let Some(user) = ctx.var("HOME").map(PathBuf::from) else { return Ok(()) };
         for path in &self.grants.home {
-            let (from, to) = (user.join(path), home.join(path));
-            if to.exists() || !from.is_file() {
+            let from = user.join(path);
+            if !from.is_file() {
                 continue;
             }
-            let parent = to.parent().unwrap_or(&home);
-            std::fs::create_dir_all(parent).map_err(at(parent))?;
-            std::fs::copy(&from, &to).map_err(at(&from))?;
+            if let Err(e) = home::begin(&home, path, &from) {
+                let (from, path) = (from.display(), path.display());
+                ctx.events.emit(Event::Warning(format!(
+                    "`{from}` was not copied to the agent's `~/{path}`: {e}"
+                )));
+            }
         }
         Ok(())
     }
