@@ -4,6 +4,8 @@
 pub mod https;
 pub mod machine;
 pub mod publish;
+#[path = "../redteam/mod.rs"]
+pub mod redteam;
 pub mod suites;
 
 /// Real git, as the library's own tests serve it.

@@ -56,29 +56,37 @@ pub struct Run {
 }
 
 impl Run {
-    /// Of what was printed, and what is in the workspace and other directories now.
-    pub fn new(printed: &[u8], workspace: &Path, directories: &[&Path], case: &Case) -> Run {
-        let mut seen = printed.to_vec();
-        for directory in directories {
-            collect(directory, &mut seen);
-        }
+    /// Of what was printed, what is in files that could be read there, and which of the attempts that
+    /// write somewhere did.
+    pub fn new(printed: &[u8], files: &[u8], changed: impl Fn(&Attempt) -> bool) -> Run {
         let text = String::from_utf8_lossy(printed);
         let tried = text.lines().filter_map(|line| serde_json::from_str::<Tried>(line).ok());
-        let mut run = Run {
-            seen,
+        let writes = |attempt: &&Attempt| !matches!(attempt.hunts, Hunts::Value | Hunts::Door);
+        Run {
+            seen: [printed, b"\n", files].concat(),
             tried: tried.map(|tried| (tried.id.clone(), tried)).collect(),
-            changed: Vec::new(),
-        };
-        let is_changed = |attempt: &&Attempt| {
+            changed: ATTEMPTS
+                .iter()
+                .filter(|attempt| writes(attempt) && changed(attempt))
+                .map(|attempt| attempt.id)
+                .collect(),
+        }
+    }
+
+    /// The same, on this side of a workspace and of whatever else could be written to.
+    pub fn of(printed: &[u8], workspace: &Path, others: &[&Path], case: &Case) -> Run {
+        let mut files = Vec::new();
+        for directory in [workspace].iter().chain(others) {
+            collect(directory, &mut files);
+        }
+        Run::new(printed, &files, |attempt| {
             let path = match attempt.hunts {
                 Hunts::Workspace(path) => workspace.join(path),
                 Hunts::Home(path) => case.dir.join(path),
                 Hunts::Value | Hunts::Door => return false,
             };
             fs::read_to_string(path).is_ok_and(|text| text.contains(PLANTED))
-        };
-        run.changed = ATTEMPTS.iter().filter(is_changed).map(|attempt| attempt.id).collect();
-        run
+        })
     }
 
     /// What it got, and in which form; or what it was told. By what was seen of it at all, or by its

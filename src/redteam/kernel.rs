@@ -39,15 +39,14 @@ pub(super) fn ring(_: &Case) -> Got {
 pub(super) fn push(_: &Case) -> Got {
     // The leader of a session gets the first terminal that it opens.
     nix::unistd::setsid()?;
-    let pair = nix::pty::openpty(None, None)?;
+    // Not to be closed before the answer: its end ends its session.
+    let pair = std::mem::ManuallyDrop::new(nix::pty::openpty(None, None)?);
     let name = nix::unistd::ttyname(&pair.slave)?;
     let terminal = OpenOptions::new().read(true).write(true).open(name)?;
     attempt::push_key(&terminal, b'x')?;
     attempt::push_key(&terminal, b'\n')?;
     let mut line = [0; 2];
     (&terminal).read_exact(&mut line)?;
-    // Its end ends its session.
-    std::mem::forget(pair);
     Ok(line.to_vec())
 }
 

@@ -22,7 +22,7 @@ mod sockets;
 mod victim;
 
 pub use attempts::{ATTEMPTS, Attempt, Hunts, Tried, linger, one, seed, try_all};
-pub use canary::Canaries;
+pub use canary::{Canaries, Canary, PLANTED};
 pub use judge::{Row, Run, Verdict, judge};
 pub use victim::{Case, VARIABLE, be};
 

@@ -119,7 +119,7 @@ impl Scene {
             std::thread::sleep(Duration::from_millis(10));
         }
         let lingered = ended.elapsed();
-        let run = Run::new(&[out.stdout, out.stderr].concat(), &place, &[&place], &victim.case);
+        let run = Run::of(&[out.stdout, out.stderr].concat(), &place, &[], &victim.case);
         Ok((run, victim.case.clone(), lingered))
     }
 
@@ -156,6 +156,6 @@ impl Scene {
         }
         child.wait().map_err(unconfined)?;
         std::thread::sleep(lingered + Duration::from_millis(300));
-        Ok(Run::new(&printed, &place, &[&place, &home], &victim.case))
+        Ok(Run::of(&printed, &place, &[&home], &victim.case))
     }
 }

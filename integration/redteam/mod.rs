@@ -1,0 +1,64 @@
+//! The red team: every vector of the threat model, as an attack with a control, and the table of what
+//! holds in which mode.
+//!
+//! ```text
+//! vectors.toml  the 58 vectors: what each hunts, what stops it, where nothing can
+//! agent.rs      attacks from inside `zagi agent`: those of `zagi doctor --attack`, and scripts
+//! vault.rs      attacks on secrets at rest, and on a process that holds them
+//! closed.rs     machines that offer less: nothing may start
+//! table.rs      vectors and measurements as RESULTS.md
+//! ```
+//!
+//! Each attack has a value of its own, made for the run. Unconfined it must get it: an attack that
+//! does not work shows nothing. Inside, the value may be in no byte that could be seen: what was
+//! printed, what is in the workspace and in the agent's home; as it is, in base64, in hexadecimal
+//! digits, backwards or in pieces.
+
+mod agent;
+mod closed;
+pub mod table;
+mod vault;
+
+use zagi::redteam::Verdict;
+
+use crate::machine::Who;
+
+/// What one attack came to.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The vector's number.
+    pub vector: u8,
+    /// The attack's name.
+    pub id: String,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// Why it did not work unconfined, or what it was told inside.
+    pub note: String,
+}
+
+impl Shown {
+    /// Of an attack that did what it should unconfined, or why not, and whether it did inside.
+    fn new(vector: u8, id: &str, control: Result<(), String>, inside: Result<(), String>) -> Shown {
+        let (verdict, note) = match (control, inside) {
+            (_, Ok(())) => (Verdict::Failed, String::new()),
+            (Ok(()), Err(note)) => (Verdict::Held, note),
+            (Err(note), Err(_)) => (Verdict::NotShown, note),
+        };
+        Shown { vector, id: id.into(), verdict, note: note.chars().take(400).collect() }
+    }
+}
+
+/// The last line of what was said.
+fn ends(said: &str) -> String {
+    let lines = said.lines().filter(|line| !line.is_empty() && !line.starts_with("hint:"));
+    lines.last().unwrap_or_default().trim().to_owned()
+}
+
+/// All that is shown in one user's mode.
+pub fn measure(who: Who) -> Vec<Shown> {
+    let mut all = agent::measure(who);
+    all.extend(vault::measure(who));
+    all.extend(closed::measure(who));
+    all.sort_by(|a, b| (a.vector, &a.id).cmp(&(b.vector, &b.id)));
+    all
+}

@@ -1,0 +1,264 @@
+//! Attacks on `.zagi/secrets.enc`, on the record of its uses, and on a process that holds its values.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use zagi::redteam::{Canaries, Canary};
+
+use super::agent::{Running, SEARCH};
+use super::{Shown, ends};
+use crate::machine::{Machine, Said, Who};
+
+/// A project with secrets, of a user who has opened them before.
+struct Stage {
+    machine: Machine,
+    dir: PathBuf,
+    canaries: Canaries,
+}
+
+const IDS: [&str; 10] = [
+    "rolled-back",
+    "current",
+    "forged",
+    "cut",
+    "killed",
+    "full",
+    "core",
+    "held",
+    "backup",
+    "objects",
+];
+
+pub(super) fn measure(who: Who) -> Vec<Shown> {
+    let machine = Machine::new(who);
+    let work = machine.work();
+    machine.sh(&work, "mkdir -p web $HOME; cd web; git init -q; echo x > file").ok();
+    let canaries = Canaries::new(IDS).expect("the kernel has random bytes");
+    let stage = Stage { dir: work.join("web"), machine, canaries };
+    let mut shown = vec![stage.rolled_back(), stage.forged()];
+    shown.extend(stage.audit());
+    shown.extend(stage.held());
+    shown.extend(stage.left());
+    shown
+}
+
+impl Stage {
+    fn canary(&self, id: &str) -> &Canary {
+        self.canaries.of(id).expect("each has one")
+    }
+
+    fn sh(&self, script: &str) -> Said {
+        let program = self.machine.program().display();
+        let home = self.machine.home();
+        self.machine.sh(&self.dir, &format!("Z={program}; H={}; {script}", home.display()))
+    }
+
+    fn set(&self, name: &str, id: &str, options: &str) {
+        let value = self.canary(id).text();
+        self.sh(&format!("printf %s {value} | $Z secrets set {name} {options}")).ok();
+    }
+
+    /// Whether the value is in what was said; else what was.
+    fn got(&self, id: &str, said: &Said) -> Result<(), String> {
+        let all = format!("{}{}", said.out, said.err);
+        self.canary(id).found_in(all.as_bytes()).map(drop).ok_or(ends(&said.err))
+    }
+
+    /// An older file in place of the current one. To a home that has seen neither it is valid.
+    fn rolled_back(&self) -> Shown {
+        self.set("A", "rolled-back", "--raw");
+        self.sh("cp .zagi/secrets.enc old").ok();
+        self.set("A", "current", "--raw");
+        self.sh("cp .zagi/secrets.enc new; cp old .zagi/secrets.enc").ok();
+        let fresh = self.sh(
+            "mkdir -p fresh/secrets; cp $H/secrets/identity fresh/secrets; chmod -R go= fresh; \
+             ZAGI_HOME=$PWD/fresh $Z secrets get A --reveal",
+        );
+        let said = self.sh("$Z secrets get A --reveal");
+        self.sh("mv new .zagi/secrets.enc; rm -rf old fresh").ok();
+        Shown::new(
+            31,
+            "rolled-back",
+            self.got("rolled-back", &fresh),
+            self.got("rolled-back", &said),
+        )
+    }
+
+    /// Another host for a value: age has no opinion on that.
+    fn forged(&self) -> Shown {
+        self.set(
+            "B",
+            "forged",
+            "--host api.example.com --header Authorization --format 'Bearer {}'",
+        );
+        self.sh("cp .zagi/secrets.enc new; sed -i s/api.example.com/evil.example.com/ .zagi/secrets.enc")
+            .ok();
+        let control = self.sh(
+            "grep -q evil .zagi/secrets.enc; sed -n '/BEGIN AGE/,/END AGE/p' .zagi/secrets.enc | \
+             age --decrypt --identity $H/secrets/identity",
+        );
+        let said = self.sh("$Z secrets get B --reveal");
+        self.sh("mv new .zagi/secrets.enc").ok();
+        Shown::new(31, "forged", self.got("forged", &control), self.got("forged", &said))
+    }
+
+    /// No record, no release.
+    fn audit(&self) -> Vec<Shown> {
+        let mut shown = Vec::new();
+        for (id, name, before, after) in [
+            (
+                "cut",
+                "C",
+                "cp $H/audit/secrets.log l; sed -i '$d' $H/audit/secrets.log",
+                "mv l $H/audit/secrets.log",
+            ),
+            ("killed", "D", "ulimit -f 0", "true"),
+        ] {
+            self.set(name, id, "--raw");
+            let control = self.sh(&format!("$Z secrets get {name} --reveal"));
+            let said = self.sh(&format!("{before}; $Z secrets get {name} --reveal"));
+            self.sh(after).ok();
+            shown.push(Shown::new(55, id, self.got(id, &control), self.got(id, &said)));
+        }
+        self.set("E", "full", "--raw");
+        let full = Full::new(&self.machine);
+        let control = self.sh("$Z secrets get E --reveal");
+        self.sh("head -c 1000000 /dev/zero > $H/audit/filler 2>/dev/null || true").ok();
+        let said = self.sh("$Z secrets get E --reveal");
+        drop(full);
+        shown.push(Shown::new(55, "full", self.got("full", &control), self.got("full", &said)));
+        shown
+    }
+
+    /// What `$EDITOR` is.
+    fn editor(&self, script: &str) {
+        let path = self.machine.work().join("editor");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}")).expect("it can be written");
+        self.machine.give(&path);
+        self.sh("chmod +x ../editor").ok();
+    }
+
+    /// A process that has values in memory while an editor is open: read, and made to die.
+    fn held(&self) -> Vec<Shown> {
+        self.set("F", "held", "--raw");
+        self.set("G", "core", "--raw");
+        self.editor("echo $1 > edited\necho $PPID > editing\nsleep 60 & echo $! > sleeping\nwait\nrm -rf ${1%/*}\n");
+        let program = self.machine.program().display().to_string();
+        let mut script = self.machine.command("script", &self.dir);
+        let edit = format!("ulimit -c unlimited; exec {program} secrets edit");
+        script.args(["-qec", &edit, "/dev/null"]).env("EDITOR", self.machine.work().join("editor"));
+        script.stdin(Stdio::piped()).stdout(Stdio::null());
+        let _editing = Running(script.spawn().expect("script is installed"));
+        // A process that has the same values, and takes no care.
+        let mut careless = self.machine.command("sh", &self.dir);
+        careless.args(["-c", "ulimit -c unlimited; exec sleep 60"]);
+        let values = format!("{} {}", self.canary("held").text(), self.canary("core").text());
+        let careless = Running(careless.env("VALUES", values).spawn().expect("sh is there"));
+        let pid = holder(&self.dir.join("editing"));
+        let look = |pid: u32| {
+            let mut python = self.machine.command("/usr/bin/python3", &self.dir);
+            Said::of(python.args(["-c", SEARCH, "held", &pid.to_string()]))
+        };
+        // Whoever cannot read it is told so on standard output.
+        let of = |said: Said| self.got("held", &said).map_err(|_| ends(&said.out));
+        let held = Shown::new(
+            34,
+            "held",
+            of(look(careless.id())),
+            of(look(pid)).map_err(|said| {
+                if said.is_empty() {
+                    "it can be read, and the values are in no page".into()
+                } else {
+                    said
+                }
+            }),
+        );
+        let dies = |pid: u32| {
+            self.sh(&format!(
+                "rm -f core*; kill -ABRT {pid}; for i in $(seq 200); do \
+                 grep -q '^State:.[ZX]' /proc/{pid}/status 2>/dev/null || test ! -d /proc/{pid} && break; \
+                 sleep 0.02; done; cat core*"
+            ))
+        };
+        let died = |said: Said| self.got("core", &said);
+        let (control, inside) = (died(dies(careless.id())), died(dies(pid)));
+        // The file is left in memory when its process dies so.
+        self.sh(
+            "kill $(cat sleeping) || true; rm -rf $(dirname $(cat edited)) core* edit* sleeping",
+        )
+        .ok();
+        vec![held, Shown::new(24, "core", control, inside)]
+    }
+
+    /// What is left in the tree, in git's objects, and beside an editor's file.
+    fn left(&self) -> Vec<Shown> {
+        self.set("J", "backup", "--raw");
+        self.set("K", "objects", "--raw");
+        self.editor("cp $1 $1~\ncp $1 ${1%/*}/.secrets.swp\necho >> $1\n");
+        let look = "grep -rah . . $HOME/ /dev/shm/zagi-edit-* 2>/dev/null; \
+                    git cat-file --batch --batch-all-objects --buffer";
+        let git = "git -c user.name=T -c user.email=t@localhost commit -qm all";
+        let edit = "EDITOR=$PWD/../editor script -qec \"$Z secrets edit\" /dev/null";
+        let said = self.sh(&format!("{edit} >&2; git add -A; {git}; {look}"));
+        // The same values in a file of their own, edited and committed alike.
+        let control = self.sh(&format!(
+            "mkdir ../plain; cd ../plain; git init -q; printf 'J=%s\\nK=%s\\n' {} {} > .env; \
+             ../editor $PWD/.env; git add -fA; {git}; rm .env; {look}",
+            self.canary("backup").text(),
+            self.canary("objects").text()
+        ));
+        let note =
+            |result: Result<(), String>| result.map_err(|_| "in no file and no object".into());
+        let row = |id: &str| Shown::new(35, id, self.got(id, &control), note(self.got(id, &said)));
+        vec![row("backup"), row("objects")]
+    }
+}
+
+/// The process that started the editor: the parent of its shell.
+fn holder(file: &Path) -> u32 {
+    let begun = Instant::now();
+    let parent = |pid: u32| -> Option<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+    };
+    loop {
+        let written = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+        if let Some(mut pid) = written {
+            let is_holder = |pid: u32| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&line).contains("secrets\0edit")
+            };
+            while !is_holder(pid) {
+                pid = parent(pid).expect("an ancestor is zagi");
+            }
+            return pid;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "the editor was not started");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A small disk below the record, with what was there.
+struct Full(PathBuf);
+
+impl Full {
+    fn new(machine: &Machine) -> Full {
+        let audit = machine.home().join("audit");
+        let root = |script: &str| {
+            let mut sh = std::process::Command::new("sh");
+            Said::of(sh.args(["-ec", script, "sh"]).arg(&audit)).ok();
+        };
+        root(
+            "cp -a \"$1\" \"$1.kept\"; mount -t tmpfs -o size=64k,mode=777 none \"$1\"; cp -a \"$1.kept\"/. \"$1\"",
+        );
+        Full(audit)
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        let mut sh = std::process::Command::new("sh");
+        let _ = sh.args(["-c", "umount \"$1\"", "sh"]).arg(&self.0).status();
+    }
+}
