@@ -303,12 +303,7 @@ impl Stage {
     /// Tries everything in `dir`: unconfined, or as an agent with the program at a place that it sees.
     fn attack(&self, dir: &Path, case: &Case, agents: Option<&Path>) -> Said {
         let program = agents.unwrap_or(self.machine.program()).display();
-        let mut script = format!(
-            "{}export ZAGI={program}; $ZAGI {} try '{}' 2>&1\n",
-            self.variables,
-            zagi::redteam::ARGUMENT,
-            case.line()
-        );
+        let mut script = format!("{}export ZAGI={program}\n", self.variables);
         // Those that need to be where the workspace is.
         let workspace = self.workspace.display();
         for Script { id, text, .. } in SCRIPTS {
@@ -322,7 +317,12 @@ impl Stage {
                 "echo '--- {id}'; ({place}export SEARCH; timeout 20 sh -c '{quoted}' 2>&1 | tr '\\0' '\\n')\n"
             ));
         }
-        script.push_str("echo '--- end'\n");
+        // Last, since what is to outlive the session waits for its end.
+        script.push_str(&format!(
+            "echo '--- end'; $ZAGI {} try '{}' 2>&1\n",
+            zagi::redteam::ARGUMENT,
+            case.line()
+        ));
         // Left open for whoever inherits it.
         let path = self.machine.work().join("inherited");
         let value = self.canaries.of("inherited").expect("it has one").text();

@@ -4,6 +4,8 @@
 //! ```text
 //! vectors.toml  the 58 vectors: what each hunts, what stops it, where nothing can
 //! agent.rs      attacks from inside `zagi agent`: those of `zagi doctor --attack`, and scripts
+//! app.rs        attacks by what an agent writes and somebody else runs
+//! upstream.rs   attacks on a value that is put in on the way to its host
 //! vault.rs      attacks on secrets at rest, and on a process that holds them
 //! closed.rs     machines that offer less: nothing may start
 //! table.rs      vectors and measurements as RESULTS.md
@@ -15,8 +17,10 @@
 //! digits, backwards or in pieces.
 
 mod agent;
+mod app;
 mod closed;
 pub mod table;
+mod upstream;
 mod vault;
 
 use zagi::redteam::Verdict;
@@ -57,6 +61,8 @@ fn ends(said: &str) -> String {
 /// All that is shown in one user's mode.
 pub fn measure(who: Who) -> Vec<Shown> {
     let mut all = agent::measure(who);
+    all.extend(app::measure(who));
+    all.extend(upstream::measure(who));
     all.extend(vault::measure(who));
     all.extend(closed::measure(who));
     all.sort_by(|a, b| (a.vector, &a.id).cmp(&(b.vector, &b.id)));

@@ -119,8 +119,8 @@ pub fn render(root: &[Shown], user: &[Shown], about: &str) -> String {
         "# The red team's matrix\n\n\
          Made by `ZAGI_REDTEAM_RESULTS=1 cargo test --workspace --locked --test integration -- redteam::`; see\n\
          [mod.rs](mod.rs). {about}\n\n\
-         Each attack has a value of its own. Unconfined it gets it; \"held\" says that inside `zagi agent` the value was in\n\
-         no byte that could be seen, or the change was not made. \"Open\" is not stopped, and shown not to be. What a process\n\
+         Each attack has a value of its own. Unconfined it gets it; \"held\" says that inside `zagi agent`, or of an app in\n\
+         `zagi run`, it was in no byte that could be seen, or the change was not made. \"Open\" is not stopped, and shown not to be. What a process\n\
          of the same user does *outside* every sandbox nothing stops in user mode: it can read the identity and the\n\
          app. System mode, where another user has both, is not built yet; its column says so.\n\n"
     );
