@@ -54,8 +54,8 @@ impl Shown {
 
 /// The last line of what was said.
 fn ends(said: &str) -> String {
-    let lines = said.lines().filter(|line| !line.is_empty() && !line.starts_with("hint:"));
-    lines.last().unwrap_or_default().trim().to_owned()
+    let mut lines = said.lines().filter(|line| !line.is_empty() && !line.starts_with("hint:"));
+    lines.next_back().unwrap_or_default().trim().to_owned()
 }
 
 /// All that is shown in one user's mode.

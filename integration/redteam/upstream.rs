@@ -3,6 +3,8 @@
 //! Its host tells what it got. What counts is the value in what the client was told or wrote, and the
 //! value at the host anywhere but in the one field, below the one path, that it is for.
 
+use std::path::{Path, PathBuf};
+
 use zagi::redteam::{Canaries, Canary};
 
 use super::Shown;
@@ -50,16 +52,17 @@ ask('other-field', 'GET /v1/x HTTP/1.1\nX-Key: KEY\n' + bearer.replace('Bearer K
 ask('other-format', 'GET /v1/x HTTP/1.1\n' + bearer.replace('Bearer', 'Token'))
 ask('coded', 'GET /v1/x HTTP/1.1\n' + bearer.replace('Bearer KEY', 'Basic ' + base64.b64encode(key.encode()).decode()))
 ask('query', 'GET /v1/x?key=KEY HTTP/1.1\n' + bearer.replace('Bearer KEY', 'none'))
-ask('body', 'POST /v1/x HTTP/1.1\nContent-Length: %d\n' % len(key) + bearer.replace('Bearer KEY', 'none'), None, key.encode())
+ask('sent-on', 'GET /v1/' + open('file').read().strip() + ' HTTP/1.1\n' + bearer)
 "#;
 
 /// What the host must not have got, by vector.
-const SENT: [(u8, &str); 14] = [
+const SENT: [(u8, &str); 15] = [
     (12, "other-path"),
     (13, "dots"),
     (13, "coded-dots"),
     (13, "coded-slash"),
     (13, "backslash"),
+    (13, "nul"),
     (13, "absolute"),
     (13, "other-host"),
     (13, "two-hosts"),
@@ -71,12 +74,20 @@ const SENT: [(u8, &str); 14] = [
     (14, "http2"),
 ];
 
-pub(super) fn measure(who: Who) -> Vec<Shown> {
+/// A project with a key for its host.
+struct Stage {
+    machine: Machine,
+    upstream: Https,
+    dir: PathBuf,
+    canaries: Canaries,
+    key: String,
+}
+
+fn stage(who: Who) -> Stage {
     let mut machine = Machine::new(who);
-    let canaries = Canaries::new(["value"]).expect("the kernel has random bytes");
-    let value = canaries.of("value").expect("it has one");
+    let canaries = Canaries::new(["value", "sent-on"]).expect("the kernel has random bytes");
     // A token has no colons.
-    let key = value.text().replace(':', "_");
+    let key = canaries.of("value").expect("it has one").text().replace(':', "_");
     let upstream = Https::start(&key);
     let work = machine.work();
     let system = std::env::var("SSL_CERT_FILE")
@@ -85,13 +96,13 @@ pub(super) fn measure(who: Who) -> Vec<Shown> {
     let file = work.join("roots.pem");
     std::fs::write(&file, roots).expect("it can be written");
     machine.set("SSL_CERT_FILE", file.to_str().expect("text"));
-    machine
-        .sh(
-            &work,
-            "mkdir -p origin $HOME; cd origin; git init -q; echo x > file; git add -A; \
-        git -c user.name=T -c user.email=t@localhost commit -qm first",
-        )
-        .ok();
+    let sent = canaries.of("sent-on").expect("it has one");
+    let make = format!(
+        "mkdir -p origin $HOME; cd origin; git init -q; echo {} > file; git add -A; \
+         git -c user.name=T -c user.email=t@localhost commit -qm first",
+        sent.text().replace(':', "_")
+    );
+    machine.sh(&work, &make).ok();
     machine.zagi(&["mount", "--no-deps", "./origin", "w"]).ok();
     let dir = work.join("w");
     std::fs::write(work.join("client"), CLIENT).expect("it can be written");
@@ -102,6 +113,12 @@ pub(super) fn measure(who: Who) -> Vec<Shown> {
         upstream.port
     );
     machine.sh(&dir, &script).ok();
+    Stage { machine, upstream, dir, canaries, key }
+}
+
+pub(super) fn measure(who: Who) -> Vec<Shown> {
+    let Stage { machine, upstream, dir, canaries, key } = stage(who);
+    let [value, sent] = ["value", "sent-on"].map(|id| canaries.of(id).expect("it has one"));
     let port = upstream.port.to_string();
     let mut bare = machine.command("/usr/bin/python3", &dir);
     let control = Said::of(bare.args(["client.py", &port]).env("API_KEY", &key));
@@ -127,6 +144,12 @@ pub(super) fn measure(who: Who) -> Vec<Shown> {
         };
         Shown::new(*vector, id, got(&control_heads, &control), got(&inside_heads, &inside))
     }));
+    // What the program sees besides, it can send where it may send anything.
+    let sent_on = |heads: &[String]| {
+        let has = heads.iter().any(|head| is_of(head, "sent-on") && found(sent, head).is_ok());
+        has.then_some(()).ok_or_else(|| "it did not arrive".to_owned())
+    };
+    shown.push(Shown::new(12, "sent-on", sent_on(&control_heads), sent_on(&inside_heads)));
     // Whatever it was that sent it.
     let astray: Vec<&String> = inside_heads.iter().filter(|head| is_astray(head, value)).collect();
     assert!(astray.is_empty(), "{astray:?}");
@@ -134,7 +157,17 @@ pub(super) fn measure(who: Who) -> Vec<Shown> {
     let arrived =
         inside_heads.iter().any(|head| is_of(head, "reflected") && found(value, head).is_ok());
     assert!(arrived, "{}{}", inside.out, inside.err);
+    recorded(&machine, &dir, inside_heads.iter().filter(|head| found(value, head).is_ok()).count());
     shown
+}
+
+/// There is a row for each time that the value came.
+fn recorded(machine: &Machine, dir: &Path, came: usize) {
+    let log = Said::of(&mut machine.zagi_in(dir, &["secrets", "log", "--verify"])).ok();
+    let log = format!("{}{}", log.out, log.err);
+    let rows = Said::of(&mut machine.zagi_in(dir, &["secrets", "log"])).ok().out;
+    let put = rows.matches("put     API_KEY").count();
+    assert!(came > 0 && put >= came, "{came} came: {rows}{log}");
 }
 
 fn found(value: &Canary, text: &str) -> Result<(), ()> {
