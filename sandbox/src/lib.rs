@@ -36,7 +36,7 @@
 //!
 //! Beside that, [`show`] is no sandbox: it lets a process see one directory at a place where
 //! the host has none, and nothing else changes for it. And [`Pages`] is memory that is in no
-//! swap and no core dump.
+//! swap and no core dump. [`attempt`] is for whoever tries what a sandbox is to stop.
 //!
 //! # What it is not
 //!

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// From `linux/keyctl.h`; keyctl(2).
 const KEYCTL_SETPERM: usize = 5;
+const KEYCTL_UNLINK: usize = 9;
 const KEYCTL_SEARCH: usize = 10;
 const KEYCTL_READ: usize = 11;
 const KEYCTL_SET_TIMEOUT: usize = 15;
@@ -57,11 +58,21 @@ pub fn keep_key(name: &str, value: &[u8]) -> io::Result<()> {
     call(libc::SYS_keyctl, &[KEYCTL_SETPERM, key, OWNERS]).map(drop)
 }
 
-/// Reads a key of the user's keyring.
-pub fn read_key(name: &str) -> io::Result<Vec<u8>> {
+fn search(name: &str) -> io::Result<usize> {
     let (kind, name) = (text("user")?, text(name)?);
     let (kind, name) = (kind.as_ptr() as usize, name.as_ptr() as usize);
-    let key = call(libc::SYS_keyctl, &[KEYCTL_SEARCH, USER_KEYRING, kind, name, 0])?;
+    call(libc::SYS_keyctl, &[KEYCTL_SEARCH, USER_KEYRING, kind, name, 0])
+}
+
+/// Takes a key out of the user's keyring.
+pub fn forget_key(name: &str) -> io::Result<()> {
+    let key = search(name)?;
+    call(libc::SYS_keyctl, &[KEYCTL_UNLINK, key, USER_KEYRING]).map(drop)
+}
+
+/// Reads a key of the user's keyring.
+pub fn read_key(name: &str) -> io::Result<Vec<u8>> {
+    let key = search(name)?;
     let mut value = vec![0_u8; 4096];
     let at = value.as_mut_ptr() as usize;
     let length = call(libc::SYS_keyctl, &[KEYCTL_READ, key, at, value.len()])?;

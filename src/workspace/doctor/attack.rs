@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tempfile::TempDir;
-use zagi_sandbox::Profile;
+use zagi_sandbox::{Profile, attempt};
 
 use crate::context::Context;
 use crate::egress::{Rules, Way};
@@ -46,6 +46,8 @@ impl Drop for Victim {
         for path in self.case.scratch.values() {
             let _ = fs::remove_file(path);
         }
+        // Where there is a keyring at all; else it goes by itself after a while.
+        let _ = attempt::forget_key(&self.case.name);
     }
 }
 
