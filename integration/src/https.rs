@@ -18,7 +18,7 @@ pub struct Https {
 
 impl Https {
     /// Starts one that answers 200 to who sends `Authorization: Bearer <key>`, and 401 to others; the
-    /// body is the head of the request, byte for byte.
+    /// body is the head of the request, byte for byte; of `/bytes/N` so many zeros.
     ///
     /// # Panics
     /// Where there is no port.
@@ -39,6 +39,7 @@ impl Https {
             (Arc::new(config), heads.clone(), format!("authorization: bearer {key}"));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let _ = stream.set_nodelay(true);
                 let Ok(connection) = ServerConnection::new(config.clone()) else { continue };
                 let mut stream = StreamOwned::new(connection, stream);
                 let (seen, expected) = (seen.clone(), expected.clone());
@@ -69,10 +70,15 @@ fn answer(stream: &mut (impl Read + Write), seen: &Mutex<Vec<String>>, expected:
     let head = String::from_utf8_lossy(&head).into_owned();
     let allowed = head.lines().any(|line| line.eq_ignore_ascii_case(expected));
     let status = if allowed { "200 OK" } else { "401 Unauthorized" };
-    let length = head.len();
-    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{head}");
+    let asked = head.split(' ').nth(1).and_then(|path| path.strip_prefix("/bytes/"));
+    let body = match asked.and_then(|number| number.parse().ok()) {
+        Some(bytes) => vec![0; bytes],
+        None => head.clone().into_bytes(),
+    };
+    let begin = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
     if let Ok(mut seen) = seen.lock() {
         seen.push(head);
     }
-    stream.write_all(answer.as_bytes()).and_then(|()| stream.flush()).is_ok()
+    let written = stream.write_all(begin.as_bytes()).and_then(|()| stream.write_all(&body));
+    written.and_then(|()| stream.flush()).is_ok()
 }

@@ -49,6 +49,8 @@ fn accept(listener: &TcpListener, way: &Arc<Way>, serve: fn(&Way, TcpStream)) {
             open.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
+        // What comes in pieces goes on in pieces: a stream of events must not wait.
+        let _ = client.set_nodelay(true);
         let (way, counted) = (way.clone(), open.clone());
         let begun = std::thread::Builder::new().name("egress".into()).spawn(move || {
             serve(&way, client);

@@ -17,8 +17,9 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,28 @@ pub struct Log {
     /// The file.
     pub path: PathBuf,
     head: PathBuf,
+    /// The end, as this log wrote it last: while neither file was touched since, what is before it
+    /// has been looked through already.
+    written: Arc<Mutex<Option<(End, [Stamp; 2])>>>,
+}
+
+/// Where the next row goes, and what it follows.
+#[derive(Debug, Clone)]
+struct End {
+    rows: u64,
+    last: String,
+    /// The bytes of whole rows.
+    length: u64,
+    /// Whether there is a row in part behind them.
+    torn: bool,
+}
+
+/// By what the kernel tells that a file was touched: inode, length, and the time that nobody sets
+/// (inode(7), ctime).
+type Stamp = (u64, u64, i64, i64);
+
+fn stamp(meta: &std::fs::Metadata) -> Stamp {
+    (meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec())
 }
 
 /// A log that was read.
@@ -106,7 +129,8 @@ impl Log {
     /// Of the home at `home`.
     pub fn new(home: &Path) -> Log {
         let dir = home.join("audit");
-        Log { path: dir.join("secrets.log"), head: dir.join("secrets.head") }
+        let (path, head) = (dir.join("secrets.log"), dir.join("secrets.head"));
+        Log { path, head, written: Arc::default() }
     }
 
     /// Writes a row; `now` is in seconds since the epoch.
@@ -115,33 +139,58 @@ impl Log {
         super::private_directory(self.path.parent().unwrap_or(Path::new("/")))?;
         let file = self.open(true).map_err(failed)?;
         let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| failed(e.into()))?;
-        let chain = self.read(&file)?;
-        if self.head_rows()? < chain.rows.len() as u64 {
-            self.write_head(chain.rows.len() as u64, &chain.last).map_err(failed)?;
-        }
+        let end = self.end(&file)?;
         let receipt =
             Receipt { project: of.project.clone(), names: of.names.iter().cloned().collect() };
         let time = jiff::Timestamp::from_second(now).unwrap_or_default().to_string();
-        let number = chain.rows.len() as u64 + 1;
-        let row = Row { version: VERSION, row: number, time, of, previous: chain.last.clone() };
+        let number = end.rows + 1;
+        let row = Row { version: VERSION, row: number, time, of, previous: end.last.clone() };
         let mut line = serde_json::to_string(&row).expect("every field has a form in JSON");
         let hash = blake3::hash(line.as_bytes()).to_hex();
         line.push('\n');
         // What was left of a row that a crash cut.
-        let written = match chain.torn {
-            true => file.set_len(chain.length),
+        let written = match end.torn {
+            true => file.set_len(end.length),
             false => Ok(()),
         };
         let written = written
-            .and_then(|()| file.write_all_at(line.as_bytes(), chain.length))
+            .and_then(|()| file.write_all_at(line.as_bytes(), end.length))
             .and_then(|()| file.sync_all())
             .and_then(|()| self.write_head(number, &hash));
         if written.is_err() {
             // It is of something that will not happen.
-            let _ = file.set_len(chain.length);
+            let _ = file.set_len(end.length);
         }
         written.map_err(failed)?;
+        let length = end.length + line.len() as u64;
+        let end = End { rows: number, last: hash.to_string(), length, torn: false };
+        *self.written() = self.stamps(&file).ok().map(|stamps| (end, stamps));
         Ok(receipt)
+    }
+
+    fn written(&self) -> MutexGuard<'_, Option<(End, [Stamp; 2])>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stamps(&self, file: &File) -> io::Result<[Stamp; 2]> {
+        Ok([stamp(&file.metadata()?), stamp(&std::fs::metadata(&self.head)?)])
+    }
+
+    /// The end of what is there, which was looked through.
+    fn end(&self, file: &File) -> Result<End, SecretsError> {
+        let failed = |source| SecretsError::Audit { path: self.path.clone(), source };
+        let known = self.written().take();
+        if let (Some((end, then)), Ok(now)) = (known, self.stamps(file))
+            && then == now
+        {
+            return Ok(end);
+        }
+        let chain = self.read(file)?;
+        let rows = chain.rows.len() as u64;
+        if self.head_rows()? < rows {
+            self.write_head(rows, &chain.last).map_err(failed)?;
+        }
+        Ok(End { rows, last: chain.last, length: chain.length, torn: chain.torn })
     }
 
     /// Its rows, checked; what is wrong with the first that is not as it was written. Whether the
