@@ -81,6 +81,20 @@ fn it_works_in_the_same_directory_with_the_same_tools() {
 }
 
 #[test]
+fn its_own_program_may_be_the_users() {
+    let mut machine = Machine::new(Who::Ordinary);
+    let dir = mounted(&machine);
+    let make = "mkdir -p $HOME/.local/bin $HOME/.npm/lib/node_modules/@x/agent && \
+                cd $HOME/.npm/lib/node_modules/@x/agent && printf '#!/bin/sh\\n. \"$(dirname \"$0\")/part.sh\"\\n' > cli && \
+                echo 'echo it runs; ls ~/.local ../.. 2>&1' > part.sh && chmod +x cli && \
+                ln -s $PWD/cli $HOME/.local/bin/own-agent && echo $HOME/.local/bin";
+    let bin = machine.sh(&machine.work(), make).ok().out;
+    machine.set("PATH", &format!("{}:/usr/bin:/bin", bin.trim()));
+    let said = Said::of(&mut machine.zagi_in(&dir, &["agent", "--", "own-agent"]));
+    assert!(said.out.starts_with("it runs\n") && said.out.contains("cannot access"), "{said:?}");
+}
+
+#[test]
 fn it_sees_nothing_of_the_users() {
     both(|who| {
         let mut machine = Machine::new(who);

@@ -6,6 +6,7 @@
 //! - the workspace, where it is, to read and write; and the environment's tools, read-only;
 //! - a home of its own, which stays: `<workspace>/agents/<name>/home` under `$ZAGI_HOME`. It begins
 //!   with copies of what [`grants`] shows of the user's;
+//! - its own program, where that is the user's;
 //! - services of its own, with data of its own;
 //! - what it is granted of the secrets, by `zagi run` inside ([`super::session`]);
 //! - a terminal of its own, its own `/tmp`, processes, and network.
@@ -30,6 +31,7 @@
 pub mod grants;
 mod home;
 mod log;
+mod program;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -51,9 +53,7 @@ use crate::event::Event;
 use crate::secrets::broker::{Broker, Brokered};
 use grants::{Granted, Grants};
 pub use log::{Entry, What};
-
-/// Where this program is inside.
-const PROGRAM: &str = "/zagi/bin/zagi";
+use program::PROGRAM;
 
 /// An agent that is about to start.
 #[derive(Debug)]
@@ -276,6 +276,7 @@ impl Agent {
         std::fs::write(&mark, session::ADDRESS.to_string()).map_err(at(&mark))?;
         plan.listen.push(session::ADDRESS);
         plan = plan.bind(mark, session::MARK, false).bind(&ctx.program, PROGRAM, false);
+        program::show(ctx, &mut plan);
         let path = plan.env.entry("PATH".into()).or_default();
         path.push_str(&format!(":{}", PROGRAM.rsplit_once('/').map_or("", |(dir, _)| dir)));
         Ok(plan)
