@@ -122,7 +122,7 @@ pub fn render(root: &[Shown], user: &[Shown], about: &str) -> String {
          Each attack has a value of its own. Unconfined it gets it; \"held\" says that inside `zagi agent`, or of an app in\n\
          `zagi run`, it was in no byte that could be seen, or the change was not made. \"Open\" is not stopped, and shown not to be. What a process\n\
          of the same user does *outside* every sandbox nothing stops in user mode: it can read the identity and the\n\
-         app. System mode, where another user has both, is not built yet; its column says so.\n\n"
+         app. System mode, where another user has both, is not measured here: `integration/tests/system_mode.rs` attacks it.\n\n"
     );
     let all = |verdict| {
         let is = |one: &&Shown| one.verdict == verdict;
@@ -155,7 +155,7 @@ pub fn render(root: &[Shown], user: &[Shown], about: &str) -> String {
             let by = by.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {} | {} | not built yet | {by} |",
+                "| {} | {} | {} | {} | {} | not measured | {by} |",
                 vector.number,
                 vector.name,
                 vector.hunts,
