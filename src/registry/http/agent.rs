@@ -9,6 +9,7 @@ use ureq::{Agent, Proxy};
 
 use super::error::HttpError;
 use crate::context::Context;
+use crate::proxy::{Named, Proxies};
 
 /// How long to wait and how much to take.
 #[derive(Debug, Clone)]
@@ -75,26 +76,15 @@ fn roots(path: PathBuf) -> Result<RootCerts, HttpError> {
     Ok(RootCerts::from(certificates))
 }
 
-/// The proxy that the user's variables name for `url`, by curl's rules: `https_proxy`,
-/// `http_proxy`, `all_proxy` in either case, unless `no_proxy` names the host.
+/// The proxy that the user's variables name for `url`.
 pub(super) fn proxy(ctx: &Context, url: &str) -> Result<Option<Proxy>, HttpError> {
-    let (scheme, host) = match url.split_once("://") {
-        Some((scheme, _)) => (scheme, host_of(url)),
-        None => return Ok(None),
-    };
-    let var = |name: &str| {
-        [name.to_owned(), name.to_uppercase()]
-            .into_iter()
-            .find_map(|name| Some((ctx.var(&name)?.to_str()?.to_owned(), name)))
-    };
-    let Some((value, variable)) = var(&format!("{scheme}_proxy")).or_else(|| var("all_proxy"))
-    else {
+    let Some((scheme, _)) = url.split_once("://") else { return Ok(None) };
+    let proxies = Proxies::of(ctx);
+    let Some(Named { variable, address }) = proxies.to(scheme, host_of(url)) else {
         return Ok(None);
     };
-    if var("no_proxy").is_some_and(|(list, _)| excluded(&list, host)) {
-        return Ok(None);
-    }
-    Proxy::new(&value).map(Some).map_err(|_| HttpError::Proxy { variable })
+    let wrong = |_| HttpError::Proxy { variable: variable.clone() };
+    Proxy::new(address).map(Some).map_err(wrong)
 }
 
 /// Host and port in `url`, without the user.
@@ -113,15 +103,6 @@ fn host_of(url: &str) -> &str {
     }
 }
 
-fn excluded(list: &str, host: &str) -> bool {
-    let host = host.to_ascii_lowercase();
-    list.split([',', ' ']).filter(|entry| !entry.is_empty()).any(|entry| {
-        let entry = entry.to_ascii_lowercase();
-        let domain = entry.trim_start_matches("*.").trim_start_matches('.');
-        entry == "*" || host == domain || host.ends_with(&format!(".{domain}"))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,15 +113,5 @@ mod tests {
         assert_eq!(authority("https://u:p@example.org:8080/a:b@c"), "example.org:8080");
         assert_eq!(host_of("http://[::1]:80/"), "::1");
         assert_eq!(host_of("http://127.0.0.1?x"), "127.0.0.1");
-    }
-
-    #[test]
-    fn no_proxy_names_hosts_and_domains() {
-        assert!(excluded("localhost,.corp.example", "git.corp.example"));
-        assert!(excluded("corp.example", "Corp.Example"));
-        assert!(excluded("*", "anything"));
-        assert!(excluded("*.corp.example", "a.corp.example"));
-        assert!(!excluded("corp.example", "notcorp.example"));
-        assert!(!excluded("", "corp.example"));
     }
 }
