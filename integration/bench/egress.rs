@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use zagi::egress::{Broker, Credential, Rules, Wanted, Way, serve};
+use zagi::proxy::Proxies;
 use zagi::redact::Needles;
 use zagi::secrets::audit::{Log, Use};
 use zagi_integration::https::Https;
@@ -152,12 +153,14 @@ fn main() {
     let roots = server.certificate.clone();
     let broker = Broker::new(vec![key], Arc::new(needles), Some(roots.as_bytes())).expect("made");
     let inside = broker.certificate().to_owned();
-    let tell = Arc::new(|_| ());
+    let tell: zagi::egress::Tell = Arc::new(|_| ());
     // The tunnel by address, which a rule may name although it is of this machine.
     let rules: Rules =
         [format!("127.0.0.1:{}", server.port).parse().expect("a rule")].into_iter().collect();
-    let tunnel = proxy(Way { rules, broker: None, tell: tell.clone() });
-    let brokered = proxy(Way { rules: Rules::default(), broker: Some(broker), tell });
+    let way =
+        |rules, broker| Way { rules, proxies: Proxies::default(), broker, tell: tell.clone() };
+    let tunnel = proxy(way(rules, None));
+    let brokered = proxy(way(Rules::default(), Some(broker)));
     let port = server.port;
     let routes = [
         Route {

@@ -14,9 +14,7 @@ pub(super) fn connect(target: &Target, anywhere: bool) -> io::Result<TcpStream> 
     let mut error = None;
     for address in (target.host.as_str(), target.port).to_socket_addrs()? {
         if !anywhere && is_near(address.ip()) {
-            let said =
-                format!("it leads to {}, which is of this machine or its network", address.ip());
-            error = Some(io::Error::new(io::ErrorKind::PermissionDenied, said));
+            error = Some(near(address.ip()));
             continue;
         }
         match TcpStream::connect_timeout(&address, PATIENCE) {
@@ -28,6 +26,27 @@ pub(super) fn connect(target: &Target, anywhere: bool) -> io::Result<TcpStream> 
         }
     }
     Err(error.unwrap_or_else(|| io::Error::other("it has no address")))
+}
+
+/// Refuses a target of which anything is known to be of this machine or its network, for somebody
+/// else to connect to: an own name server may know less than that one's.
+pub(super) fn refuse_near(target: &Target) -> io::Result<()> {
+    let Ok(found) = (target.host.as_str(), target.port).to_socket_addrs() else { return Ok(()) };
+    found.map(|address| address.ip()).find(|ip| is_near(*ip)).map_or(Ok(()), |ip| Err(near(ip)))
+}
+
+/// It leads where nobody may go.
+#[derive(Debug, thiserror::Error)]
+#[error("it leads to {0}, which is of this machine or its network")]
+struct Near(IpAddr);
+
+fn near(ip: IpAddr) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, Near(ip))
+}
+
+/// Whether that is why it was not reached.
+pub(super) fn is_refusal(e: &io::Error) -> bool {
+    e.get_ref().is_some_and(|e| e.is::<Near>())
 }
 
 /// Whether an address is one of this machine or of a network that is not everybody's: the

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -103,16 +104,16 @@ impl Broker {
         self.credentials.iter().any(|credential| credential.host() == target)
     }
 
-    /// TLS to the host itself, whose certificate is checked: whatever address its name leads to.
-    pub(super) fn reach(
+    /// TLS with the host itself, whose certificate is checked, on a connection to it.
+    pub(super) fn secure(
         &self,
         target: &Target,
-    ) -> Result<StreamOwned<ClientConnection, std::net::TcpStream>, Refusal> {
+        stream: TcpStream,
+    ) -> Result<StreamOwned<ClientConnection, TcpStream>, Refusal> {
         let failed = |e: &dyn fmt::Display| Refusal::new(502, target, e);
         let name = ServerName::try_from(target.host.clone()).map_err(|e| failed(&e))?;
         let connection =
             ClientConnection::new(self.client.clone(), name).map_err(|e| failed(&e))?;
-        let stream = super::address::connect(target, true).map_err(|e| failed(&e))?;
         let mut stream = StreamOwned::new(connection, stream);
         // Before anything is recorded as released.
         while stream.conn.is_handshaking() {

@@ -109,7 +109,7 @@ pub(super) fn serve(
     let mut client = Buffered { stream, rest: Vec::new() };
     way.reached(&target);
     let mut server = None;
-    let served = requests(broker, &target, &mut client, &mut server);
+    let served = requests(way, broker, &target, &mut client, &mut server);
     if let Err(refusal) = &served {
         // Inside of the program's TLS.
         answer(&mut client.stream, refusal);
@@ -121,6 +121,7 @@ pub(super) fn serve(
 
 /// One request after the other, until one side has enough.
 fn requests(
+    way: &Way,
     broker: &Broker,
     target: &Target,
     client: &mut Downstream,
@@ -134,14 +135,14 @@ fn requests(
         let again = !is_fresh && body.is_empty() && ["GET", "HEAD"].contains(&head.method.as_str());
         let mut upstream = match server.take() {
             Some(upstream) => upstream,
-            None => connect(broker, target)?,
+            None => connect(way, broker, target)?,
         };
         let request = inject::head(broker, target, &head)?;
         let mut sent = send(&mut upstream, &request, &head, &body, client);
         let mut answered = answer_of(&mut upstream);
         if again && (sent.is_err() || answered.is_err()) {
             // The host had closed a connection that was idle.
-            upstream = connect(broker, target)?;
+            upstream = connect(way, broker, target)?;
             sent = send(&mut upstream, &request, &head, &body, client);
             answered = answer_of(&mut upstream);
         }
@@ -160,8 +161,10 @@ fn copy(e: &io::Error) -> io::Error {
     io::Error::new(e.kind(), e.to_string())
 }
 
-fn connect(broker: &Broker, target: &Target) -> Result<Upstream, Refusal> {
-    Ok(Buffered { stream: broker.reach(target)?, rest: Vec::new() })
+/// A connection to the host itself, whatever address its name leads to.
+fn connect(way: &Way, broker: &Broker, target: &Target) -> Result<Upstream, Refusal> {
+    let stream = broker.secure(target, way.open(target, true)?)?;
+    Ok(Buffered { stream, rest: Vec::new() })
 }
 
 fn send(

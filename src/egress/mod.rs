@@ -11,7 +11,10 @@
 //!   case; whatever else stands in a request's place for a host is refused.
 //! - A name is resolved here, once, and the addresses that came of it are the ones that are reached.
 //!   Those of this machine and of its own network (loopback, private, link local: also where clouds
-//!   tell passwords) are refused, unless a rule names that very address.
+//!   tell passwords) are refused, unless a rule names that very address, or is of the user's own
+//!   configuration ([`Rules::and_near`]): a mirror may be near.
+//! - Where the user's variables name a proxy for a host ([`crate::proxy`]), it is reached through
+//!   that one. The password in its address stays here.
 //! - A tunnel to port 443 begins with TLS that asks for the host of the tunnel: a front that serves
 //!   many names leads to no other of them.
 //! - A plain request is passed on in origin form with one `Host` field, the target's; its
@@ -31,7 +34,8 @@
 //! - It does not look into TLS with other hosts: what a listed host is sent is between the program
 //!   and that host.
 //! - It does not search bodies for placeholders: they are worth nothing elsewhere.
-//! - It reaches hosts by this machine's own routes, not by another proxy.
+//! - Behind a proxy of the user's it is that one which looks names up. What is known here to be near is
+//!   refused all the same; a name that only the other proxy knows is not.
 
 mod address;
 mod authority;
@@ -39,15 +43,20 @@ mod body;
 mod broker;
 mod hello;
 mod inject;
+mod inside;
 mod intercept;
 mod plain;
+mod registries;
 mod request;
 mod rule;
 mod serve;
 mod tunnel;
+mod upstream;
 mod way;
 
 pub use broker::{Broker, BrokerError, Credential, Wanted};
+pub use inside::{PROXY, Serving, listens, serve_all, variables};
+pub use registries::registries;
 pub use request::{Seen, Tell};
 pub use rule::{Rule, RuleError, Rules};
 pub use serve::{serve, serve_hosts};

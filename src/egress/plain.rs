@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use super::body::Body;
 use super::request::{Head, Refusal, pass};
 use super::rule::Target;
+use super::upstream::Upstream;
 use super::way::Way;
 
 /// Fields that are between the program and this proxy, or would make the connection carry more than
@@ -43,10 +44,10 @@ pub(super) fn serve(
     }
     let body = Body::of_request(head).ok_or_else(|| bad("the length of its body is not clear"))?;
     way.keeps_placeholders(&target, head)?;
-    let mut server = way.reach(&target)?;
+    let (mut server, upstream) = way.reach_plain(&target)?;
     way.reached(&target);
     let gone = |e: io::Error| Refusal::new(502, &target, e);
-    server.write_all(&request(head, &target, path)).map_err(gone)?;
+    server.write_all(&request(head, &target, path, upstream.as_ref())).map_err(gone)?;
     std::thread::scope(|both| {
         both.spawn(|| pass(&server, client));
         let mut from = rest.as_slice().chain(&*client);
@@ -58,16 +59,18 @@ pub(super) fn serve(
     Ok(())
 }
 
-/// The request in origin form.
-fn request(head: &Head, target: &Target, path: &str) -> Vec<u8> {
+/// The request in origin form, or in absolute form for another proxy.
+fn request(head: &Head, target: &Target, path: &str, upstream: Option<&Upstream>) -> Vec<u8> {
     let path = path.split('#').next().unwrap_or_default();
     let slash = if path.starts_with('/') { "" } else { "/" };
     let host = match target.port {
         80 => target.to_string().trim_end_matches(":80").to_owned(),
         _ => target.to_string(),
     };
-    let mut out =
-        format!("{} {slash}{path} HTTP/1.1\r\nHost: {host}\r\n", head.method).into_bytes();
+    let origin = upstream.map(|_| format!("http://{host}")).unwrap_or_default();
+    let own = upstream.map(Upstream::authorization).unwrap_or_default();
+    let line = format!("{} {origin}{slash}{path} HTTP/1.1\r\nHost: {host}\r\n{own}", head.method);
+    let mut out = line.into_bytes();
     for (name, value) in head.fields.iter().filter(|(name, _)| !OURS.contains(&name.as_str())) {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b": ");

@@ -28,6 +28,8 @@ pub enum Seen {
         target: String,
         /// Why.
         why: String,
+        /// A rule names it, and it leads to this machine or its network.
+        near: bool,
     },
 }
 
@@ -43,11 +45,14 @@ pub(super) struct Refusal {
     pub why: String,
     /// Only because no rule names the target.
     pub unlisted: bool,
+    /// Only because it leads to this machine or its network.
+    pub near: bool,
 }
 
 impl Refusal {
     pub fn new(status: u16, target: impl ToString, why: impl ToString) -> Refusal {
-        Refusal { status, target: target.to_string(), why: why.to_string(), unlisted: false }
+        let (target, why) = (target.to_string(), why.to_string());
+        Refusal { status, target, why, unlisted: false, near: false }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which hosts may be reached.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
 
 /// A host and, where it says so, the one port of it: `api.example.com`, `*.example.com`,
@@ -42,6 +42,54 @@ impl FromStr for Rule {
             },
         };
         Ok(Rule { host, port })
+    }
+}
+
+impl Rule {
+    /// The host of an address like `https://example.com:8443/path`, if it has one.
+    pub fn of_address(address: &str) -> Option<Rule> {
+        let (_, rest) = address.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        authority.rsplit('@').next()?.parse().ok()
+    }
+
+    /// Whether it names one host by its name.
+    pub fn is_name(&self) -> bool {
+        matches!(self.host, Host::Name(_))
+    }
+
+    fn names(&self, target: &Target) -> bool {
+        let is_host = match &self.host {
+            Host::Name(name) => *name == target.host,
+            Host::Below(name) => target
+                .host
+                .strip_suffix(name.as_str())
+                .is_some_and(|before| before.len() > 1 && before.ends_with('.')),
+            Host::Address(named) => target.host.parse() == Ok(*named),
+        };
+        is_host && self.port.map_or([80, 443].contains(&target.port), |p| p == target.port)
+    }
+
+    /// Where it leads to this machine's own loopback: the addresses inside that stand for it.
+    fn loopback(&self) -> impl Iterator<Item = (SocketAddrV4, Target)> {
+        let local = |name: &str| name == "localhost" || name.ends_with(".localhost");
+        let address = match &self.host {
+            Host::Address(IpAddr::V4(v4)) if v4.is_loopback() => Some(*v4),
+            Host::Name(name) if local(name) => Some(Ipv4Addr::LOCALHOST),
+            _ => None,
+        };
+        let host = match &self.host {
+            Host::Name(name) => name.clone(),
+            _ => address.map(|address| address.to_string()).unwrap_or_default(),
+        };
+        let ports = self.port.map_or(vec![80, 443], |port| vec![port]);
+        address.into_iter().flat_map(move |address| {
+            let all = ports.clone().into_iter();
+            let host = host.clone();
+            all.map(move |port| {
+                (SocketAddrV4::new(address, port), Target { host: host.clone(), port })
+            })
+        })
     }
 }
 
@@ -90,48 +138,55 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     named: Vec<Rule>,
+    /// Those that the user's own configuration has.
+    own: Vec<Rule>,
     everything: bool,
 }
 
 impl FromIterator<Rule> for Rules {
     fn from_iter<T: IntoIterator<Item = Rule>>(rules: T) -> Rules {
-        Rules { named: rules.into_iter().collect(), everything: false }
+        Rules { named: rules.into_iter().collect(), ..Rules::default() }
     }
 }
 
 impl Rules {
     /// Every host and port, but for those of this machine and its network.
     pub fn everything() -> Rules {
-        Rules { named: Vec::new(), everything: true }
+        Rules { everything: true, ..Rules::default() }
     }
 
-    /// Whether some rule names the target's very address.
-    pub(super) fn names_address(&self, target: &Target) -> bool {
-        let address: Option<IpAddr> = target.host.parse().ok();
-        address.is_some()
-            && self
+    /// Those and `rules`, which the user's own configuration has: what they name is meant also where
+    /// it is of this machine or its network.
+    pub fn and_near(mut self, rules: impl IntoIterator<Item = Rule>) -> Rules {
+        self.own.extend(rules);
+        self
+    }
+
+    /// Whether the target is meant wherever it leads: some rule names its very address, or is the
+    /// user's own.
+    pub(super) fn may_be_near(&self, target: &Target) -> bool {
+        self.own.iter().any(|rule| rule.names(target))
+            || self
                 .named
                 .iter()
-                .any(|rule| matches!(rule.host, Host::Address(a) if Some(a) == address))
+                .any(|rule| matches!(rule.host, Host::Address(_)) && rule.names(target))
     }
 
     /// Whether some rule names the target.
     pub(super) fn name(&self, target: &Target) -> bool {
-        if self.everything {
-            return true;
+        self.everything || self.named.iter().chain(&self.own).any(|rule| rule.names(target))
+    }
+
+    /// What the user's own configuration names of this machine's loopback, which programs look for
+    /// there whatever proxy they know: each with the address that stands for it inside.
+    pub(super) fn loopback(&self) -> Vec<(SocketAddrV4, Target)> {
+        let mut found: Vec<(SocketAddrV4, Target)> = Vec::new();
+        for (address, target) in self.own.iter().flat_map(Rule::loopback) {
+            if found.iter().all(|(other, _)| *other != address) {
+                found.push((address, target));
+            }
         }
-        let address: Option<IpAddr> = target.host.parse().ok();
-        self.named.iter().any(|rule| {
-            let is_host = match &rule.host {
-                Host::Name(name) => *name == target.host,
-                Host::Below(name) => target
-                    .host
-                    .strip_suffix(name.as_str())
-                    .is_some_and(|before| before.len() > 1 && before.ends_with('.')),
-                Host::Address(named) => address == Some(*named),
-            };
-            is_host && rule.port.map_or([80, 443].contains(&target.port), |p| p == target.port)
-        })
+        found
     }
 }
 

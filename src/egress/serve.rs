@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::request::{Refusal, Seen, answer, read_head};
+use super::request::{Refusal, Seen, answer, pass, read_head};
+use super::rule::Target;
 use super::way::Way;
-use super::{intercept, plain, tunnel};
+use super::{address, intercept, plain, tunnel};
 
 /// How long a request may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,7 +32,27 @@ pub fn serve_hosts(listener: &TcpListener, way: &Arc<Way>) {
     });
 }
 
-fn accept(listener: &TcpListener, way: &Arc<Way>, serve: fn(&Way, TcpStream)) {
+/// Serves what connects to `listener` as if it had connected to the target itself.
+pub(super) fn serve_loopback(listener: &TcpListener, way: &Arc<Way>, target: Target) {
+    accept(listener, way, move |way, client| {
+        // Not by another proxy, which would look on its own machine.
+        let server = match address::connect(&target, true) {
+            Ok(server) => server,
+            Err(e) => return told(way, &Refusal::new(502, &target, e)),
+        };
+        way.reached(&target);
+        std::thread::scope(|both| {
+            both.spawn(|| pass(&client, &server));
+            pass(&server, &client);
+        });
+    });
+}
+
+fn accept(
+    listener: &TcpListener,
+    way: &Arc<Way>,
+    serve: impl Fn(&Way, TcpStream) + Clone + Send + 'static,
+) {
     let open = Arc::new(AtomicUsize::new(0));
     loop {
         let mut client = match listener.accept() {
@@ -51,7 +72,7 @@ fn accept(listener: &TcpListener, way: &Arc<Way>, serve: fn(&Way, TcpStream)) {
         }
         // What comes in pieces goes on in pieces: a stream of events must not wait.
         let _ = client.set_nodelay(true);
-        let (way, counted) = (way.clone(), open.clone());
+        let (serve, way, counted) = (serve.clone(), way.clone(), open.clone());
         let begun = std::thread::Builder::new().name("egress".into()).spawn(move || {
             serve(&way, client);
             counted.fetch_sub(1, Ordering::Relaxed);
@@ -84,10 +105,10 @@ fn one(way: &Way, mut client: TcpStream) {
 }
 
 fn told(way: &Way, refusal: &Refusal) {
-    let Refusal { target, why, unlisted, .. } = refusal;
+    let Refusal { target, why, unlisted, near, .. } = refusal;
     let target = target.clone();
     (way.tell)(match unlisted {
         true => Seen::NotListed { target },
-        false => Seen::Refused { target, why: why.clone() },
+        false => Seen::Refused { target, why: why.clone(), near: *near },
     });
 }

@@ -1,5 +1,6 @@
 //! Rules, addresses, and a proxy at work on loopback.
 
+mod upstream;
 mod values;
 
 use std::io::{Read, Write};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use super::address::is_near;
 use super::rule::Target;
 use super::{Rule, Rules, Seen, Way, serve};
+use crate::proxy::Proxies;
 
 fn rules(all: &[&str]) -> Rules {
     all.iter().map(|text| text.parse::<Rule>().expect("a rule")).collect()
@@ -111,14 +113,18 @@ struct Proxy {
 
 impl Proxy {
     fn new(all: &[&str]) -> Proxy {
+        Proxy::with(rules(all), Proxies::default())
+    }
+
+    fn with(rules: Rules, proxies: Proxies) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (rules, told) = (rules(all), seen.clone());
+        let told = seen.clone();
         // Ends with the test's process.
         std::thread::spawn(move || {
             let tell = Arc::new(move |s| told.lock().expect("whole").push(s));
-            serve(&listener, &Arc::new(Way { rules, broker: None, tell }));
+            serve(&listener, &Arc::new(Way { rules, proxies, broker: None, tell }));
         });
         Proxy { port, seen }
     }

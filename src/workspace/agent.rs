@@ -48,8 +48,9 @@ use super::pins;
 use super::services::Services;
 use super::session;
 use crate::context::Context;
-use crate::egress::{Credential, Rule, Seen, Way};
+use crate::egress::{self, Credential, Rule, Rules, Seen, Way};
 use crate::event::Event;
+use crate::proxy::Proxies;
 use crate::secrets::broker::{Broker, Brokered};
 use grants::{Granted, Grants};
 pub use log::{Entry, What};
@@ -198,7 +199,8 @@ impl Agent {
         broker: Option<&Arc<Broker>>,
     ) -> Result<(Vec<Arc<Brokered>>, Arc<Way>), WorkspaceError> {
         let hosts = self.grants.hosts.iter().filter_map(|host| host.parse::<Rule>().ok());
-        let rules = grants::registries(&ctx.config.addresses).into_iter().chain(hosts).collect();
+        let rules: Rules = hosts.collect();
+        let rules = rules.and_near(egress::registries(&ctx.config.addresses));
         let mut credentials = Vec::new();
         if let Some(broker) = broker {
             credentials = broker.credentials(&broker.granted(None, &self.name))?;
@@ -216,7 +218,7 @@ impl Agent {
             // What cannot be written down is no reason to stop the agent's work.
             let _ = log.write(What::from(seen));
         });
-        Ok((credentials, Arc::new(Way { rules, broker: put, tell })))
+        Ok((credentials, Arc::new(Way { rules, proxies: Proxies::of(ctx), broker: put, tell })))
     }
 
     /// Services of its own, with data that no app has; they end with the last agent of its name.

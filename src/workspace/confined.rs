@@ -24,24 +24,10 @@ use crate::environment::activate;
 use crate::secrets::SecretsError;
 use crate::secrets::broker::Brokered;
 
-/// The address inside of the proxy.
-const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3128);
 /// The address inside of hosts that values go to.
 const HOSTS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// The file inside of certificates that are trusted there.
 const TRUSTED: &str = "/etc/zagi/certificates.pem";
-
-/// Variables by which programs find a proxy.
-const PROXIES: [&str; 8] = [
-    "http_proxy",
-    "https_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-    "YARN_HTTP_PROXY",
-    "YARN_HTTPS_PROXY",
-];
 
 /// Who is confined.
 pub(super) struct Who<'a> {
@@ -64,7 +50,7 @@ pub(super) fn bare(root: &Path, who: Who<'_>) -> Plan {
         plan = plan.bind(own, home, true);
     }
     plan.pins = pins::of(who.files, root);
-    plan.listen = vec![PROXY];
+    plan.listen = vec![egress::PROXY];
     plan.cwd = if who.cwd.starts_with(root) { who.cwd.to_owned() } else { root.to_owned() };
     plan
 }
@@ -81,21 +67,17 @@ pub(super) fn surround(ctx: &Context, description: &Description, who: Who<'_>) -
     dependencies::certificates(ctx, &mut plan, &mut seen);
     plan.env.extend(author(root));
     let (name, home) = (plan.identity.name.clone(), plan.identity.home.display().to_string());
-    let proxy = format!("http://{PROXY}");
-    for (variable, value) in PROXIES.map(|variable| (variable, proxy.as_str())).into_iter().chain([
+    plan.env.extend(egress::variables().map(|(variable, value)| (variable.to_owned(), value)));
+    for (variable, value) in [
         ("HOME", home.as_str()),
         ("USER", &name),
         ("LOGNAME", &name),
         ("TMPDIR", "/tmp"),
-        ("no_proxy", "localhost,127.0.0.1,::1"),
-        ("NO_PROXY", "localhost,127.0.0.1,::1"),
-        // Node has read the variables above since 24 when it is told to.
-        ("NODE_USE_ENV_PROXY", "1"),
         // The monitor that git's configuration names is outside.
         ("GIT_CONFIG_COUNT", "1"),
         ("GIT_CONFIG_KEY_0", "core.fsmonitor"),
         ("GIT_CONFIG_VALUE_0", "false"),
-    ]) {
+    ] {
         plan.env.insert(variable.into(), value.into());
     }
     plan

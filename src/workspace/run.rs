@@ -36,6 +36,7 @@ use super::services::Services;
 use crate::context::Context;
 use crate::egress::{Credential, Rules, Seen, Way};
 use crate::event::Event;
+use crate::proxy::Proxies;
 use crate::redact::{Needles, Redactor};
 use crate::secrets::SecretsError;
 use crate::secrets::broker::{Broker, Brokered, Granted};
@@ -160,14 +161,14 @@ fn way(
     }
     let refused = refused.clone();
     let tell = Arc::new(move |seen: Seen| {
-        if let Seen::Refused { target, why } = seen {
+        if let Seen::Refused { target, why, .. } = seen {
             let mut all = refused.lock().unwrap_or_else(PoisonError::into_inner);
             if all.len() < 100 {
                 all.insert(format!("{target}: {why}"));
             }
         }
     });
-    Ok(Arc::new(Way { rules: Rules::everything(), broker: put, tell }))
+    Ok(Arc::new(Way { rules: Rules::everything(), proxies: Proxies::of(ctx), broker: put, tell }))
 }
 
 /// A directory of this run's, gone at its end.

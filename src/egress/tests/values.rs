@@ -12,6 +12,7 @@ use rustls::{
 
 use super::super::authority::provider;
 use super::super::{Broker, Credential, Rules, Seen, Wanted, Way, serve, serve_hosts};
+use crate::proxy::Proxies;
 use crate::redact::Needles;
 
 const VALUE: &str = "sk_live_4eC39HqLyjWDarjtT1zdp7dc";
@@ -143,7 +144,12 @@ fn out() -> Out {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let told = seen.clone();
     let tell = Arc::new(move |s| told.lock().unwrap().push(s));
-    let way = Arc::new(Way { rules: Rules::default(), broker: Some(broker), tell });
+    let way = Arc::new(Way {
+        rules: Rules::default(),
+        proxies: Proxies::default(),
+        broker: Some(broker),
+        tell,
+    });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = listener.local_addr().unwrap().port();
     let (first, second) = (way.clone(), way);

@@ -26,7 +26,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::config::Addresses;
 use crate::egress::Rule;
 
 /// Where a repository has its own.
@@ -36,9 +35,6 @@ pub const FILE: &str = "agents.toml";
 
 const BUILT_IN: &str = include_str!("agents.toml");
 const VERSION: u32 = 1;
-
-/// Hosts of registries beside the addresses of the configuration.
-const REGISTRIES: [&str; 3] = ["files.pythonhosted.org", "proxy.golang.org", "sum.golang.org"];
 
 /// What one agent is granted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -179,18 +175,6 @@ pub fn is_name(name: &str) -> bool {
     (1..=32).contains(&name.len()) && name.bytes().all(shaped)
 }
 
-/// The registries, as hosts that everybody may reach.
-pub fn registries(addresses: &Addresses) -> Vec<Rule> {
-    let Addresses { npm, pypi, debian, crates_index, crates_files, nodejs, go, rust, .. } =
-        addresses;
-    let own = [npm, pypi, debian, crates_index, crates_files, nodejs, go, rust];
-    let hosts = own.into_iter().filter_map(|address| {
-        let (_, rest) = address.split_once("://")?;
-        rest.split(['/', '?', '#']).next()
-    });
-    hosts.chain(REGISTRIES).filter_map(|host| host.parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,9 +186,6 @@ mod tests {
     #[test]
     fn what_is_built_in_is_valid() {
         assert!(Granted::built_in().to("claude").is_some_and(|grants| !grants.hosts.is_empty()));
-        let all = registries(&Addresses::default());
-        assert!(all.contains(&"registry.npmjs.org".parse().expect("a rule")));
-        assert!(all.contains(&"index.crates.io".parse().expect("a rule")));
     }
 
     #[test]

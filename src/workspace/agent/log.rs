@@ -61,7 +61,7 @@ impl From<Seen> for What {
         match seen {
             Seen::Reached { target } => What::Reached { host: target },
             Seen::NotListed { target } => What::NotListed { host: target },
-            Seen::Refused { target, why } => What::Refused { host: target, why },
+            Seen::Refused { target, why, .. } => What::Refused { host: target, why },
         }
     }
 }

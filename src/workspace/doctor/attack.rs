@@ -14,6 +14,7 @@ use zagi_sandbox::{Profile, attempt};
 
 use crate::context::Context;
 use crate::egress::{Rules, Way};
+use crate::proxy::Proxies;
 use crate::redteam::{self, ARGUMENT, ATTEMPTS, Canaries, Case, Hunts, Row, Run, VARIABLE};
 use crate::workspace::confined::{self, Who};
 use crate::workspace::error::{WorkspaceError, at};
@@ -147,7 +148,8 @@ impl Scene {
         let unconfined = |source| WorkspaceError::Agent { source };
         let mut child = zagi_sandbox::spawn(&plan, &ctx.program).map_err(unconfined)?;
         // The way out that an agent has, with no host granted.
-        let way = Way { rules: Rules::default(), broker: None, tell: Arc::new(|_| {}) };
+        let (rules, proxies) = (Rules::default(), Proxies::default());
+        let way = Way { rules, proxies, broker: None, tell: Arc::new(|_| {}) };
         confined::serve(std::mem::take(&mut child.listeners).into_iter(), &Arc::new(way));
         let mut printed = Vec::new();
         for stream in [
