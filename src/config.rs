@@ -18,6 +18,9 @@
 //! rust = "https://static.rust-lang.org"
 //! python-builds = "https://releases.astral.sh/github"
 //! adoptium = "https://api.adoptium.net"
+//! [install]
+//! # What installations reach beside the registries and where lock files have packages.
+//! hosts = ["github.com", "*.example.net", "mirror.example.org:8443"]
 //! [secrets]
 //! identities = ["~/.ssh/id_ed25519"]     # beside $ZAGI_HOME/secrets/identity
 //! broker = "/run/zagi-broker/socket"     # of system mode, where there is one
@@ -104,8 +107,18 @@ pub struct Config {
     pub default_host: String,
     /// Where registries are.
     pub addresses: Addresses,
+    /// What installations may do.
+    pub install: Install,
     /// Whose secrets can be opened.
     pub secrets: Secrets,
+}
+
+/// `[install]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Install {
+    /// Hosts that they reach beside the registries, as [`crate::config`] shows them.
+    pub hosts: Vec<String>,
 }
 
 /// `[secrets]`.
@@ -123,6 +136,7 @@ impl Default for Config {
         Config {
             default_host: "github.com".into(),
             addresses: Addresses::default(),
+            install: Install::default(),
             secrets: Secrets::default(),
         }
     }

@@ -97,6 +97,7 @@ fn plan(scripts: &[&str]) -> Plan {
         files: BTreeMap::new(),
         vars: BTreeMap::new(),
         caches: vec!["npm".into()],
+        hosts: Vec::new(),
         directories: vec!["node_modules".into()],
         nested: None,
         outputs: false,

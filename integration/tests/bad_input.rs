@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use zagi_integration::git::serve_well;
-use zagi_integration::http::Server;
+use zagi_integration::http::{Reply, Server};
 use zagi_integration::machine::{Machine, Who, in_group};
 use zagi_integration::publish::publish;
 
@@ -105,6 +105,40 @@ fn a_lock_that_disagrees_with_the_manifest() {
     // It can still be looked at.
     machine.zagi(&["mount", "--no-deps", origin.to_str().unwrap(), "w"]).ok();
     assert!(machine.work().join("w/package.json").exists());
+}
+
+#[test]
+fn an_installation_reaches_what_is_allowed_and_nothing_else() {
+    let machine = Machine::new(Who::Me);
+    let server = Server::start(|_| Reply::ok("hello"));
+    let (address, host) = (&server.base, server.base.strip_prefix("http://").unwrap());
+    let make = |name: &str, otherwise: &str| {
+        let script = format!(
+            "mkdir {name} && cd {name} && git init -q && echo '{{\"scripts\": {{\"postinstall\": \"sh fetch\"}}}}' \
+             > package.json && echo \"curl -sS {address}/direct; \
+             curl -fsS --noproxy '' {address}/proxied -o made {otherwise}\" > fetch && \
+             git add -A && git -c user.name=T -c user.email=t@localhost commit -q -m one"
+        );
+        machine.sh(&machine.work(), &script).ok();
+    };
+    make("wants", "");
+    make("tries", "|| true");
+    let line = format!(
+        "`{host}` was not reached: `[install] hosts = [\"{host}\"]` in `$ZAGI_HOME/config.toml`"
+    );
+    let said = machine.zagi(&["mount", "./wants", "w"]).fails(1, "error: ");
+    assert!(said.err.contains(&format!("hint: {line}")), "{}", said.err);
+    nothing_stays(&machine, "w");
+    let said = machine.zagi(&["mount", "./tries", "t"]).ok();
+    assert_eq!(said.err.matches(&line).count(), 1, "{}", said.err);
+    assert!(said.err.contains("warning: npm: `"), "{}", said.err);
+    assert_eq!(server.requests().len(), 0);
+    let allow = format!("[install]\nhosts = [\"{host}\"]\n");
+    std::fs::write(machine.home().join("config.toml"), allow).unwrap();
+    machine.zagi(&["mount", "./wants", "w"]).ok();
+    let asked: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(asked, ["/direct", "/proxied"]);
+    assert_eq!(std::fs::read_to_string(machine.work().join("w/made")).unwrap(), "hello");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! written to: what a test writes is what it would write by hand. Of the user's home there is
 //! nothing, nor of the download caches for the project's own commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub struct Place<'a> {
     pub tmp: &'a Path,
     /// Object directories that its `.git` borrows from.
     pub borrowed: Vec<PathBuf>,
+    /// Where its lock files have packages.
+    pub hosts: Vec<String>,
     /// Where all that is said is written to.
     pub log: &'a Path,
 }
@@ -42,12 +44,15 @@ pub struct Attempt {
     pub tail: String,
     /// It was ended because its time was over.
     pub late: bool,
+    /// Hosts that it was not let to.
+    pub refused: BTreeSet<String>,
 }
 
 impl Place<'_> {
     fn work(&self) -> Work {
         let (workspace, seen) = (self.workspace.to_owned(), self.workspace.to_owned());
-        Work { workspace, seen, tmp: self.tmp.to_owned(), borrowed: self.borrowed.clone() }
+        let (borrowed, hosts) = (self.borrowed.clone(), self.hosts.clone());
+        Work { workspace, seen, tmp: self.tmp.to_owned(), borrowed, hosts }
     }
 
     /// Runs a command line of the project's, at most for `limit`.
@@ -59,12 +64,11 @@ impl Place<'_> {
         limit: Duration,
     ) -> Result<Attempt, DependenciesError> {
         let argv = ["sh", "-c", command].map(str::to_owned);
-        let sandbox =
-            confine::surround(ctx, &self.tools, &self.work(), (&[], &BTreeMap::new()), &argv);
-        let sandbox = sandbox.map_err(DependenciesError::file(self.workspace))?;
-        let heard = run::listen(ctx, who, &sandbox, self.log, Some(limit))?;
-        let run::Heard { exit, said, tail, late } = heard;
-        Ok(Attempt { exit, said, tail, late })
+        let confined =
+            confine::surround(ctx, &self.tools, &self.work(), (&[], &BTreeMap::new()), &argv)?;
+        let heard = run::listen(ctx, who, &confined, self.log, Some(limit))?;
+        let run::Heard { exit, said, tail, late, refused } = heard;
+        Ok(Attempt { exit, said, tail, late, refused })
     }
 
     /// Installs `package` into the environment that `plan`, of a Python project, makes there, and
@@ -86,7 +90,8 @@ impl Place<'_> {
         let constraints = self.tmp.join("constraints.txt");
         fs::write(&constraints, lines).map_err(DependenciesError::file(&constraints))?;
         let step = super::plan::besides(&plan.project, &["-c", "/tmp/constraints.txt", package]);
-        install::perform(ctx, &self.tools, plan, &work, &step, self.log)?;
+        let told = install::perform(ctx, &self.tools, plan, &work, &step, self.log)?;
+        install::missed(ctx, plan, &told.refused);
         let after = self.installed(ctx, plan)?;
         Ok(after.into_keys().filter(|name| !before.contains_key(name)).collect())
     }
@@ -116,12 +121,12 @@ impl Place<'_> {
         let list =
             ["uv", "pip", "list", "--format", "freeze", "--python", super::plan::VENV_PYTHON];
         let argv = list.map(str::to_owned);
-        let sandbox = confine::confine(ctx, &self.tools, plan, &self.work(), &argv)
-            .map_err(DependenciesError::file(self.workspace))?;
-        let heard = run::listen(ctx, &plan.manager, &sandbox, self.log, None)?;
+        let confined = confine::confine(ctx, &self.tools, plan, &self.work(), &argv)?;
+        let heard = run::listen(ctx, &plan.manager, &confined, self.log, None)?;
         if !heard.exit.success() {
             let (exit, tail, log) = (heard.exit, heard.tail, self.log.to_owned());
-            return Err(DependenciesError::Install { command: argv.join(" "), exit, tail, log });
+            let (command, refused) = (argv.join(" "), heard.refused);
+            return Err(DependenciesError::Install { command, exit, tail, log, refused });
         }
         let pair = |line: &str| {
             let (name, version) = line.trim().split_once("==")?;

@@ -1,16 +1,16 @@
 //! What an installation may see: its copy of the source, the environment's tools, its
-//! manager's download cache, and, unless it is off, the network.
+//! manager's download cache, and, unless it is off, of the network what [`super::network`] allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use zagi_sandbox::{Identity, Profile};
 
-use super::WORKSPACE;
+use super::network::Network;
 use super::plan::{CACHE, Plan};
+use super::{DependenciesError, WORKSPACE};
 use crate::context::Context;
 use crate::environment::activate::{self, PROXIES};
 use crate::environment::launch::View;
@@ -83,6 +83,14 @@ pub(super) struct Work {
     pub tmp: PathBuf,
     /// Object directories that the source's `.git` borrows from.
     pub borrowed: Vec<PathBuf>,
+    /// Where lock files have packages.
+    pub hosts: Vec<String>,
+}
+
+/// A sandbox, and the network that it is led to, unless that is off.
+pub(super) struct Confined {
+    pub sandbox: zagi_sandbox::Plan,
+    pub network: Option<Network>,
 }
 
 /// The sandbox for `argv` of an installation.
@@ -92,10 +100,10 @@ pub(super) fn confine(
     plan: &Plan,
     work: &Work,
     argv: &[String],
-) -> io::Result<zagi_sandbox::Plan> {
-    let mut sandbox = surround(ctx, tools, work, (&plan.caches, &plan.env), argv)?;
-    sandbox.cwd = work.seen.join(&plan.project.root);
-    Ok(sandbox)
+) -> Result<Confined, DependenciesError> {
+    let mut confined = surround(ctx, tools, work, (&plan.caches, &plan.env), argv)?;
+    confined.sandbox.cwd = work.seen.join(&plan.project.root);
+    Ok(confined)
 }
 
 /// The sandbox for `argv`, started where the workspace is seen; of download caches it has those that
@@ -106,13 +114,13 @@ pub(super) fn surround(
     work: &Work,
     (caches, vars): (&[String], &BTreeMap<String, String>),
     argv: &[String],
-) -> io::Result<zagi_sandbox::Plan> {
+) -> Result<Confined, DependenciesError> {
     let mut sandbox = zagi_sandbox::Plan::new(Profile::Install, argv.to_vec())
         .bind(&work.tmp, "/tmp", true)
         .bind(&work.workspace, &work.seen, true);
     for kind in caches {
         let dir = ctx.home.cache(kind);
-        fs::create_dir_all(&dir)?;
+        fs::create_dir_all(&dir).map_err(DependenciesError::file(&dir))?;
         sandbox = sandbox.bind(dir, Path::new(CACHE).join(kind), true);
     }
     let mut seen = BTreeSet::new();
@@ -127,15 +135,18 @@ pub(super) fn surround(
     {
         sandbox.env.insert(variable.into(), value.into());
     }
-    sandbox.network = !ctx.offline;
+    let mut network = None;
     if ctx.offline {
         offline(&mut sandbox.env);
     } else {
         certificates(ctx, &mut sandbox, &mut seen);
-        proxies(ctx, &mut sandbox.env);
+        go_modules(ctx, &mut sandbox.env);
+        let own = Network::new(ctx, &work.hosts)?;
+        own.lead(&mut sandbox);
+        network = Some(own);
     }
     sandbox.cwd.clone_from(&work.seen);
-    Ok(sandbox)
+    Ok(Confined { sandbox, network })
 }
 
 /// Lets a sandbox see the environment's tools, and `borrowed`, where they are. What it sees already
@@ -244,10 +255,10 @@ pub fn certificates(ctx: &Context, sandbox: &mut zagi_sandbox::Plan, seen: &mut 
     }
 }
 
-/// Ways to the network, except one whose address holds a password: it is the user's, and this is a
+/// Ways to modules, except one whose address holds a password: it is the user's, and this is a
 /// stranger's code.
-fn proxies(ctx: &Context, env: &mut BTreeMap<String, String>) {
-    for name in PROXIES.into_iter().chain(GO_MODULES) {
+fn go_modules(ctx: &Context, env: &mut BTreeMap<String, String>) {
+    for name in GO_MODULES {
         let Some(value) = ctx.var(name).and_then(|value| value.to_str()) else { continue };
         if value.contains('@') {
             ctx.events.emit(Event::Warning(format!(
@@ -255,12 +266,6 @@ fn proxies(ctx: &Context, env: &mut BTreeMap<String, String>) {
             )));
         } else {
             env.insert(name.into(), value.into());
-            // yarn since 2 has names of its own, and knows no others.
-            match name.to_ascii_lowercase().as_str() {
-                "http_proxy" => drop(env.insert("YARN_HTTP_PROXY".into(), value.into())),
-                "https_proxy" => drop(env.insert("YARN_HTTPS_PROXY".into(), value.into())),
-                _ => {}
-            }
         }
     }
 }

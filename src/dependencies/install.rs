@@ -9,6 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::capture::{self, Before};
 use super::confine::{self, Tools, Work};
+use super::network::{self, Refused};
 use super::plan::{Otherwise, Plan, Step};
 use super::record::{self, Need, Record, RecordError};
 use super::relocate::Relocations;
@@ -174,9 +175,13 @@ fn install(
     // An earlier attempt's; that there is none is no error.
     let _ = fs::remove_file(&log);
     let mut warnings = Vec::new();
+    let mut refused = Refused::new();
     for step in &plan.steps {
-        warnings.extend(perform(ctx, tools, plan, &work, step, &log)?);
+        let told = perform(ctx, tools, plan, &work, step, &log)?;
+        warnings.extend(told.warnings);
+        refused.extend(told.refused);
     }
+    warnings.extend(missed(ctx, plan, &refused));
     if rust {
         cargo::harvest(&cache, &cargo_lock(plan, &work.workspace), &cargo_home)
             .map_err(DependenciesError::file(&cache))?;
@@ -230,7 +235,8 @@ fn prepare(
         fs::write(&path, content).map_err(DependenciesError::file(&path))?;
     }
     let borrowed = confine::borrowed(&workspace);
-    Ok(Work { workspace, seen: WORKSPACE.into(), tmp, borrowed })
+    let hosts = plan.hosts.clone();
+    Ok(Work { workspace, seen: WORKSPACE.into(), tmp, borrowed, hosts })
 }
 
 /// The lock file in the workspace, empty where there is none.
@@ -242,7 +248,22 @@ fn cargo_lock(plan: &Plan, workspace: &Path) -> String {
     if path.is_symlink() { String::new() } else { fs::read_to_string(path).unwrap_or_default() }
 }
 
-/// One step, another way if need be; what was said aloud.
+/// What is told of a step that ended well.
+pub(super) struct Told {
+    /// What was said aloud.
+    warnings: Vec<String>,
+    /// What it wanted of the network and was not given.
+    pub refused: Refused,
+}
+
+/// Says aloud what was not reached although all went well: it may be missed later.
+pub(super) fn missed(ctx: &Context, plan: &Plan, refused: &Refused) -> Option<String> {
+    let warning = format!("{}: {}", plan.manager, network::allowing(refused)?);
+    ctx.events.emit(Event::Warning(warning.clone()));
+    Some(warning)
+}
+
+/// One step, another way if need be.
 pub(super) fn perform(
     ctx: &Context,
     tools: &Tools,
@@ -250,30 +271,35 @@ pub(super) fn perform(
     work: &Work,
     step: &Step,
     log: &Path,
-) -> Result<Vec<String>, DependenciesError> {
+) -> Result<Told, DependenciesError> {
     let run = |argv: &[String]| {
-        let sandbox = confine::confine(ctx, tools, plan, work, argv)
-            .map_err(DependenciesError::file(&ctx.home.cache("")))?;
-        run::run(ctx, plan, &sandbox, log)
+        let confined = confine::confine(ctx, tools, plan, work, argv)?;
+        run::run(ctx, plan, &confined, log)
     };
-    let mut warnings = Vec::new();
+    let mut told = Told { warnings: Vec::new(), refused: Refused::new() };
     let mut left: Vec<&Otherwise> = step.otherwise.iter().collect();
     let mut argv = &step.argv;
     while !argv.is_empty() {
         let (error, said) = match run(argv)? {
-            Outcome::Done => break,
-            Outcome::Failed { error, said } => (error, said),
+            Outcome::Done { refused } => {
+                told.refused.extend(refused);
+                break;
+            }
+            Outcome::Failed { error, said, refused } => {
+                told.refused.extend(refused);
+                (error, said)
+            }
         };
         let fits = |o: &&Otherwise| o.when.iter().any(|words| said.contains(words));
         let Some(at) = left.iter().position(fits) else { return Err(error) };
         let otherwise = left.remove(at);
-        warnings.push(otherwise.warning.clone());
+        told.warnings.push(otherwise.warning.clone());
         argv = &otherwise.argv;
     }
-    for warning in &warnings {
+    for warning in &told.warnings {
         ctx.events.emit(Event::Warning(warning.clone()));
     }
-    Ok(warnings)
+    Ok(told)
 }
 
 /// Puts the tree and its record into the store, and the ref last.

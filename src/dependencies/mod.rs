@@ -7,6 +7,7 @@
 //! | `install.rs` | look up by key, or install: one installer a key, nothing half-made |
 //! | `confine.rs` | what an installation may see |
 //! | `attempt.rs` | what runs in a workspace that is there: its tests, packages besides |
+//! | `network.rs` | where on the network it may go, and what was refused |
 //! | `run.rs` | one command: its log, its progress, what its refusal means |
 //! | `capture.rs` | what it left behind, made ready for the store |
 //! | `record.rs` | the format of what is stored of an installation |
@@ -17,9 +18,10 @@
 //!
 //! - A key that is in the store is looked up: no process, no lock, no network.
 //! - An installation runs a stranger's code (build back ends, `postinstall`). It sees its
-//!   own copy of the source, the tools, its manager's download cache, and the network
-//!   unless that is off; it writes to the first and the third. When it is over, what it
-//!   left is handled as a stranger's: no link of it is followed.
+//!   own copy of the source, the tools, its manager's download cache, and of the network
+//!   the registries and what else is allowed, unless that is off; it writes to the first and
+//!   the third. When it is over, what it left is handled as a stranger's: no link of it is
+//!   followed.
 //! - The download caches are shared by all installations of one home. The managers check
 //!   what they take from there against the hashes of a lock file, where it has some; what
 //!   was built or resolved without a lock is trusted as far as the projects that share the
@@ -32,25 +34,38 @@ mod capture;
 mod cargo;
 mod confine;
 mod install;
+mod network;
 pub mod plan;
 mod record;
 pub mod relocate;
 mod run;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
 pub use attempt::{Attempt, Place};
 pub use confine::{CERTIFICATES, Tools, certificates, show, withhold};
 pub use install::{Provided, lookup, provide};
-pub use plan::{Ids, Plan, plan};
+pub use network::allowing;
+pub use plan::{Ids, Plan, hosts, plan};
 pub use record::{Need, REFS, RecordError, name as ref_name};
 pub use relocate::Relocations;
 
+use crate::egress::RuleError;
 use crate::store::StoreError;
 
 /// Where every project is installed, in the sandbox.
 pub const WORKSPACE: &str = "/zagi/workspace";
+
+/// What programs say that look for the network themselves.
+const UNREACHED: [&str; 5] = [
+    "EAI_AGAIN",
+    "ENETUNREACH",
+    "Could not resolve host",
+    "Temporary failure in name resolution",
+    "Network is unreachable",
+];
 
 /// Why dependencies cannot be provided.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +111,14 @@ pub enum DependenciesError {
         tail: String,
         /// All that it said.
         log: PathBuf,
+        /// Hosts that it was not let to.
+        refused: BTreeSet<String>,
+    },
+    /// What installations may reach cannot be understood.
+    #[error("`[install] hosts` in `$ZAGI_HOME/config.toml`: {source}")]
+    Hosts {
+        /// Which, and how it should be.
+        source: RuleError,
     },
     /// A file of the installation cannot be read, moved or written.
     #[error("cannot handle `{path}`: {source}")]
@@ -128,10 +151,19 @@ impl DependenciesError {
             DependenciesError::Offline { .. } => {
                 Some("run it once without `--offline`, or mount with `--no-deps`".into())
             }
-            DependenciesError::Install { log, .. } => Some(format!(
-                "the whole log is in `{}`; `--no-deps` mounts without dependencies",
-                log.display()
-            )),
+            DependenciesError::Install { log, refused, tail, .. } => {
+                let unheard = || {
+                    let said = UNREACHED.iter().any(|words| tail.contains(words));
+                    let why = "the network is reached by the proxy in `https_proxy` alone";
+                    said.then(|| why.to_owned())
+                };
+                let network = allowing(refused).or_else(unheard);
+                let network = network.map(|text| format!("{text}; ")).unwrap_or_default();
+                Some(format!(
+                    "{network}the whole log is in `{}`; `--no-deps` mounts without dependencies",
+                    log.display()
+                ))
+            }
             _ => None,
         }
     }

@@ -5,6 +5,7 @@
 //! environment's key, the platform, the home and the configuration. Two workspaces whose
 //! plans have one key share one installation.
 
+mod hosts;
 mod locked;
 mod node;
 mod other;
@@ -12,6 +13,7 @@ mod python;
 mod rust;
 mod yarn;
 
+pub use hosts::hosts;
 pub(super) use python::{PYTHON as VENV_PYTHON, VENV, dated as besides};
 pub(super) use rust::CARGO_HOME;
 
@@ -90,6 +92,8 @@ pub struct Plan {
     pub vars: BTreeMap<String, String>,
     /// The download caches that it uses, by kind.
     pub caches: Vec<String>,
+    /// Hosts that its lock file has packages at.
+    pub hosts: Vec<String>,
     /// What is captured, relative to the workspace: directories and files.
     pub directories: Vec<String>,
     /// Directories of this name are captured wherever they are (workspaces of node).
@@ -190,6 +194,7 @@ impl With<'_> {
             files,
             vars,
             caches,
+            hosts: hosts(project, self.source),
             directories,
             nested,
             outputs,

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use zagi_sandbox::Exit;
 
 use super::DependenciesError;
+use super::confine::Confined;
+use super::network::{Refused, Watched};
 use super::plan::Plan;
 use crate::context::Context;
 use crate::event::Event;
@@ -128,9 +130,9 @@ fn plain(line: &str) -> String {
 /// What came of a command.
 pub(super) enum Outcome {
     /// It ended well.
-    Done,
+    Done { refused: Refused },
     /// It did not, and this is all that it said.
-    Failed { error: DependenciesError, said: String },
+    Failed { error: DependenciesError, said: String, refused: Refused },
 }
 
 /// What a command said, and how it ended.
@@ -142,21 +144,23 @@ pub(super) struct Heard {
     pub tail: String,
     /// It was ended because its time was over.
     pub late: bool,
+    /// What it wanted of the network and was not given.
+    pub refused: Refused,
 }
 
 /// Runs one command of `plan` to its end.
 pub(super) fn run(
     ctx: &Context,
     plan: &Plan,
-    sandbox: &zagi_sandbox::Plan,
+    confined: &Confined,
     log: &Path,
 ) -> Result<Outcome, DependenciesError> {
-    let heard = listen(ctx, &plan.manager, sandbox, log, None)?;
+    let heard = listen(ctx, &plan.manager, confined, log, None)?;
     if heard.exit.success() {
-        return Ok(Outcome::Done);
+        return Ok(Outcome::Done { refused: heard.refused });
     }
-    let error = explain(ctx, plan, &sandbox.argv, &heard, log.to_owned());
-    Ok(Outcome::Failed { error, said: heard.said })
+    let error = explain(ctx, plan, &confined.sandbox.argv, &heard, log.to_owned());
+    Ok(Outcome::Failed { error, said: heard.said, refused: heard.refused })
 }
 
 /// Runs a command to its end, or to that of its time; what it says goes to `log`, and as `who`'s
@@ -164,7 +168,7 @@ pub(super) fn run(
 pub(super) fn listen(
     ctx: &Context,
     who: &str,
-    sandbox: &zagi_sandbox::Plan,
+    confined: &Confined,
     log: &Path,
     limit: Option<Duration>,
 ) -> Result<Heard, DependenciesError> {
@@ -179,7 +183,9 @@ pub(super) fn listen(
         told: Instant::now(),
     });
     let failed = |source| DependenciesError::Sandbox { source };
-    let mut child = zagi_sandbox::spawn(sandbox, &ctx.program).map_err(failed)?;
+    let mut child = zagi_sandbox::spawn(&confined.sandbox, &ctx.program).map_err(failed)?;
+    let listeners = std::mem::take(&mut child.listeners);
+    let watched = confined.network.as_ref().map(|network| network.serve(listeners));
     let killer = child.killer().map_err(DependenciesError::file(log))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (over, ended) = mpsc::channel::<()>();
@@ -205,9 +211,10 @@ pub(super) fn listen(
         watch.is_some_and(|watch| watch.join().unwrap_or(false))
     });
     let exit = child.wait().map_err(failed)?;
+    let refused = watched.map(Watched::end).unwrap_or_default();
     let log_of = log_of.into_inner().expect("nothing panics with it held");
     let tail = log_of.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-    Ok(Heard { exit, said: log_of.kept, tail, late })
+    Ok(Heard { exit, said: log_of.kept, tail, late, refused })
 }
 
 fn read(stream: impl Read, log: &Mutex<Log<'_>>) {
@@ -251,7 +258,13 @@ fn explain(
             heard.said.lines().filter(|l| MISSING.iter().any(|w| l.contains(w))).take(5).collect();
         return DependenciesError::Offline { command, missing: missing.join("\n") };
     }
-    DependenciesError::Install { command, exit: heard.exit, tail, log }
+    DependenciesError::Install {
+        command,
+        exit: heard.exit,
+        tail,
+        log,
+        refused: heard.refused.clone(),
+    }
 }
 
 /// The command that brings a lock file of `manager` up to date.

@@ -18,6 +18,8 @@
 
 mod before;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -150,6 +152,10 @@ struct Trial<'a> {
     catalog: Catalog,
     table: &'static system::Table,
     log: PathBuf,
+    /// Where the project's lock files have packages.
+    hosts: Vec<String>,
+    /// What was said of hosts that were not reached.
+    told: RefCell<BTreeSet<String>>,
     tmp: tempfile::TempDir,
     applied: Vec<Applied>,
     tried: Vec<Tried>,
@@ -159,7 +165,10 @@ struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     fn new(ctx: &'a Context, found: Description) -> Result<Trial<'a>, WorkspaceError> {
-        let run = amend::environment(ctx, &found.path)?.detected.run;
+        let Detected { run, projects, .. } = amend::environment(ctx, &found.path)?.detected;
+        let files = Directory::new(&found.path);
+        let hosts = projects.iter().flat_map(|project| dependencies::hosts(project, &files));
+        let hosts = hosts.collect();
         let commands = [("build", run.build), ("test", run.test)];
         let commands: Vec<_> = commands.into_iter().filter_map(|(k, c)| Some((k, c?))).collect();
         if commands.is_empty() {
@@ -180,6 +189,8 @@ impl<'a> Trial<'a> {
             catalog: Catalog::load(&prepare::user_catalog(ctx))?,
             table: system::Table::built_in(),
             log,
+            hosts,
+            told: RefCell::default(),
             tmp: tmp.map_err(at(&scratch))?,
             applied: Vec::new(),
             tried: Vec::new(),
@@ -210,6 +221,11 @@ impl<'a> Trial<'a> {
             self.ctx.events.emit(Event::Begin { step });
             let begun = Instant::now();
             let attempt = place.attempt(self.ctx, step, command, LIMIT)?;
+            let allowing = dependencies::allowing(&attempt.refused);
+            if let Some(text) = allowing.filter(|text| self.told.borrow_mut().insert(text.clone()))
+            {
+                self.ctx.events.emit(Event::Warning(format!("{step}: {text}")));
+            }
             let note = match attempt.exit.success() {
                 true => "passed".to_owned(),
                 false => attempt.exit.to_string(),
@@ -231,7 +247,8 @@ impl<'a> Trial<'a> {
     /// The workspace with the environment that it has now.
     fn place<'p>(&'p self, description: &'p Description) -> Place<'p> {
         let (tools, borrowed) = tools::of(self.ctx, description, &self.path);
-        Place { tools, workspace: &self.path, tmp: self.tmp.path(), borrowed, log: &self.log }
+        let (workspace, tmp, hosts) = (&self.path, self.tmp.path(), self.hosts.clone());
+        Place { tools, workspace, tmp, borrowed, hosts, log: &self.log }
     }
 
     /// Adds the first thing that may help and can be had; whether there was one.

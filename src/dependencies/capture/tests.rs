@@ -18,6 +18,7 @@ fn plan(ecosystem: Ecosystem, directories: &[&str], nested: Option<&str>, output
         files: BTreeMap::new(),
         vars: BTreeMap::new(),
         caches: Vec::new(),
+        hosts: Vec::new(),
         directories: directories.iter().map(|d| (*d).to_owned()).collect(),
         nested: nested.map(Into::into),
         outputs,
