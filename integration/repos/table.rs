@@ -34,7 +34,7 @@ pub fn print(all: &[Project], kept: &Path) {
             row(project, trial);
         }
     }
-    println!("\n## Not tried, nor counted\n");
+    println!("\n## Not counted\n");
     println!("Nobody could run the tests of these from that address here.\n");
     println!("| project | why |\n|---|---|");
     for project in all {
