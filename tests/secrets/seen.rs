@@ -25,7 +25,7 @@ fn bad_files_are_refused_with_what_to_do() {
         (two.replace("version = 1", "version = 2"), "has version 2, this zagi knows version 1"),
         (two[..armor].to_owned(), "is not a secrets file"),
         (format!("{}\"\"\"\n", &two[..armor]), "forged or damaged"),
-        (String::new(), "it has no `version`"),
+        (String::new(), "is gone; it was there at revision 2"),
         ("\u{1}".to_owned(), "is not a secrets file"),
     ] {
         put(&text);
