@@ -76,6 +76,8 @@ fn it_works_in_the_same_directory_with_the_same_tools() {
         );
         // Its home stays, and is not the user's.
         assert_eq!(agent(&machine, &dir, "cat $HOME/kept").ok().out, "kept\n");
+        let log = Said::of(&mut machine.zagi_in(&dir, &["agent", "--log"])).ok().out;
+        assert!(log.contains("changed   file\n"), "{log}");
         assert!(!machine.home().join("kept").exists());
     });
 }

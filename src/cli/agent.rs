@@ -131,6 +131,10 @@ fn line(name: &str, entry: &Entry) -> String {
             format!("denied    {host}; {}", agent::allowing(name, host))
         }
         What::Refused { host, why } => format!("refused   {host}: {why}"),
+        What::Changed { paths, more: 0 } => format!("changed   {}", paths.join(", ")),
+        What::Changed { paths, more } => {
+            format!("changed   {} and others, {more} times", paths.join(", "))
+        }
         What::Ended { exit } => format!("ended     {exit}"),
     };
     // An agent chooses its words; a terminal obeys some.

@@ -28,6 +28,7 @@
 //! `<workspace>/agents/<name>/log.jsonl` under `$ZAGI_HOME`, where the agent cannot be: one JSON
 //! object a line, an [`Entry`].
 
+mod changes;
 pub mod grants;
 mod home;
 mod log;
@@ -172,7 +173,14 @@ impl Agent {
             });
         }
         confined::serve(proxy.into_iter().chain(listeners), &way);
+        let watch = changes::Watch::start(ctx, &self.description.path);
         let exit = child.attend().map_err(failed)?;
+        let changed = watch.map(changes::Watch::end).unwrap_or_default();
+        if !changed.paths.is_empty() {
+            let paths = changed.paths.into_iter().collect();
+            let what = What::Changed { paths, more: changed.more };
+            log.write(what).map_err(at(&self.dir))?;
+        }
         log.write(What::Ended { exit: exit.to_string() }).map_err(at(&self.dir))?;
         for host in log.unlisted() {
             let how = allowing(&self.name, &host);

@@ -49,6 +49,13 @@ pub enum What {
         /// Why.
         why: String,
     },
+    /// While it was at work these were changed, by it or by others.
+    Changed {
+        /// Relative to the workspace.
+        paths: Vec<String>,
+        /// How many times others were.
+        more: u64,
+    },
     /// It ended.
     Ended {
         /// How.

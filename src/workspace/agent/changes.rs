@@ -1,0 +1,88 @@
+//! What changes in the workspace while an agent is at work there, as its mount tells: by whoever it
+//! is changed.
+
+use std::collections::BTreeSet;
+use std::io::{self, PipeReader};
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::workspace::manage;
+
+/// Of more than so many paths only the number is kept.
+const MOST: usize = 200;
+/// How long the last of them may take to be told.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Paths that were changed, relative to the workspace.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    pub paths: BTreeSet<String>,
+    /// How many times others changed.
+    pub more: u64,
+}
+
+/// Somebody who looks on.
+pub(super) struct Watch {
+    end: PipeReader,
+    thread: JoinHandle<Changed>,
+}
+
+impl Watch {
+    /// Begins to look on. None where nobody tells: the workspace is of real files.
+    pub fn start(ctx: &Context, root: &Path) -> Option<Watch> {
+        let (end, output) = io::pipe().ok()?;
+        let (ctx, root) = (ctx.clone(), root.to_owned());
+        let thread = std::thread::spawn(move || {
+            let mut changed = Changed::default();
+            // Until the other end is dropped; a mount that goes is the end, too.
+            let _ = manage::follow(&ctx, &root, &output, &mut |events| {
+                for event in events.iter().filter(|event| !event.directory) {
+                    changed.add(String::from_utf8_lossy(event.path.as_bytes()).into_owned());
+                }
+                true
+            });
+            changed
+        });
+        Some(Watch { end, thread })
+    }
+
+    /// What was seen.
+    pub fn end(self) -> Changed {
+        std::thread::sleep(PAUSE);
+        drop(self.end);
+        // Nothing in it panics.
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+impl Changed {
+    fn add(&mut self, path: String) {
+        // Git's own bookkeeping says nothing that the rest does not.
+        if path.starts_with(".git/") || self.paths.contains(&path) {
+            return;
+        }
+        if self.paths.len() < MOST {
+            self.paths.insert(path);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_told_once_and_not_without_end() {
+        let mut changed = Changed::default();
+        for n in 0..MOST + 7 {
+            changed.add(format!("src/{n}"));
+            changed.add("src/0".into());
+            changed.add(".git/index".into());
+        }
+        assert_eq!((changed.paths.len(), changed.more), (MOST, 7));
+    }
+}
