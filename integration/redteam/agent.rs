@@ -6,8 +6,9 @@ use std::process::{Child, Stdio};
 
 use zagi::redteam::{ATTEMPTS, Attempt, Canaries, Case, Hunts, PLANTED, Run, VARIABLE};
 
-use super::Shown;
-use crate::machine::{Machine, Said, Who};
+use super::{Mode, Shown};
+use crate::broker::Broker;
+use crate::machine::{Machine, Said};
 
 /// An attack by a script of the shell's.
 struct Script {
@@ -129,11 +130,12 @@ struct Stage {
     variables: String,
     /// Servers that are the user's.
     _servers: Vec<Running>,
+    _broker: Option<Broker>,
 }
 
 /// Everything from inside an agent.
-pub(super) fn measure(who: Who) -> Vec<Shown> {
-    let stage = Stage::new(who);
+pub(super) fn measure(mode: Mode) -> Vec<Shown> {
+    let stage = Stage::new(mode);
     let control = stage.machine.work().join("control");
     stage.machine.sh(&stage.machine.work(), "cp -a origin control; mkdir control/.zagi").ok();
     let (victim, case) = stage.victim();
@@ -175,8 +177,9 @@ pub(super) fn measure(who: Who) -> Vec<Shown> {
 }
 
 impl Stage {
-    fn new(who: Who) -> Stage {
-        let mut machine = Machine::new(who);
+    fn new(mode: Mode) -> Stage {
+        let mut machine = Machine::new(mode.who());
+        let broker = mode.broker(&machine);
         let values = ATTEMPTS.iter().filter(|attempt| attempt.hunts == Hunts::Value);
         let ids = values.map(|attempt| attempt.id).chain(SCRIPTS.iter().map(|script| script.id));
         let canaries = Canaries::new(ids).expect("the kernel has random bytes");
@@ -198,7 +201,8 @@ impl Stage {
         {
             machine.sh(&work, &format!("echo {} > $HOME/{id}", value(id))).ok();
         }
-        machine.zagi(&["mount", "--no-deps", "./origin", "w"]).ok();
+        let shared: &[&str] = if broker.is_some() { &["--allow-other"] } else { &[] };
+        machine.zagi(&[&["mount", "--no-deps", "./origin", "w"], shared].concat()).ok();
         machine.zagi(&["mount", "--no-deps", "./origin", &other]).ok();
         let workspace = work.join("w");
         let secrets = machine.program().display().to_string();
@@ -221,6 +225,7 @@ impl Stage {
             canaries,
             workspace,
             _servers: Vec::new(),
+            _broker: broker,
         };
         stage.serve();
         stage

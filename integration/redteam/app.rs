@@ -7,12 +7,15 @@ use std::process::Stdio;
 
 use zagi::redteam::{Canaries, Canary};
 
-use super::{Shown, ends};
-use crate::machine::{Machine, Said, Who};
+use super::{Mode, Shown, ends};
+use crate::broker::Broker;
+use crate::machine::{Machine, Said};
 
 /// A project with an app that has a secret in its environment.
 struct Stage {
     machine: Machine,
+    /// In system mode.
+    broker: Option<Broker>,
     dir: PathBuf,
     canaries: Canaries,
     /// The beginning of the SHA-256 of a secret, which no redaction knows: who prints it has had it.
@@ -47,20 +50,24 @@ const WAYS: [(&str, &str); 5] = [
     ("letters", "printf %s $S | sed 's/./& /g'"),
 ];
 
-pub(super) fn measure(who: Who) -> Vec<Shown> {
-    let stage = Stage::new(who);
+pub(super) fn measure(mode: Mode) -> Vec<Shown> {
+    let stage = Stage::new(mode);
     stage.approve("sh app.sh");
     let mut shown: Vec<Shown> = POISONS.iter().map(|poison| stage.poisoned(poison)).collect();
     shown.push(stage.reloaded());
     shown.extend(stage.inside());
-    shown.push(stage.page());
+    if mode != Mode::System {
+        // It is the user's to see, at their port: as in user mode.
+        shown.push(stage.page());
+    }
     shown.extend(stage.printed());
     shown
 }
 
 impl Stage {
-    fn new(who: Who) -> Stage {
-        let machine = Machine::new(who);
+    fn new(mode: Mode) -> Stage {
+        let machine = Machine::new(mode.who());
+        let broker = mode.broker(&machine);
         let ids = WAYS.iter().map(|(id, _)| *id).chain(["raw", "page"]);
         let canaries = Canaries::new(ids).expect("the kernel has random bytes");
         let raw = canaries.of("raw").expect("it has one").text();
@@ -77,11 +84,12 @@ impl Stage {
              git add -A; git -c user.name=T -c user.email=t@localhost commit -qm first"
         );
         machine.sh(&work, &script).ok();
-        machine.zagi(&["mount", "--no-deps", "./origin", "w"]).ok();
+        let shared: &[&str] = if broker.is_some() { &["--allow-other"] } else { &[] };
+        machine.zagi(&[&["mount", "--no-deps", "./origin", "w"], shared].concat()).ok();
         let dir = work.join("w");
         machine.sh(&dir, "mkdir vendor; echo : > vendor/dep.sh").ok();
         let proof = proof.of("proof").expect("it was read").clone();
-        let stage = Stage { machine, dir, canaries, proof };
+        let stage = Stage { machine, broker, dir, canaries, proof };
         stage.set("RAW", "raw", "");
         stage
     }
@@ -94,12 +102,22 @@ impl Stage {
         let value = self.canaries.of(id).expect("each has one").text();
         self.sh(&format!("printf %s {value} | $Z secrets set {name} --raw")).ok();
         if !command.is_empty() {
-            self.sh(&format!("$Z secrets grant {name} --command '{command}'")).ok();
+            let grant = format!("secrets grant {name} --command '{command}'");
+            match &self.broker {
+                Some(broker) => {
+                    Said::of(&mut broker.sudo(&self.machine, &self.dir, &grant, "")).ok()
+                }
+                None => self.sh(&format!("$Z {grant}")).ok(),
+            };
         }
     }
 
     /// Runs a command as somebody who says yes at a terminal.
     fn approve(&self, command: &str) -> Said {
+        if let Some(broker) = &self.broker {
+            let command = format!("run -- {command}");
+            return Said::of(&mut broker.sudo(&self.machine, &self.dir, &command, "y\\n"));
+        }
         self.sh(&format!("printf 'y\\n' | script -qec \"$Z run -- {command}\" /dev/null"))
     }
 

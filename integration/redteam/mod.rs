@@ -7,6 +7,7 @@
 //! app.rs        attacks by what an agent writes and somebody else runs
 //! upstream.rs   attacks on a value that is put in on the way to its host
 //! vault.rs      attacks on secrets at rest, and on a process that holds them
+//! outside.rs    in system mode: attacks by the user's own processes, unconfined
 //! closed.rs     machines that offer less: nothing may start
 //! table.rs      vectors and measurements as RESULTS.md
 //! ```
@@ -19,13 +20,15 @@
 mod agent;
 mod app;
 mod closed;
+mod outside;
 pub mod table;
 mod upstream;
 mod vault;
 
 use zagi::redteam::Verdict;
 
-use crate::machine::Who;
+use crate::broker::Broker;
+use crate::machine::{Machine, Who};
 
 /// What one attack came to.
 #[derive(Debug, Clone)]
@@ -58,13 +61,43 @@ fn ends(said: &str) -> String {
     lines.next_back().unwrap_or_default().trim().to_owned()
 }
 
-/// All that is shown in one user's mode.
-pub fn measure(who: Who) -> Vec<Shown> {
-    let mut all = agent::measure(who);
-    all.extend(app::measure(who));
-    all.extend(upstream::measure(who));
-    all.extend(vault::measure(who));
-    all.extend(closed::measure(who));
+/// Who is attacked, and how secrets are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// User mode, as root.
+    Root,
+    /// User mode, as an ordinary user.
+    User,
+    /// System mode, an ordinary user's.
+    System,
+}
+
+impl Mode {
+    fn who(self) -> Who {
+        match self {
+            Mode::Root => Who::Me,
+            Mode::User | Mode::System => Who::Ordinary,
+        }
+    }
+
+    /// The broker, where this mode has one.
+    fn broker(self, machine: &Machine) -> Option<Broker> {
+        (self == Mode::System).then(|| Broker::start(machine, None))
+    }
+}
+
+/// All that is shown in one mode.
+pub fn measure(mode: Mode) -> Vec<Shown> {
+    let mut all = agent::measure(mode);
+    all.extend(app::measure(mode));
+    match mode {
+        Mode::System => all.extend(outside::measure()),
+        Mode::Root | Mode::User => {
+            all.extend(upstream::measure(mode.who()));
+            all.extend(vault::measure(mode.who()));
+            all.extend(closed::measure(mode.who()));
+        }
+    }
     all.sort_by(|a, b| (a.vector, &a.id).cmp(&(b.vector, &b.id)));
     all
 }

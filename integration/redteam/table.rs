@@ -6,9 +6,12 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use zagi::redteam::Verdict;
 
-use super::Shown;
+use super::{Mode, Shown};
 
 const VECTORS: &str = include_str!("vectors.toml");
+
+/// What the broker refuses to the user's own shell, too: there is no control.
+const REFUSED: [&str; 1] = ["forged-user"];
 
 /// One vector of the threat model.
 #[derive(Debug, Deserialize)]
@@ -38,6 +41,9 @@ pub struct Vector {
     /// Why not.
     #[serde(default)]
     pub why: String,
+    /// The attacks of the user's own processes that system mode stops.
+    #[serde(default)]
+    pub outside: Vec<String>,
     /// What it waits for.
     #[serde(default)]
     pub later: String,
@@ -61,19 +67,26 @@ pub fn vectors() -> Vec<Vector> {
 
 /// What is wrong with what was shown: an attack that worked and should not, one that shows nothing,
 /// one that the table does not know or that was not made.
-pub fn wrong(shown: &[Shown]) -> Vec<String> {
+/// In system mode what is another's there is not tried again, and what is refused to everybody needs no
+/// sandbox.
+pub fn wrong(shown: &[Shown], mode: Mode) -> Vec<String> {
     let vectors = vectors();
+    let system = mode == Mode::System;
     let mut wrong = Vec::new();
     let mut known = BTreeSet::new();
     for vector in &vectors {
-        for id in vector.shown.iter().chain(&vector.open) {
+        let outside = vector.outside.iter().filter(|_| system);
+        for id in vector.shown.iter().chain(&vector.open).chain(outside) {
             known.insert((vector.number, id.as_str()));
             let Some(one) = shown.iter().find(|s| s.vector == vector.number && s.id == *id) else {
-                wrong.push(format!("{} {id} was not tried", vector.number));
+                if !system || vector.outside.contains(id) {
+                    wrong.push(format!("{} {id} was not tried", vector.number));
+                }
                 continue;
             };
             let right = match one.verdict {
-                Verdict::Held => vector.shown.contains(id),
+                Verdict::Held => vector.shown.contains(id) || vector.outside.contains(id),
+                Verdict::NotShown if system && REFUSED.contains(&id.as_str()) => true,
                 Verdict::Failed => vector.open.contains(id),
                 Verdict::NotShown => vector.depends.contains(id),
             };
@@ -99,11 +112,15 @@ fn cell(vector: &Vector, shown: &[Shown]) -> String {
         shown.iter().filter(is).collect()
     };
     let mut parts = Vec::new();
-    let held = of(&vector.shown, Verdict::Held);
+    let held = of(&[&vector.shown[..], &vector.outside].concat(), Verdict::Held);
     if !held.is_empty() {
         parts.push("held".to_owned());
     }
     for one in of(&vector.shown, Verdict::NotShown) {
+        if REFUSED.contains(&one.id.as_str()) {
+            parts.push("refused to everybody but root".to_owned());
+            continue;
+        }
         parts.push(format!("not shown: `{}` ({})", one.id, plain(&one.note, 60)));
     }
     for one in of(&[&vector.shown[..], &vector.open].concat(), Verdict::Failed) {
@@ -112,8 +129,9 @@ fn cell(vector: &Vector, shown: &[Shown]) -> String {
     parts.join("; ")
 }
 
-/// The table, of what root and an ordinary user showed, under a line that says where.
-pub fn render(root: &[Shown], user: &[Shown], about: &str) -> String {
+/// The table, of what root and an ordinary user showed in user mode, and that user in system mode,
+/// under a line that says where.
+pub fn render([root, user, system]: [&[Shown]; 3], about: &str) -> String {
     let vectors = vectors();
     let mut out = format!(
         "# The red team's matrix\n\n\
@@ -122,7 +140,8 @@ pub fn render(root: &[Shown], user: &[Shown], about: &str) -> String {
          Each attack has a value of its own. Unconfined it gets it; \"held\" says that inside `zagi agent`, or of an app in\n\
          `zagi run`, it was in no byte that could be seen, or the change was not made. \"Open\" is not stopped, and shown not to be. What a process\n\
          of the same user does *outside* every sandbox nothing stops in user mode: it can read the identity and the\n\
-         app. System mode, where another user has both, is not measured here: `integration/tests/system_mode.rs` attacks it.\n\n"
+         app. In system mode another user has both: `outside-…` are attacks by the user's own processes there, unconfined; the\n\
+         others are an agent's, as in user mode. \"As in user mode\": nothing of it is the broker's, and it was not tried again.\n\n"
     );
     let all = |verdict| {
         let is = |one: &&Shown| one.verdict == verdict;
@@ -155,12 +174,13 @@ pub fn render(root: &[Shown], user: &[Shown], about: &str) -> String {
             let by = by.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {} | {} | not measured | {by} |",
+                "| {} | {} | {} | {} | {} | {} | {by} |",
                 vector.number,
                 vector.name,
                 vector.hunts,
                 cell(vector, root),
                 cell(vector, user),
+                again(cell(vector, system)),
             );
         }
     }
@@ -175,7 +195,16 @@ pub fn render(root: &[Shown], user: &[Shown], about: &str) -> String {
         let other = other.map(told).unwrap_or_default();
         let _ = writeln!(out, "| {} | {} | {} | {other} |", one.vector, one.id, told(one));
     }
+    for one in system.iter().filter(|one| one.id.starts_with("outside-")) {
+        let (number, id, told) = (one.vector, &one.id, plain(&one.note, 110));
+        let _ = writeln!(out, "| {number} | {id} | - | in system mode: {told} |");
+    }
     out
+}
+
+/// A vector of which nothing was tried in system mode.
+fn again(cell: String) -> String {
+    if cell.is_empty() { "as in user mode".into() } else { cell }
 }
 
 /// In one line of so many letters, without what is another at each run.

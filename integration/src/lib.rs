@@ -1,6 +1,7 @@
 //! What the integration tests and the benchmarks share: a program under test, a home of its
 //! own, a user to be, and a git server.
 
+pub mod broker;
 pub mod https;
 pub mod machine;
 pub mod publish;

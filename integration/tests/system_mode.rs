@@ -1,105 +1,37 @@
 //! System mode: the broker under a user of its own, and what the user's own processes can do then.
 
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use zagi_integration::broker::Broker;
 use zagi_integration::https::Https;
-use zagi_integration::machine::{self, Machine, Said, Who};
+use zagi_integration::machine::{Machine, Said, Who};
 
 const KEY: &str = "sk_live_c4nary0b7e5a1d99";
 const RAW: &str = "r4w-c4nary-0c55aa91";
 
-/// A machine in system mode: the real program and broker, at other places than usual.
+/// A machine in system mode with a project.
 struct System {
     machine: Machine,
-    broker: Child,
-    state: tempfile::TempDir,
+    broker: Broker,
     upstream: Https,
     dir: PathBuf,
-}
-
-impl Drop for System {
-    fn drop(&mut self) {
-        let _ = self.broker.kill();
-        let _ = self.broker.wait();
-    }
-}
-
-fn account(name: &str) -> nix::unistd::User {
-    let found = nix::unistd::User::from_name(name).expect("the user database can be read");
-    found.unwrap_or_else(|| panic!("there is no user {name}: useradd --system {name}"))
 }
 
 impl System {
     fn new() -> System {
         let machine = Machine::new(Who::Ordinary);
         let upstream = Https::start(KEY);
-        let state = tempfile::Builder::new().prefix("zagi-broker-").tempdir().expect("made");
-        // Root's, and to be passed through by everybody.
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(state.path(), open.clone()).expect("ours");
-        let (own, run) = (state.path().join("state"), state.path().join("run"));
-        let program = state.path().join("zagi");
-        std::fs::copy(machine::program(), &program).expect("copied");
-        std::fs::set_permissions(&program, open).expect("ours");
-        // As an administrator sets it up.
-        let script = |verb: &str| {
-            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/system-mode");
-            let mut command = Command::new("sh");
-            command.arg(file).args([verb, machine::ORDINARY]);
-            command.env("ZAGI_BROKER_STATE", &own).env("ZAGI_BROKER_RUN", &run);
-            command.env("ZAGI_BROKER_PROGRAM", &program);
-            Said::of(&mut command)
-        };
-        let said = script("setup").ok();
-        assert!(said.out.contains("set up for zagi-test"), "{said:?}");
-        let user = account("zagi-broker");
-        let roots = state.path().join("roots.pem");
-        std::fs::write(&roots, &upstream.certificate).expect("written");
-        let socket = run.join("socket");
-        let broker = Command::new(&program)
-            .args(["broker", "--socket"])
-            .arg(&socket)
-            .arg("--state")
-            .arg(&own)
-            .env_clear()
-            .envs([("SSL_CERT_FILE", roots.as_path()), ("HOME", own.as_path())])
-            .env("PATH", "/usr/bin:/bin")
-            .current_dir("/")
-            .uid(user.uid.as_raw())
-            .gid(user.gid.as_raw())
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("it starts");
-        let begun = Instant::now();
-        while !socket.exists() {
-            assert!(begun.elapsed() < Duration::from_secs(20));
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let said = script("check").ok();
-        assert!(
-            !said.out.contains("missing") && said.out.contains("ok       the broker answers"),
-            "{said:?}"
-        );
+        let broker = Broker::start(&machine, Some(&upstream.certificate));
         let origin = super::git::repository(&machine, "app");
         let app = "echo \"has $KEY and $RAW\"; echo made > made; id -u; sleep \"${1:-0}\"\n";
         std::fs::write(origin.join("app.sh"), app).expect("the repository is there");
         machine.git(&origin, &["add", "-A"]).ok();
         machine.git(&origin, &["commit", "-qm", "app"]).ok();
-        machine.zagi(&["list"]).ok();
-        let config = format!("[secrets]\nbroker = \"{}\"\n", socket.display());
-        machine
-            .sh(
-                &machine.work(),
-                &format!("printf '{config}' > {}/config.toml", machine.home().display()),
-            )
-            .ok();
         machine.zagi(&["mount", "--allow-other", origin.to_str().expect("text"), "w"]).ok();
         let dir = machine.work().join("w");
-        System { machine, broker, state, upstream, dir }
+        System { machine, broker, upstream, dir }
     }
 
     fn zagi(&self, argv: &[&str]) -> Said {
@@ -115,20 +47,7 @@ impl System {
 
     /// `zagi` as root, by `sudo` of the user.
     fn sudo(&self, argv: &[&str], answer: &str) -> Said {
-        let zagi = self.state.path().join("zagi");
-        let user = account(machine::ORDINARY);
-        let words: Vec<String> = argv.iter().map(|word| format!("'{word}'")).collect();
-        let script = format!(
-            "cd {} && printf '{answer}' | script -qec \"{} {}\" /dev/null",
-            self.dir.display(),
-            zagi.display(),
-            words.join(" ")
-        );
-        let mut command = Command::new("sh");
-        command.args(["-c", &script]).env("SUDO_UID", user.uid.to_string());
-        // Where the test has that user's home.
-        command.env("ZAGI_HOME", self.machine.home());
-        Said::of(&mut command)
+        Said::of(&mut self.broker.sudo(&self.machine, &self.dir, &argv.join(" "), answer))
     }
 }
 
@@ -238,20 +157,9 @@ fn the_control_is_seen(system: &System) {
 
 /// A run that lasts, approved by root; and it ends with who asked.
 fn the_app_and_the_broker_are_not(system: &System) {
-    let zagi = system.state.path().join("zagi");
-    let approved = format!(
-        "printf 'y\\n' | script -qec \"{} run -- sh app.sh 373\" /dev/null",
-        zagi.display()
-    );
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &approved])
-        .current_dir(&system.dir)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command
-        .env("SUDO_UID", account(machine::ORDINARY).uid.to_string())
-        .env("ZAGI_HOME", system.machine.home());
+    let command = "run -- sh app.sh 373";
+    let mut command = system.broker.sudo(&system.machine, &system.dir, command, "y\\n");
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut running = command.spawn().expect("starts");
     let begun = Instant::now();
     while processes("sleep\0373").is_empty() {
@@ -265,7 +173,7 @@ fn the_app_and_the_broker_are_not(system: &System) {
     let seen = look(&system.machine, &system.dir, &pids);
     assert!(!seen.contains(RAW) && !seen.contains(KEY) && !seen.contains("traced"), "{seen}");
     // Nor where the broker keeps its own.
-    let state = system.state.path().join("state");
+    let state = system.broker.state();
     let said = system.machine.sh(&system.dir, &format!("ls {} || true", state.display())).ok();
     assert!(said.out.is_empty() && said.err.contains("Permission denied"), "{said:?}");
     let found = Said::of(Command::new("grep").args(["-rlaF", RAW]).arg(&state));
@@ -288,10 +196,7 @@ fn the_app_and_the_broker_are_not(system: &System) {
 }
 
 fn a_dead_broker_gives_nothing(system: &mut System) {
-    let socket = system.state.path().join("run/socket");
-    system.broker.kill().expect("ours");
-    system.broker.wait().expect("ours");
-    assert!(socket.exists());
+    system.broker.kill();
     let said = system.zagi(&RUN);
     assert!(said.code == 1 && said.err.contains("does not answer"), "{said:?}");
 }

@@ -160,6 +160,7 @@ impl Agent {
         let (credentials, way) = self.way_out(ctx, &log, &mut plan, broker.as_ref())?;
         log.write(What::Began { argv: argv.to_vec() }).map_err(at(&self.dir))?;
         let failed = |source| WorkspaceError::Agent { source };
+        let watch = changes::Watch::start(ctx, &self.description.path);
         let mut child =
             zagi_sandbox::spawn_on(&plan, &ctx.program, console, None).map_err(failed)?;
         let mut listeners = std::mem::take(&mut child.listeners).into_iter();
@@ -173,7 +174,6 @@ impl Agent {
             });
         }
         confined::serve(proxy.into_iter().chain(listeners), &way);
-        let watch = changes::Watch::start(ctx, &self.description.path);
         let exit = child.attend().map_err(failed)?;
         let changed = watch.map(changes::Watch::end).unwrap_or_default();
         if !changed.paths.is_empty() {

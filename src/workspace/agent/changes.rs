@@ -4,16 +4,21 @@
 use std::collections::BTreeSet;
 use std::io::{self, PipeReader};
 use std::path::Path;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::grants;
 use crate::context::Context;
+use crate::secrets::place;
 use crate::workspace::manage;
 
 /// Of more than so many paths only the number is kept.
 const MOST: usize = 200;
 /// How long the last of them may take to be told.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long its mount may take to begin to tell.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Paths that were changed, relative to the workspace.
 #[derive(Debug, Default)]
@@ -30,14 +35,17 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins to look on. None where nobody tells: the workspace is of real files.
+    /// Looks on from now on. None where there is no way to end it again.
     pub fn start(ctx: &Context, root: &Path) -> Option<Watch> {
         let (end, output) = io::pipe().ok()?;
         let (ctx, root) = (ctx.clone(), root.to_owned());
+        let (began, begins) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let mut changed = Changed::default();
             // Until the other end is dropped; a mount that goes is the end, too.
             let _ = manage::follow(&ctx, &root, &output, &mut |events| {
+                // Nobody waits for more than the first.
+                let _ = began.send(());
                 for event in events.iter().filter(|event| !event.directory) {
                     changed.add(String::from_utf8_lossy(event.path.as_bytes()).into_owned());
                 }
@@ -45,6 +53,8 @@ impl Watch {
             });
             changed
         });
+        // An error: nobody tells, as the mount is of real files.
+        let _ = begins.recv_timeout(PATIENCE);
         Some(Watch { end, thread })
     }
 
@@ -59,8 +69,9 @@ impl Watch {
 
 impl Changed {
     fn add(&mut self, path: String) {
-        // Git's own bookkeeping says nothing that the rest does not.
-        if path.starts_with(".git/") || self.paths.contains(&path) {
+        // Git's own bookkeeping says nothing that the rest does not; and what is held stays.
+        let held = [grants::PATH, place::PATH].contains(&path.as_str());
+        if held || path.starts_with(".git/") || self.paths.contains(&path) {
             return;
         }
         if self.paths.len() < MOST {

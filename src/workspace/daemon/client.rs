@@ -99,8 +99,8 @@ pub fn git(workspace: &Path, token: &str) -> Result<fsmonitor::Answer, DaemonErr
     Ok(fsmonitor::Answer { text, directories })
 }
 
-/// Follows what changes in the mounted workspace `id`, until `each` says that it is enough, the
-/// reader of `output` has gone, or the mount.
+/// Follows what changes in the mounted workspace `id`, from when `each` is first told, of nothing,
+/// until `each` says that it is enough, the reader of `output` has gone, or the mount.
 pub fn events(
     ctx: &Context,
     id: &str,
@@ -126,7 +126,7 @@ pub fn events(
             }
         }
         match receive(&mut reader)? {
-            Response::Events(events) if events.is_empty() || each(&events) => {}
+            Response::Events(events) if each(&events) => {}
             Response::Events(_) | Response::Done => return Ok(()),
             other => return Err(unexpected(other)),
         }
