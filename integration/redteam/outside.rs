@@ -75,10 +75,10 @@ pub(super) fn measure() -> Vec<Shown> {
     let mut shown = vec![stage.identity(), stage.approval()];
     let control = {
         let _own = stage.own();
-        stage.attack(&stage.processes("sleep\0411"))
+        stage.attack(&stage.processes("sleep\x00411"))
     };
     let _app = stage.app();
-    let app = stage.attack(&stage.processes("sleep\0412"));
+    let app = stage.attack(&stage.processes("sleep\x00412"));
     for (vector, id, _) in ATTACKS {
         let canary = stage.canaries.of(id).expect("each has one");
         let of = |said: &Said| found(canary, said, id);
@@ -132,7 +132,7 @@ impl Stage {
             command.env(id.replace('-', "_").to_uppercase(), self.value(id));
         }
         let running = Running(command.spawn().expect("it starts"));
-        self.wait("sleep\0411");
+        self.wait("sleep\x00411");
         running
     }
 
@@ -141,7 +141,7 @@ impl Stage {
         let mut command = self.broker.sudo(&self.machine, &self.dir, "run -- sh app.sh", "y\\n");
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let running = Running(command.spawn().expect("it starts"));
-        self.wait("sleep\0412");
+        self.wait("sleep\x00412");
         running
     }
 

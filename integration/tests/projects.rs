@@ -37,19 +37,22 @@ fn mount_and_test(machine: &Machine, repository: &str, name: &str, says: &str) {
     machine.git(&dir, &["status", "--porcelain", "--untracked-files=no"]).ok();
 }
 
-fn all_pass(who: Who) {
+/// The first so many of each kind: what is another for root is the mount, not the project.
+fn pass(who: Who, served_too: usize, published: usize) {
     let machine = Machine::new(who);
     let served = tempfile::tempdir().unwrap();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let server = serve_well(served.path());
-    for (name, says) in SERVED {
+    for (name, says) in SERVED.into_iter().take(served_too) {
         publish(&fixtures.join(name), served.path(), &format!("{name}.git"));
         mount_and_test(&machine, &format!("{}/{name}.git", server.base), name, says);
     }
-    for (package, says) in PUBLISHED {
+    for (package, says) in PUBLISHED.into_iter().take(published) {
         mount_and_test(&machine, package, package.split_once(':').unwrap().1, says);
     }
-    again_without_network(&machine);
+    if published == PUBLISHED.len() {
+        again_without_network(&machine);
+    }
 }
 
 /// Everything is there now: mounting it elsewhere needs neither network nor installation.
@@ -66,13 +69,13 @@ fn again_without_network(machine: &Machine) {
 }
 
 #[test]
-fn pass_their_own_tests_as_root() {
-    all_pass(Who::Me);
+fn some_pass_their_own_tests_as_root() {
+    pass(Who::Me, 1, 1);
 }
 
 #[test]
 fn pass_their_own_tests_as_an_ordinary_user() {
-    all_pass(Who::Ordinary);
+    pass(Who::Ordinary, SERVED.len(), PUBLISHED.len());
 }
 
 /// What tools of Debian's do where they were put, as of a commit's date: a name, the date, a script

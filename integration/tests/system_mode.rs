@@ -139,13 +139,13 @@ fn the_control_is_seen(system: &System) {
     let mut control =
         control.args(["-c", "sleep 371; true"]).env("RAW", RAW).spawn().expect("starts");
     let begun = Instant::now();
-    while processes("sleep\0371").is_empty() {
+    while processes("sleep\x00371").is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(20));
     }
-    let seen = look(&system.machine, &system.dir, &processes("sleep\0371"));
+    let seen = look(&system.machine, &system.dir, &processes("sleep\x00371"));
     assert!(seen.contains(RAW) && seen.contains("traced"), "the control: {seen}");
-    for pid in processes("sleep\0371") {
+    for pid in processes("sleep\x00371") {
         let _ = nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(pid as i32),
             nix::sys::signal::Signal::SIGKILL,
@@ -162,12 +162,12 @@ fn the_app_and_the_broker_are_not(system: &System) {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut running = command.spawn().expect("starts");
     let begun = Instant::now();
-    while processes("sleep\0373").is_empty() {
+    while processes("sleep\x00373").is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(30), "it runs");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let mut pids = processes("sleep\0373");
-    pids.extend(processes("app.sh\0373"));
+    let mut pids = processes("sleep\x00373");
+    pids.extend(processes("app.sh\x00373"));
     pids.push(system.broker.id());
     pids.extend(processes("__lent"));
     let seen = look(&system.machine, &system.dir, &pids);
@@ -180,7 +180,7 @@ fn the_app_and_the_broker_are_not(system: &System) {
     assert_eq!(found.out, "", "nor does it keep one");
 
     // It ends with who asked.
-    for pid in processes("script\0-qec") {
+    for pid in processes("script\x00-qec") {
         let _ = nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(pid as i32),
             nix::sys::signal::Signal::SIGKILL,
@@ -189,7 +189,7 @@ fn the_app_and_the_broker_are_not(system: &System) {
     let _ = running.kill();
     let _ = running.wait();
     let begun = Instant::now();
-    while !processes("sleep\0373").is_empty() {
+    while !processes("sleep\x00373").is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it runs on");
         std::thread::sleep(Duration::from_millis(50));
     }

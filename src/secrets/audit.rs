@@ -93,8 +93,11 @@ pub struct Log {
     head: PathBuf,
     /// The end, as this log wrote it last: while neither file was touched since, what is before it
     /// has been looked through already.
-    written: Arc<Mutex<Option<(End, [Stamp; 2])>>>,
+    written: Arc<Mutex<Option<Written>>>,
 }
+
+/// The end that was written, and what both files were then.
+type Written = (End, [Stamp; 2]);
 
 /// Where the next row goes, and what it follows.
 #[derive(Debug, Clone)]
@@ -168,7 +171,7 @@ impl Log {
         Ok(receipt)
     }
 
-    fn written(&self) -> MutexGuard<'_, Option<(End, [Stamp; 2])>> {
+    fn written(&self) -> MutexGuard<'_, Option<Written>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
