@@ -135,7 +135,9 @@ fn last_lines(d: &Description, services: bool, begun: Instant) -> String {
     for (name, command) in [("test", &d.run.test), ("build", &d.run.build), ("start", &d.run.start)]
     {
         if let Some(command) = command {
-            line.push_str(&format!("\n  {name:<6} zagi exec -- {}", as_argument(command)));
+            // The app has services and secrets; tests and builds have tools.
+            let verb = if name == "start" { "run" } else { "exec" };
+            line.push_str(&format!("\n  {name:<6} zagi {verb} -- {}", as_argument(command)));
         }
     }
     line

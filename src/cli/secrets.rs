@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use super::error::CommandError;
 use super::settings::Settings;
 use super::system::only_root;
+use crate::workspace::session as session_of_agent;
 
 /// Keep secrets in the tree, encrypted to whom you name, and record each use
 ///
@@ -57,6 +58,10 @@ enum Command {
 
 impl Secrets {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        if session_of_agent::is_inside() {
+            let error = CommandError::failed("an agent reads no secrets file");
+            return Err(error.hint("`zagi run -- CMD` gives a command what this agent is granted"));
+        }
         let what = match &self.command {
             Command::Get(_) => Some("`get`"),
             Command::Edit(_) => Some("`edit`"),

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::home::Home;
 use crate::secrets::place::Place;
 use crate::system::{self, ARGUMENT, Lent, Reply, Request};
-use crate::workspace::amend;
+use crate::workspace::{amend, session};
 
 /// Keep the secrets of this machine's users, and run their apps (system mode)
 ///
@@ -58,7 +58,7 @@ pub(super) fn lent_if_asked() -> Option<Result<(Lent, Vec<std::ffi::OsString>), 
 
 /// Has the broker run this command, where there is one: its exit code.
 pub(super) fn forwarded(settings: &Settings) -> Result<Option<ExitCode>, CommandError> {
-    if settings.lent.is_some() || crate::workspace::session::is_inside() {
+    if settings.lent.is_some() || session::is_inside() {
         return Ok(None);
     }
     let (user, home) = caller(settings);

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::description::Presentation;
 use crate::context::Context;
 use crate::registry::http::Client;
+use crate::system;
 
 /// How good it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,6 +52,7 @@ pub fn examine(ctx: &Context) -> Report {
     let presentation = if lack.is_none() { Presentation::Fuse } else { Presentation::Materialised };
     let mut checks = vec![git(ctx), fuse(lack), fusermount3(ctx)];
     checks.extend(sandbox(ctx));
+    checks.push(secrets(ctx));
     checks.extend(registries(ctx));
     Report { checks, presentation }
 }
@@ -116,6 +118,20 @@ fn sandbox(ctx: &Context) -> [Check; 2] {
         None => bad("landlock", Verdict::Lacking, "not in this kernel", "use Linux 5.13 or newer"),
     };
     [namespaces, landlock]
+}
+
+/// From whom secrets are kept.
+fn secrets(ctx: &Context) -> Check {
+    let socket = ctx.config.secrets.broker.clone().unwrap_or_else(|| system::SOCKET.into());
+    match socket.exists() {
+        true => good("secrets", "system mode: out of reach of all of your processes"),
+        false => bad(
+            "secrets",
+            Verdict::Lacking,
+            "user mode: kept from agents, not from an unconfined process of yours",
+            "`sudo packaging/system-mode setup $USER` keeps them from those, too",
+        ),
+    }
 }
 
 fn registries(ctx: &Context) -> Vec<Check> {
