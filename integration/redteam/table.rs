@@ -214,6 +214,7 @@ fn plain(note: &str, most: usize) -> String {
         Some(at) => {
             let rest = &word[at + "/tmp/zagi-".len()..];
             let rest = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+            let rest = rest.strip_prefix("/work").unwrap_or(rest);
             format!("{}…{rest}", &word[..at])
         }
         None => word.to_owned(),

@@ -84,6 +84,7 @@ fn not_even_the_users_own_processes_see_a_value() {
     what_shows_or_approves_is_roots_to_ask(&system);
     the_control_is_seen(&system);
     the_app_and_the_broker_are_not(&system);
+    what_is_the_brokers_own_is_shown_by_nobodys_word(&system);
     a_dead_broker_gives_nothing(&mut system);
 }
 
@@ -193,6 +194,50 @@ fn the_app_and_the_broker_are_not(system: &System) {
         assert!(begun.elapsed() < Duration::from_secs(20), "it runs on");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Asks the broker past `zagi`: what is printed is its reply, or what the command printed.
+const ASK: &str = "
+import json, os, socket, struct, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+ask = dict(version=1, user=0, home=sys.argv[2], root=sys.argv[3], cwd=sys.argv[3], argv=sys.argv[4:], vars=[])
+text = json.dumps(ask).encode(); text = struct.pack('<I', len(text)) + text
+socket.send_fds(s, [text], [0, 1, 2])
+n, = struct.unpack('<I', s.recv(4, socket.MSG_WAITALL)); print(s.recv(n, socket.MSG_WAITALL).decode())
+";
+
+/// The user names the broker's own directories as a project, and as a part of an environment.
+fn what_is_the_brokers_own_is_shown_by_nobodys_word(system: &System) {
+    let (machine, state) = (&system.machine, system.broker.state());
+    let home = machine.home();
+    let uid = nix::unistd::User::from_name(zagi_integration::machine::ORDINARY);
+    let uid = uid.ok().flatten().expect("it is there").uid;
+    let own = state.join(format!("users/{uid}/home"));
+    let socket = state.with_file_name("run").join("socket");
+    let ask = |root: &Path| {
+        let mut command = machine.command("/usr/bin/python3", &machine.work());
+        command.args(["-c", ASK]).arg(&socket).arg(&home).arg(root);
+        Said::of(command.args(["run", "--", "id", "-u"])).ok().out
+    };
+    let for_app = ["secrets", "grant", "RAW", "--command", "'sh app.sh'"];
+    system.sudo(&for_app, "").ok();
+    // The control: so it can be asked.
+    assert!(ask(&system.dir).starts_with("1000\n"), "{}", ask(&system.dir));
+    assert!(ask(&own).contains("is not that user's"), "{}", ask(&own));
+    let forge = format!(
+        "cd {}/workspaces/*/; mkdir -p ../../envs/evil1; cp workspace.toml kept; \
+         sed -i 's/^environment = .*/environment = \"evil1\"/' workspace.toml; \
+         printf '{{\"version\":1,\"key\":\"evil1\",\"root\":\"/\",\"path\":[],\"vars\":{{}},\"trees\":[\"%s\"]}}' {} > ../../envs/evil1/activate.json",
+        home.display(),
+        state.parent().expect("it has one").display(),
+    );
+    machine.sh(&system.dir, &forge).ok();
+    let said = system.zagi(&["run", "--", "id", "-u"]);
+    assert!(said.code == 1 && said.err.contains("permission denied"), "{said:?}");
+    machine
+        .sh(&system.dir, &format!("cd {}/workspaces/*/; mv kept workspace.toml", home.display()))
+        .ok();
+    system.zagi(&["run", "--", "id", "-u"]).ok();
 }
 
 fn a_dead_broker_gives_nothing(system: &mut System) {

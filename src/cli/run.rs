@@ -85,7 +85,10 @@ fn place(settings: &Settings, session: &Session<'_>) -> Result<Place, CommandErr
     };
     let of = lender(&session.ctx, lent);
     let found = Description::around(&of.home, &lent.cwd).map_err(WorkspaceError::from)?;
-    let description = found.ok_or_else(|| WorkspaceError::NotAWorkspace(lent.cwd.clone()))?;
+    // It is the one that the broker has looked at.
+    let description =
+        found.filter(|found| found.path.canonicalize().is_ok_and(|path| path == lent.root));
+    let description = description.ok_or_else(|| WorkspaceError::NotAWorkspace(lent.cwd.clone()))?;
     Ok(Place { of, description })
 }
 

@@ -61,9 +61,14 @@ pub(super) fn forwarded(settings: &Settings) -> Result<Option<ExitCode>, Command
     if settings.lent.is_some() || session::is_inside() {
         return Ok(None);
     }
-    let (user, home) = caller(settings);
+    let (user, home, theirs) = caller(settings);
+    if theirs && !home.is_dir() {
+        return Ok(None);
+    }
     let ctx = settings.context_at(&home)?;
-    let socket = ctx.config.secrets.broker.clone().unwrap_or_else(|| system::SOCKET.into());
+    // By `sudo` the user's configuration does not say to whom root speaks.
+    let named = ctx.config.secrets.broker.clone().filter(|_| !theirs);
+    let socket = named.unwrap_or_else(|| system::SOCKET.into());
     if !socket.exists() {
         return Ok(None);
     }
@@ -96,17 +101,18 @@ pub(super) fn forwarded(settings: &Settings) -> Result<Option<ExitCode>, Command
     }
 }
 
-/// Who asks, and their home: of root by `sudo`, the user it was, unless a home is named.
-fn caller(settings: &Settings) -> (u32, PathBuf) {
+/// Who asks, and their home: of root by `sudo`, the user it was, unless a home is named. Whether that
+/// home is another's.
+fn caller(settings: &Settings) -> (u32, PathBuf, bool) {
     let by_sudo = std::env::var("SUDO_UID").ok().filter(|_| geteuid().is_root());
     let user = by_sudo.and_then(|uid| User::from_uid(Uid::from_raw(uid.parse().ok()?)).ok()?);
     match user {
         Some(user) => {
             let named = std::env::var_os("ZAGI_HOME").is_some_and(|home| !home.is_empty());
             let home = if named { settings.home.clone() } else { user.dir.join(".zagi") };
-            (user.uid.as_raw(), home)
+            (user.uid.as_raw(), home, !named)
         }
-        None => (geteuid().as_raw(), settings.home.clone()),
+        None => (geteuid().as_raw(), settings.home.clone(), false),
     }
 }
 

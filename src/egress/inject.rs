@@ -8,22 +8,11 @@ use memchr::memmem;
 use zeroize::Zeroizing;
 
 use super::broker::{Broker, Credential, Wanted};
-use super::request::{Head, Refusal};
+use super::request::{Head, Refusal, is_between};
 use super::rule::Target;
 
-/// Fields that are between the program and this proxy, and what answers come in.
-const OURS: [&str; 10] = [
-    "accept-encoding",
-    "connection",
-    "expect",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "upgrade",
-];
+/// Besides, what answers come in, and what was answered already.
+const OURS: [&str; 2] = ["accept-encoding", "expect"];
 
 /// The request as it goes to `target`.
 pub(super) fn head(
@@ -57,8 +46,10 @@ pub(super) fn head(
         }
     };
     let is_used = |name: &str| used.iter().any(|c| c.header().eq_ignore_ascii_case(name));
-    let kept =
-        head.fields.iter().filter(|(name, _)| !OURS.contains(&name.as_str()) && !is_used(name));
+    let kept = head
+        .fields
+        .iter()
+        .filter(|(name, _)| !is_between(name) && !OURS.contains(&name.as_str()) && !is_used(name));
     for (name, value) in kept {
         line(name.as_bytes(), value);
     }

@@ -4,24 +4,10 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use super::body::Body;
-use super::request::{Head, Refusal, pass};
+use super::request::{Head, Refusal, is_between, pass};
 use super::rule::Target;
 use super::upstream::Upstream;
 use super::way::Way;
-
-/// Fields that are between the program and this proxy, or would make the connection carry more than
-/// one request (RFC 9110, 7.6.1).
-const OURS: [&str; 9] = [
-    "connection",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "upgrade",
-];
 
 pub(super) fn serve(
     way: &Way,
@@ -71,7 +57,8 @@ fn request(head: &Head, target: &Target, path: &str, upstream: Option<&Upstream>
     let own = upstream.map(Upstream::authorization).unwrap_or_default();
     let line = format!("{} {origin}{slash}{path} HTTP/1.1\r\nHost: {host}\r\n{own}", head.method);
     let mut out = line.into_bytes();
-    for (name, value) in head.fields.iter().filter(|(name, _)| !OURS.contains(&name.as_str())) {
+    let kept = |name: &str| name != "host" && !is_between(name);
+    for (name, value) in head.fields.iter().filter(|(name, _)| kept(name)) {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value);

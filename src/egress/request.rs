@@ -4,6 +4,24 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
+/// Fields that are between a program and a proxy, or would make the connection carry something else
+/// (RFC 9110, 7.6.1).
+const BETWEEN: [&str; 8] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+];
+
+/// Whether a field, by its name in small letters, does not go on.
+pub(super) fn is_between(name: &str) -> bool {
+    BETWEEN.contains(&name)
+}
+
 /// A request line and its fields are not longer, in bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
 /// How many fields a request has at most.

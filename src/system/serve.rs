@@ -93,6 +93,11 @@ fn one(broker: &Broker, stream: &UnixStream) -> Result<Reply, String> {
     if owner != user {
         return Err(format!("`{}` is not that user's", request.home.display()));
     }
+    // Nor what is not theirs: the broker's own files least of all.
+    let owner = fs::metadata(&request.root).map_err(|e| unreadable(&request.root, &e))?.uid();
+    if owner != user {
+        return Err(format!("`{}` is not that user's", request.root.display()));
+    }
     fs::read_dir(&request.root).map_err(|e| unreadable(&request.root, &e))?;
     let own = broker.state.join("users").join(user.to_string());
     let hash = blake3::hash(request.root.as_os_str().as_encoded_bytes()).to_hex();

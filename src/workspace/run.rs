@@ -35,6 +35,7 @@ use super::error::{WorkspaceError, at};
 use super::services::Services;
 use crate::context::Context;
 use crate::egress::{Credential, Rules, Seen, Way};
+use crate::environment::activate::Record;
 use crate::event::Event;
 use crate::proxy::Proxies;
 use crate::redact::{Needles, Redactor};
@@ -67,6 +68,21 @@ impl Place {
     fn is_lent(&self, ctx: &Context) -> bool {
         self.of.home.root() != ctx.home.root()
     }
+
+    /// Refuses to show, on another user's word, what is the broker's own or has it below.
+    fn keep_apart(&self, ctx: &Context, shown: &Path) -> Result<(), WorkspaceError> {
+        // `<state>/users/<uid>/home/.zagi`
+        let Some(state) = ctx.home.root().ancestors().nth(4).filter(|_| self.is_lent(ctx)) else {
+            return Ok(());
+        };
+        let state = state.canonicalize().map_err(at(state))?;
+        // What is not there is not shown.
+        let Ok(shown) = shown.canonicalize() else { return Ok(()) };
+        match shown.starts_with(&state) || state.starts_with(&shown) {
+            true => Err(at(&shown)(io::ErrorKind::PermissionDenied.into())),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Runs `argv` in the workspace on the caller's streams, to its end.
@@ -80,13 +96,7 @@ pub fn run(
     let description = &place.description;
     let own = description::directory(&ctx.home, &description.id);
     let scratch = Scratch::make(&own)?;
-    let mut services = Services::of_description(&place.of, description.clone())?;
-    if place.is_lent(ctx) {
-        services = services.apart(&own);
-    }
-    if !services.is_empty() {
-        services.up(&place.of, &[])?;
-    }
+    let services = started(ctx, place, &own)?;
     let files = match &release.frozen {
         Some(frozen) => {
             let dest = scratch.0.join("files");
@@ -97,6 +107,9 @@ pub fn run(
     };
     let who = Who { profile: Profile::App, argv, cwd, files: &files, home: None };
     let mut plan = confined::surround(&place.of, description, who);
+    for bind in plan.binds.iter().filter(|bind| bind.source != files) {
+        place.keep_apart(ctx, &bind.source)?;
+    }
     plan = confined::serviced(plan, services.inside()?);
     plan.publish = true;
     let needles = match &release.broker {
@@ -134,6 +147,23 @@ pub fn run(
         ctx.events.emit(Event::Warning(refused.clone()));
     }
     Ok(exit)
+}
+
+/// The services that it asks for, which run.
+fn started(ctx: &Context, place: &Place, own: &Path) -> Result<Services, WorkspaceError> {
+    let description = &place.description;
+    let mut services = Services::of_description(&place.of, description.clone())?;
+    if place.is_lent(ctx) {
+        services = services.apart(own);
+    }
+    let record = Record::read(&place.of.home.envs(), &description.environment);
+    for shown in record.iter().flat_map(|record| &record.trees) {
+        place.keep_apart(ctx, shown)?;
+    }
+    if !services.is_empty() {
+        services.up(&place.of, &[])?;
+    }
+    Ok(services)
 }
 
 /// What was refused of the network.
