@@ -14,6 +14,7 @@ use super::output::{confirmed, exit_code, print, print_json, words};
 use super::secrets::session::{self, Session};
 use super::settings::Settings;
 use crate::secrets::broker::{Broker, granted};
+use crate::system;
 use crate::workspace::agent::{self, Entry, What, grants};
 
 /// Start an agent that sees this workspace and its tools, and nothing else of yours
@@ -90,6 +91,10 @@ impl AgentCommand {
 /// Who has the secrets that the agent is granted, if it is granted any.
 fn broker(settings: &Settings, name: &str) -> Result<Option<Arc<Broker>>, CommandError> {
     let session = Session::begin(settings, session::Who::default())?;
+    if system::broker(Some(&session.ctx.config)).is_some() {
+        // The identity is the broker's, and it runs no agent.
+        return Ok(None);
+    }
     let Some(vault) = session.vault()? else { return Ok(None) };
     if granted(&vault.document, None, Some(name)).is_empty() {
         return Ok(None);

@@ -67,11 +67,8 @@ pub(super) fn forwarded(settings: &Settings) -> Result<Option<ExitCode>, Command
     }
     let ctx = settings.context_at(&home)?;
     // By `sudo` the user's configuration does not say to whom root speaks.
-    let named = ctx.config.secrets.broker.clone().filter(|_| !theirs);
-    let socket = named.unwrap_or_else(|| system::SOCKET.into());
-    if !socket.exists() {
-        return Ok(None);
-    }
+    let config = Some(&*ctx.config).filter(|_| !theirs);
+    let Some(socket) = system::broker(config) else { return Ok(None) };
     let argv = words(std::env::args_os().skip(1).collect())?;
     if argv.iter().any(|word| word == "--dir" || word.starts_with("--dir=")) {
         let error = CommandError::failed("the broker of this machine knows no `--dir`");

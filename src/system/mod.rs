@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
 pub use serve::serve;
 pub use wire::{Reply, Request};
 
@@ -57,6 +58,13 @@ pub struct Lent {
     pub place: PathBuf,
     /// Whether root asked.
     pub root_asked: bool,
+}
+
+/// Where the broker is asked, if this machine is in system mode: where the configuration says, or at
+/// [`SOCKET`].
+pub fn broker(config: Option<&Config>) -> Option<PathBuf> {
+    let named = config.and_then(|config| config.secrets.broker.clone());
+    Some(named.unwrap_or_else(|| SOCKET.into())).filter(|socket| socket.exists())
 }
 
 /// Asks the broker to run a command on these streams, and waits for its end.

@@ -122,10 +122,9 @@ fn sandbox(ctx: &Context) -> [Check; 2] {
 
 /// From whom secrets are kept.
 fn secrets(ctx: &Context) -> Check {
-    let socket = ctx.config.secrets.broker.clone().unwrap_or_else(|| system::SOCKET.into());
-    match socket.exists() {
-        true => good("secrets", "system mode: out of reach of all of your processes"),
-        false => bad(
+    match system::broker(Some(&ctx.config)) {
+        Some(_) => good("secrets", "system mode: out of reach of all of your processes"),
+        None => bad(
             "secrets",
             Verdict::Lacking,
             "user mode: kept from agents, not from an unconfined process of yours",
