@@ -21,6 +21,7 @@ mod nix;
 mod posix;
 mod privacy;
 mod projects;
+mod push;
 mod redteam;
 mod run;
 mod same_bytes;

@@ -11,6 +11,7 @@ use zagi_sandbox::Console;
 
 use super::error::CommandError;
 use super::output::{confirmed, exit_code, print, print_json, words};
+use super::pushes;
 use super::secrets::session::{self, Session};
 use super::settings::Settings;
 use crate::secrets::broker::{Broker, granted};
@@ -24,25 +25,37 @@ use crate::workspace::agent::{self, Entry, What, grants};
 /// sockets, containers or other workspaces. What others would run later (git's hooks and
 /// configuration) stays as it is. It ends with everything that it started.
 ///
+/// It commits as you do. What it pushes to a branch that it is granted is pushed with your
+/// credentials, which it does not see; any other push waits until you approve it at a terminal.
+///
 /// Grants stand in `$ZAGI_HOME/agents.toml` by the agent's name; those that a repository asks for in
 /// `.zagi/agents.toml` are shown and asked about first.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  zagi agent -- claude\n  zagi agent -- bash\n  zagi agent --name tests -- npm test\n  zagi agent --log"
+    after_help = "Examples:\n  zagi agent -- claude\n  zagi agent -- bash\n  zagi agent --name tests -- npm test\n  zagi agent --log\n  zagi agent --pushes\n  zagi agent --approve 1"
 )]
 pub struct AgentCommand {
     /// Its name; that of the program if not given
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Show what it was started as, reached, and was denied
-    #[arg(long)]
+    #[arg(long, group = "other")]
     log: bool,
-    /// Print the log as JSON
-    #[arg(long, requires = "log")]
+    /// Show the pushes that wait for you
+    #[arg(long, group = "other")]
+    pushes: bool,
+    /// Show what a push that waits would change, and push it if you say yes
+    #[arg(long, value_name = "N", group = "other")]
+    approve: Option<u64>,
+    /// Forget a push that waits
+    #[arg(long, value_name = "N", group = "other")]
+    reject: Option<u64>,
+    /// Print the log, or the pushes, as JSON
+    #[arg(long, requires = "other", conflicts_with_all = ["approve", "reject"])]
     json: bool,
     /// The command and its arguments
     #[arg(
-        required_unless_present = "log",
+        required_unless_present = "other",
         trailing_var_arg = true,
         allow_hyphen_values = true,
         value_name = "CMD"
@@ -59,6 +72,15 @@ impl AgentCommand {
         if let Some(name) = name.as_ref().filter(|name| !grants::is_name(name)) {
             let error = CommandError::failed(format!("`{name}` cannot be an agent's name"));
             return Err(error.hint("give it one: `zagi agent --name NAME -- CMD`"));
+        }
+        if self.pushes {
+            return pushes::list(&ctx, &settings.cwd, self.json);
+        }
+        if let Some(number) = self.approve {
+            return pushes::approve(&ctx, &settings.cwd, number);
+        }
+        if let Some(number) = self.reject {
+            return pushes::reject(&ctx, &settings.cwd, number);
         }
         if self.log {
             let all = agent::logs(&ctx, &settings.cwd, name.as_deref())?;
@@ -136,6 +158,18 @@ fn line(name: &str, entry: &Entry) -> String {
             format!("denied    {host}; {}", agent::allowing(name, host))
         }
         What::Refused { host, why } => format!("refused   {host}: {why}"),
+        What::Pushed { remote, reference, commit: Some(commit) } => {
+            format!("pushed    {reference} to {remote}: {commit}")
+        }
+        What::Pushed { remote, reference, commit: None } => {
+            format!("deleted   {reference} at {remote}")
+        }
+        What::PushAsked { remote, reference, number } => {
+            format!("asked     to push {reference} to {remote}: `zagi agent --approve {number}`")
+        }
+        What::PushRefused { remote, reference, why } => {
+            format!("refused   to push {reference} to {remote}: {why}")
+        }
         What::Changed { paths, more: 0 } => format!("changed   {}", paths.join(", ")),
         What::Changed { paths, more } => {
             format!("changed   {} and others, {more} times", paths.join(", "))

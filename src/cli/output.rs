@@ -42,6 +42,12 @@ pub fn confirmed(question: &str) -> Result<bool, CommandError> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// Somebody else's lines, of which a terminal obeys nothing.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c };
+    text.chars().map(shown).collect()
+}
+
 /// Words of a command line, as text.
 pub fn words(words: Vec<OsString>) -> Result<Vec<String>, CommandError> {
     let text = |word: OsString| {

@@ -9,7 +9,7 @@ use zagi_sandbox::Console;
 
 use super::error::CommandError;
 use super::exec::replace_with;
-use super::output::{confirmed, exit_code, words};
+use super::output::{confirmed, exit_code, printable, words};
 use super::secrets::session::{Session, Who};
 use super::settings::Settings;
 use super::system::{lender, only_root};
@@ -142,10 +142,7 @@ fn approve(asked: &approval::Asked, argv: &[String], raw: &[Granted]) -> Result<
     match asked.first {
         true => eprintln!("`{command}` would get the values of {names}, for the first time."),
         false => {
-            let printable =
-                |c: char| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c };
-            let diff: String = asked.diff.chars().map(printable).collect();
-            eprintln!("{diff}");
+            eprintln!("{}", printable(&asked.diff));
             eprintln!(
                 "`{command}` would get the values of {names}. Since you approved it last, {} differ.",
                 match asked.differing {

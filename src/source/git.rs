@@ -76,6 +76,8 @@ pub(super) struct Run<'a> {
     pub deadline: Option<Duration>,
     /// Report its progress under this name.
     pub progress: Option<&'a str>,
+    /// What is in no error: addresses with a password.
+    pub hidden: &'a [String],
 }
 
 impl<'a> Run<'a> {
@@ -89,6 +91,7 @@ impl<'a> Run<'a> {
             lock: None,
             deadline: None,
             progress: None,
+            hidden: &[],
         }
     }
 }
@@ -132,6 +135,11 @@ impl<'a> Git<'a> {
 
     /// Runs it and returns what it wrote.
     pub fn run(&self, run: Run<'_>) -> Result<Vec<u8>, SourceError> {
+        self.run_and_hear(run).map(|(output, _)| output)
+    }
+
+    /// The same, with the last lines that it said to people.
+    pub fn run_and_hear(&self, run: Run<'_>) -> Result<(Vec<u8>, VecDeque<String>), SourceError> {
         let failed = |source| SourceError::RunGit { program: self.program.clone(), source };
         let mut command = self.command(&run);
         command.stdin(if run.input.is_empty() { Stdio::null() } else { Stdio::piped() });
@@ -159,7 +167,7 @@ impl<'a> Git<'a> {
             (status, output, said.join().expect("reading does not panic"))
         });
         match status.map_err(failed)? {
-            Some(status) if status.success() => Ok(output),
+            Some(status) if status.success() => Ok((output, said)),
             status => Err(failure(&run, status, &said)),
         }
     }
@@ -329,7 +337,7 @@ fn failure(run: &Run<'_>, status: Option<ExitStatus>, said: &VecDeque<String>) -
     let text: Vec<&str> = said.iter().map(String::as_str).collect();
     let all = text.join("\n");
     let says = |words: &[&str]| words.iter().any(|word| all.contains(word));
-    let prefixes = ["fatal: ", "error: ", "remote: ", "ERROR: "];
+    let prefixes = ["fatal: ", "error: ", "remote: ", "ERROR: ", "! ["];
     let telling = text.iter().filter(|line| prefixes.iter().any(|p| line.starts_with(p)));
     let mut telling: Vec<&str> = telling.copied().collect();
     if telling.is_empty() {
@@ -338,7 +346,8 @@ fn failure(run: &Run<'_>, status: Option<ExitStatus>, said: &VecDeque<String>) -
     telling.truncate(3);
     let mut reason = telling.join("; ");
     // Not every git leaves out the password of an address that it names.
-    for secret in run.settings.iter().filter_map(|(_, value)| value.to_str()) {
+    let hidden = run.hidden.iter().map(String::as_str);
+    for secret in run.settings.iter().filter_map(|(_, value)| value.to_str()).chain(hidden) {
         reason = reason.replace(secret, run.address);
     }
     if reason.is_empty() {

@@ -10,6 +10,7 @@
 //! | `survey` | what is in a revision, and whether it may be shown |
 //! | [`name`] | what may be called what |
 //! | `snapshot` | files on disk, made into a commit by their bytes alone |
+//! | [`outbox`] | where what somebody wants to push waits |
 //! | `pack` | objects, written as one pack |
 //! | `git` | runs the git program |
 //! | [`checkout`](mod@checkout) | a private `.git` that borrows from the clone, and a work tree |
@@ -27,6 +28,7 @@ pub mod files;
 mod git;
 mod local;
 pub mod name;
+pub mod outbox;
 mod pack;
 mod package;
 mod remote;

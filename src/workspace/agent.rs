@@ -20,8 +20,8 @@
 //! - any other secret of the project's: of those it is granted, the value only where that is raw;
 //! - a way to what others run later: `.git/hooks`, `.git/config` and the like ([`super::pins`]),
 //!   `.zagi/agents.toml` and `.zagi/secrets.enc` stay as they are ([`zagi_sandbox::Pin`]). It may
-//!   commit, and push nowhere: no credential is there. A repository that it puts inside this one is
-//!   warned of.
+//!   commit; what it pushes goes to branches that it is granted, or waits for its user ([`push`]). A
+//!   repository that it puts inside this one is warned of.
 //!
 //! # The log
 //!
@@ -33,6 +33,7 @@ pub mod grants;
 mod home;
 mod log;
 mod program;
+pub mod push;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -92,17 +93,13 @@ pub fn prepare(
 ) -> Result<(Agent, Option<Asked>), WorkspaceError> {
     let description = super::around(ctx, dir)?;
     let own = description::directory(&ctx.home, &description.id);
+    let agents = directory(ctx, &description, name);
     let mut all = Grants::default();
     let user = Granted::read(&ctx.home.root().join(grants::FILE))?;
     for granted in [Some(Granted::built_in()), user].into_iter().flatten() {
         all.add(granted.to(name).unwrap_or(&Grants::default()));
     }
-    let mut agent = Agent {
-        dir: own.join("agents").join(name),
-        description,
-        name: name.to_owned(),
-        grants: all,
-    };
+    let mut agent = Agent { dir: agents, description, name: name.to_owned(), grants: all };
     let Some(granted) = Granted::read(&agent.description.path.join(grants::PATH))? else {
         return Ok((agent, None));
     };
@@ -116,6 +113,11 @@ pub fn prepare(
         _ if asked.granted.to(name).is_none() => Ok((agent, None)),
         _ => Ok((agent, Some(asked))),
     }
+}
+
+/// `<workspace>/agents/<name>`.
+fn directory(ctx: &Context, description: &Description, name: &str) -> PathBuf {
+    description::directory(&ctx.home, &description.id).join("agents").join(name)
 }
 
 impl Asked {
@@ -153,6 +155,11 @@ impl Agent {
         let services = self.services(ctx)?;
         let log = Arc::new(log::Log::open(&self.dir, ctx.now).map_err(at(&self.dir))?);
         let mut plan = self.plan(ctx, argv, cwd)?;
+        let grants = (self.name.as_str(), &self.grants);
+        let door = push::Door::open(ctx, &self.description, grants, &log)?;
+        if let Some(door) = &door {
+            door.lead(&mut plan, &ctx.program);
+        }
         let inner = pins::repositories(&self.description.path);
         if let Some(services) = &services {
             plan = confined::serviced(plan, services.all.inside()?);
@@ -173,6 +180,9 @@ impl Agent {
                 });
             });
         }
+        if let Some((door, listener)) = door.and_then(|door| Some((door, listeners.next()?))) {
+            std::thread::spawn(move || door.serve(&listener));
+        }
         confined::serve(proxy.into_iter().chain(listeners), &way);
         let exit = child.attend().map_err(failed)?;
         let changed = watch.map(changes::Watch::end).unwrap_or_default();
@@ -182,20 +192,41 @@ impl Agent {
             log.write(what).map_err(at(&self.dir))?;
         }
         log.write(What::Ended { exit: exit.to_string() }).map_err(at(&self.dir))?;
+        self.leave(ctx, &log, &inner)?;
+        Ok(exit)
+    }
+
+    /// Says at its end what its user may want to do. `inner` are the repositories inside this one that
+    /// were there before.
+    fn leave(
+        &self,
+        ctx: &Context,
+        log: &log::Log,
+        inner: &[PathBuf],
+    ) -> Result<(), WorkspaceError> {
+        let warn = |text: String| ctx.events.emit(Event::Warning(text));
         for host in log.unlisted() {
-            let how = allowing(&self.name, &host);
-            ctx.events.emit(Event::Warning(format!("{host} was not reached: {how}")));
+            warn(format!("{host} was not reached: {}", allowing(&self.name, &host)));
+        }
+        for waiting in push::waiting(ctx, &self.description.path)? {
+            if waiting.agent == self.name {
+                let (name, number) = (&self.name, waiting.number);
+                let (branch, remote) = (waiting.branch(), &waiting.remote);
+                warn(format!(
+                    "{name} wants to push {branch} to {remote}: `zagi agent --approve {number}` shows it and asks"
+                ));
+            }
         }
         for path in pins::repositories(&self.description.path) {
             if !inner.contains(&path) {
                 let path = path.display();
-                ctx.events.emit(Event::Warning(format!(
+                warn(format!(
                     "the agent put a repository at `{path}` into this one: git runs what \
                      `{path}/.git/config` says as soon as you ask for the status; `rm -rf {path}/.git` first"
-                )));
+                ));
             }
         }
-        Ok(exit)
+        Ok(())
     }
 
     /// Where its network leads, and its secrets go.

@@ -56,6 +56,10 @@ pub enum WorkspaceError {
     Grants(#[from] GrantsError),
     #[error("it cannot be confined: {source}")]
     Agent { source: SandboxError },
+    #[error("`{0}` is not one of the remotes that the repository had when the agent started")]
+    NoSuchRemote(String),
+    #[error("{most} pushes of this agent's wait already")]
+    TooManyPushes { most: usize },
     #[error(transparent)]
     Secrets(#[from] SecretsError),
     #[error(transparent)]

@@ -5,6 +5,7 @@
 //! [agent.claude]                        # the name: that of the program, or `--name`
 //! hosts = ["api.example.com", "*.example.net", "db.example.org:5432"]
 //! home = [".config/tool/login.json"]    # copied from the user's home, once
+//! push = ["claude/*"]                   # branches that it pushes without being asked about; `*` at the end only
 //! [agent.claude.limits]
 //! processes = 512
 //! memory-mb = 8192
@@ -44,6 +45,9 @@ pub struct Grants {
     pub hosts: Vec<String>,
     /// Files of the user's home that its own home begins with, relative.
     pub home: Vec<PathBuf>,
+    /// Branches that it may push to any of the repository's remotes: a name, or the beginning of
+    /// names and `*`.
+    pub push: Vec<String>,
     /// How much it may use.
     pub limits: Limits,
 }
@@ -138,6 +142,11 @@ impl Granted {
             for host in &grants.hosts {
                 host.parse::<Rule>().map_err(|e| invalid(format!("[agent.{name}] {e}")))?;
             }
+            if let Some(branch) = grants.push.iter().find(|branch| !is_branches(branch)) {
+                return Err(invalid(format!(
+                    "[agent.{name}] `{branch}` names no branches: a name, or how names begin and `*`"
+                )));
+            }
             let leaves = |path: &&PathBuf| {
                 path.components().any(|part| !matches!(part, std::path::Component::Normal(_)))
             };
@@ -162,11 +171,25 @@ impl Grants {
     pub fn add(&mut self, other: &Grants) {
         self.hosts.extend(other.hosts.iter().cloned());
         self.home.extend(other.home.iter().cloned());
+        self.push.extend(other.push.iter().cloned());
         let (own, other) = (&mut self.limits, other.limits);
         own.processes = other.processes.or(own.processes);
         own.memory_mb = other.memory_mb.or(own.memory_mb);
         own.cpu_percent = other.cpu_percent.or(own.cpu_percent);
     }
+
+    /// Whether it may push `branch` (`main`) without being asked about.
+    pub fn may_push(&self, branch: &str) -> bool {
+        self.push.iter().any(|granted| match granted.strip_suffix('*') {
+            Some(begins) => branch.starts_with(begins),
+            None => branch == granted,
+        })
+    }
+}
+
+fn is_branches(text: &str) -> bool {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    !text.is_empty() && !name.contains(|c: char| c.is_control() || " *?[\\~^:".contains(c))
 }
 
 /// Whether an agent may be called that: it becomes a directory's name.
@@ -202,6 +225,15 @@ mod tests {
     }
 
     #[test]
+    fn branches_are_granted_by_name_or_beginning() {
+        let text = "version = 1\n[agent.a]\npush = [\"fix\", \"a/*\"]\n";
+        let grants = parse(text).expect("valid").to("a").expect("there").clone();
+        let all = ["fix", "fixes", "a/x", "a/x/y", "a", "main", "b/a/x"];
+        let may: Vec<&str> = all.into_iter().filter(|branch| grants.may_push(branch)).collect();
+        assert_eq!(may, ["fix", "a/x", "a/x/y"]);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_and_grants_nothing() {
         for (text, said) in [
             ("[agent.a]\n", "`agents.toml`: its version is 0"),
@@ -211,6 +243,8 @@ mod tests {
             ("version = 1\n[agent.\"../x\"]\n", "`../x` is no name"),
             ("version = 1\n[agent.a]\nhome = [\"../b/.ssh\"]\n", "is not below the home"),
             ("version = 1\n[agent.a]\nhome = [\"/etc/shadow\"]\n", "is not below the home"),
+            ("version = 1\n[agent.a]\npush = [\"a*b\"]\n", "`a*b` names no branches"),
+            ("version = 1\n[agent.a]\npush = [\"\"]\n", "`` names no branches"),
             ("version = \n", "line 1: "),
         ] {
             let error = parse(text).expect_err(text);

@@ -49,6 +49,33 @@ pub enum What {
         /// Why.
         why: String,
     },
+    /// Something of it was pushed.
+    Pushed {
+        /// To this remote.
+        remote: String,
+        /// To this reference.
+        reference: String,
+        /// This commit; without one the reference was deleted.
+        commit: Option<String>,
+    },
+    /// It wanted to push, which waits for its user.
+    PushAsked {
+        /// To this remote.
+        remote: String,
+        /// To this reference.
+        reference: String,
+        /// By which it is approved.
+        number: u64,
+    },
+    /// What it wanted to push is not pushed.
+    PushRefused {
+        /// To this remote.
+        remote: String,
+        /// To this reference.
+        reference: String,
+        /// Why.
+        why: String,
+    },
     /// While it was at work these were changed, by it or by others.
     Changed {
         /// Relative to the workspace.
@@ -97,12 +124,16 @@ impl Log {
         if let What::NotListed { host } = &what {
             self.unlisted.lock().expect("nothing panics in it").insert(host.clone());
         }
-        let (opened, since) = self.opened;
-        let since = i64::try_from(since.elapsed().as_secs()).unwrap_or_default();
-        let entry = Entry { time: opened + since, what };
+        let entry = Entry { time: self.now(), what };
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
         self.file.lock().expect("nothing panics in it").write_all(&line)
+    }
+
+    /// Seconds since the epoch.
+    pub fn now(&self) -> i64 {
+        let (opened, since) = self.opened;
+        opened + i64::try_from(since.elapsed().as_secs()).unwrap_or_default()
     }
 
     /// The hosts that were wanted and not granted.

@@ -1,0 +1,97 @@
+//! `zagi agent --pushes`, `--approve`, `--reject`: what agents want to push, and their user's word.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::error::CommandError;
+use super::output::{confirmed, print, print_json, printable};
+use crate::context::Context;
+use crate::workspace::agent::push::{self, Waiting};
+use crate::workspace::session;
+
+pub(super) fn list(ctx: &Context, dir: &Path, json: bool) -> Result<ExitCode, CommandError> {
+    let all = push::waiting(ctx, dir)?;
+    if json {
+        print_json(&all)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if all.is_empty() {
+        eprintln!("no push waits for you");
+    }
+    let mut out = String::new();
+    for waiting in &all {
+        let Waiting { number, agent, remote, .. } = waiting;
+        let what = match &waiting.new {
+            Some(new) => short(new),
+            None => "deleted",
+        };
+        let time = jiff::Timestamp::from_second(waiting.time).map(|t| t.to_string());
+        let time = time.unwrap_or_default();
+        let branch = waiting.branch();
+        out.push_str(&printable(&format!(
+            "{number:>3}  {time}  {agent:<10} {branch} to {remote}: {what}\n"
+        )));
+    }
+    print(&out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn approve(ctx: &Context, dir: &Path, number: u64) -> Result<ExitCode, CommandError> {
+    let waiting = find(ctx, dir, number)?;
+    let (branch, remote) = (waiting.branch(), &waiting.remote);
+    let refused = |what: &str| CommandError::failed(format!("{branch} is not pushed: {what}"));
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(refused("there is no terminal to ask at").hint("run it at a terminal"));
+    }
+    let difference = push::difference(ctx, dir, &waiting)?;
+    for (title, lines) in [
+        ("", &difference.diff),
+        ("commits:", &difference.commits),
+        ("commits that the remote would have no more:", &difference.replaced),
+        ("files:", &difference.files),
+    ] {
+        if !lines.is_empty() {
+            eprintln!("{title}\n{}", printable(lines));
+        }
+    }
+    let what = match (&waiting.old, &waiting.new) {
+        (_, None) => "delete".to_owned(),
+        (None, Some(new)) => format!("push {}, as a new branch,", short(new)),
+        (Some(old), Some(new)) => format!("push {} in the place of {}", short(new), short(old)),
+    };
+    eprintln!("{} wants to {what} to {branch} at {remote}.", waiting.agent);
+    if !confirmed("push just this?")? {
+        return Err(
+            refused("you said no").hint(format!("`zagi agent --reject {number}` forgets it"))
+        );
+    }
+    for line in push::approve(ctx, dir, &waiting)? {
+        eprintln!("{}", printable(&line));
+    }
+    if let Some(line) = push::allowing(&waiting) {
+        eprintln!("hint: {line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn reject(ctx: &Context, dir: &Path, number: u64) -> Result<ExitCode, CommandError> {
+    push::reject(ctx, dir, &find(ctx, dir, number)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(ctx: &Context, dir: &Path, number: u64) -> Result<Waiting, CommandError> {
+    if session::is_inside() {
+        let error = CommandError::failed("an agent's pushes are approved by its user");
+        return Err(error.hint("outside of the agent, at a terminal"));
+    }
+    let found = push::waiting(ctx, dir)?.into_iter().find(|waiting| waiting.number == number);
+    found.ok_or_else(|| {
+        CommandError::failed(format!("no push {number} waits"))
+            .hint("`zagi agent --pushes` shows those that do")
+    })
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}

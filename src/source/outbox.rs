@@ -1,0 +1,269 @@
+//! Where what somebody wants to push waits, and from where it is pushed: for one who may not push
+//! by themselves.
+//!
+//! A bare repository, which borrows the objects of the shared clone and has the configuration that
+//! the work tree had, so that addresses, credentials and ssh are as its user set them up. What is to be
+//! pushed is brought to it as a pack; nothing else of who brings it is read, and nothing that stands
+//! in what was brought is run: no hook, no filter.
+//!
+//! ```text
+//! config                 the work tree's, and what makes it bare
+//! objects/info/alternates  the shared clone's
+//! refs/zagi/asked/<n>    what waits
+//! ```
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+
+use super::error::SourceError;
+use super::git::{Git, Run, in_repository};
+use crate::context::Context;
+
+/// After what is in the work tree's configuration.
+const BARE: &str = "\n[core]\n\tbare = true\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n";
+/// What waits is kept by references below this.
+const ASKED: &str = "refs/zagi/asked";
+/// A pack of nothing: its head, and a SHA-1.
+const EMPTY: u64 = 12 + 20;
+
+/// A remote of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// `origin`.
+    pub name: String,
+    /// From where it is fetched, and to where it is pushed if nothing else is said.
+    pub urls: Vec<String>,
+    /// To where it is pushed.
+    pub push_urls: Vec<String>,
+}
+
+/// A reference, and what it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// `refs/heads/main`.
+    pub name: String,
+    /// What it is now, at the remote; nothing where there is none.
+    pub old: Option<ObjectId>,
+    /// What it becomes; nothing deletes it.
+    pub new: Option<ObjectId>,
+}
+
+/// How far from the remote an update may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Safety {
+    /// The remote's commits stay in its history.
+    FastForward,
+    /// Just what `old` says is replaced.
+    Exactly,
+}
+
+/// What an update changes, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// A line a commit that is new.
+    pub commits: String,
+    /// A line a commit that the remote would have no more.
+    pub replaced: String,
+    /// A line a file.
+    pub files: String,
+    /// What differs in them.
+    pub diff: String,
+}
+
+/// The remotes in git's `config`uration, in its order. What cannot be read has none.
+pub fn remotes(config: &[u8]) -> Vec<Remote> {
+    let about = gix::config::file::Metadata::from(gix::config::Source::Local);
+    let Ok(file) = gix::config::File::from_bytes_no_includes(config, about, Default::default())
+    else {
+        return Vec::new();
+    };
+    let mut all: Vec<Remote> = Vec::new();
+    for section in file.sections_by_name("remote").into_iter().flatten() {
+        let name = section.header().subsection_name().map(ToString::to_string);
+        let Some(name) = name.filter(|name| is_remote(name)) else { continue };
+        let values = |key: &str| section.values(key).iter().map(ToString::to_string).collect();
+        let (urls, push_urls): (Vec<String>, Vec<String>) = (values("url"), values("pushurl"));
+        match all.iter_mut().find(|remote| remote.name == name) {
+            Some(remote) => {
+                remote.urls.extend(urls);
+                remote.push_urls.extend(push_urls);
+            }
+            None => all.push(Remote { name, urls, push_urls }),
+        }
+    }
+    all
+}
+
+/// Whether it can be given to git as a remote's name and as nothing else.
+fn is_remote(name: &str) -> bool {
+    let shaped = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    !name.is_empty() && !name.starts_with(['-', '.', '/']) && name.chars().all(shaped)
+}
+
+/// Such a repository.
+pub struct Outbox<'a> {
+    ctx: &'a Context,
+    dir: PathBuf,
+}
+
+impl<'a> Outbox<'a> {
+    /// Makes the one at `dir`, or has the one that is there use `config`. It borrows from `clone`.
+    pub fn make(
+        ctx: &'a Context,
+        dir: &Path,
+        clone: &Path,
+        config: &[u8],
+    ) -> Result<Outbox<'a>, SourceError> {
+        for below in ["objects/info", "objects/pack", "refs"] {
+            let below = dir.join(below);
+            fs::create_dir_all(&below).map_err(SourceError::io(&below))?;
+        }
+        let mut borrowed = clone.join("objects").into_os_string().into_encoded_bytes();
+        borrowed.push(b'\n');
+        let config = [config, BARE.as_bytes()].concat();
+        for (name, bytes) in [
+            ("HEAD", &b"ref: refs/heads/main\n"[..]),
+            ("objects/info/alternates", &borrowed),
+            ("config", &config),
+        ] {
+            let (path, new) = (dir.join(name), dir.join("new"));
+            fs::write(&new, bytes).map_err(SourceError::io(&new))?;
+            fs::rename(&new, &path).map_err(SourceError::io(&path))?;
+        }
+        Ok(Outbox::at(ctx, dir))
+    }
+
+    /// The one at `dir`, which was made.
+    pub fn at(ctx: &'a Context, dir: &Path) -> Outbox<'a> {
+        Outbox { ctx, dir: dir.to_owned() }
+    }
+
+    fn git(&self, args: &[&str]) -> Result<Vec<u8>, SourceError> {
+        let git = Git::find(self.ctx)?;
+        let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+        git.run(Run {
+            env: &in_repository(&self.dir),
+            ..Run::new("what waits to be pushed", &args)
+        })
+    }
+
+    /// Where `remote` is pushed to.
+    fn address(&self, remote: &str) -> Result<String, SourceError> {
+        let said = self.git(&["remote", "get-url", "--push", "--", remote])?;
+        Ok(String::from_utf8_lossy(&said).trim().to_owned())
+    }
+
+    /// The references of `remote`, as (object, name).
+    pub fn references(&self, remote: &str) -> Result<Vec<(ObjectId, String)>, SourceError> {
+        let hidden = [self.address(remote)?];
+        let git = Git::for_remote(self.ctx, &hidden[0])?;
+        let args = ["ls-remote", "--refs", "--", &hidden[0]].map(OsStr::new);
+        let env = in_repository(&self.dir);
+        let said = git.run(Run { env: &env, hidden: &hidden, ..Run::new(remote, &args) })?;
+        let line = |line: &str| {
+            let (id, name) = line.split_once('\t')?;
+            Some((ObjectId::from_hex(id.as_bytes()).ok()?, name.to_owned()))
+        };
+        Ok(String::from_utf8_lossy(&said).lines().filter_map(line).collect())
+    }
+
+    /// Those of `ids` that are here.
+    pub fn known(&self, ids: impl Iterator<Item = ObjectId>) -> Vec<ObjectId> {
+        let Ok(repository) = super::bare::open(&self.dir) else { return Vec::new() };
+        ids.filter(|id| repository.has_object(*id)).collect()
+    }
+
+    /// Takes a pack in, to its end.
+    pub fn receive(&self, pack: &mut impl Read) -> Result<(), SourceError> {
+        let packs = self.dir.join("objects/pack");
+        let file = tempfile::Builder::new().prefix("pack-").suffix(".pack").tempfile_in(&packs);
+        let mut file = file.map_err(SourceError::io(&packs))?;
+        let length = io::copy(pack, &mut file).map_err(SourceError::io(file.path()))?;
+        if length <= EMPTY {
+            return Ok(());
+        }
+        // It is git's as soon as it has an index; one that is damaged gets none, and goes.
+        self.git(&["index-pack", &file.path().to_string_lossy()])?;
+        let path = file.path().to_owned();
+        file.into_temp_path().keep().map_err(|e| SourceError::io(&path)(e.error))?;
+        Ok(())
+    }
+
+    /// Pushes to `remote`; the last lines that it said.
+    pub fn push(
+        &self,
+        remote: &str,
+        update: &Update,
+        safety: Safety,
+    ) -> Result<Vec<String>, SourceError> {
+        let hidden = [self.address(remote)?];
+        let git = Git::for_remote(self.ctx, &hidden[0])?;
+        let hex = |id: Option<ObjectId>| id.map(|id| id.to_hex().to_string()).unwrap_or_default();
+        let lease = format!("--force-with-lease={}:{}", update.name, hex(update.old));
+        let refspec = format!("{}:{}", hex(update.new), update.name);
+        let mut args = vec!["push", "--no-verify", "--recurse-submodules=no", "--no-follow-tags"];
+        if safety == Safety::Exactly {
+            args.push(&lease);
+        }
+        args.extend(["--", remote, &refspec]);
+        let args: Vec<&OsStr> = args.into_iter().map(OsStr::new).collect();
+        let env = in_repository(&self.dir);
+        let run =
+            Run { env: &env, hidden: &hidden, progress: Some(remote), ..Run::new(remote, &args) };
+        let (_, said) = git.run_and_hear(run)?;
+        Ok(said.into())
+    }
+
+    /// Keeps what waits under a number; nothing lets it go.
+    pub fn keep(&self, number: u64, id: Option<ObjectId>) -> Result<(), SourceError> {
+        let name = format!("{ASKED}/{number}");
+        match id {
+            Some(id) => self.git(&["update-ref", &name, &id.to_hex().to_string()]),
+            None => self.git(&["update-ref", "-d", &name]),
+        }?;
+        Ok(())
+    }
+
+    /// What `update` changes; where nothing is there yet it is compared with what it has in common with
+    /// `base`. Of each part there are at most `lines`.
+    pub fn difference(
+        &self,
+        update: &Update,
+        base: Option<ObjectId>,
+        lines: usize,
+    ) -> Result<Difference, SourceError> {
+        let Some(new) = update.new.map(|id| id.to_hex().to_string()) else {
+            return Ok(Difference::default());
+        };
+        let old = update.old.filter(|old| self.known([*old].into_iter()) == [*old]);
+        let from = match old.or(base) {
+            Some(from) => self.git(&["merge-base", &from.to_hex().to_string(), &new]).ok(),
+            None => None,
+        };
+        let from = from.map(|said| String::from_utf8_lossy(&said).trim().to_owned());
+        let log =
+            ["log", "--no-color", "--no-decorate", "--no-show-signature", "--format=%h %an  %s"];
+        let most = format!("--max-count={lines}");
+        let ask = |args: &[&str]| -> Result<String, SourceError> {
+            let text = self.git(args)?;
+            let text = String::from_utf8_lossy(&text);
+            Ok(text.lines().take(lines).map(|line| format!("{line}\n")).collect())
+        };
+        let range = from.as_ref().map_or(new.clone(), |from| format!("{from}..{new}"));
+        let commits = ask(&[&log[..], &[&most, &range]].concat())?;
+        let replaced = match old {
+            Some(old) => ask(&[&log[..], &[&most, &format!("{new}..{}", old.to_hex())]].concat())?,
+            None => String::new(),
+        };
+        let empty = ObjectId::empty_tree(gix::hash::Kind::Sha1).to_hex().to_string();
+        let from = from.unwrap_or(empty);
+        let diff = ["diff", "--no-color", "--no-ext-diff", "--no-textconv"];
+        let files = ask(&[&diff[..], &["--stat", &from, &new]].concat())?;
+        let diff = ask(&[&diff[..], &[&from, &new]].concat())?;
+        Ok(Difference { commits, replaced, files, diff })
+    }
+}
