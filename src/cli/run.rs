@@ -10,6 +10,7 @@ use zagi_sandbox::Console;
 use super::error::CommandError;
 use super::exec::replace_with;
 use super::output::{confirmed, exit_code, printable, words};
+use super::secrets::asked;
 use super::secrets::session::{Session, Who};
 use super::settings::Settings;
 use super::system::{lender, only_root};
@@ -104,7 +105,12 @@ fn release(
         // Another user's directory cannot be written to: it is always a copy.
         release.frozen = Some(approval::freeze(&session.ctx, &place.description, argv, &[])?.0);
     }
-    let Some(vault) = session.vault()? else { return Ok(release) };
+    let vault = session.vault()?;
+    if settings.lent.is_none() {
+        let lines = asked::missing(&session.root, vault.as_ref())?;
+        lines.iter().for_each(|line| session.say(line));
+    }
+    let Some(vault) = vault else { return Ok(release) };
     let granted = granted(&vault.document, Some(argv), None);
     if granted.is_empty() {
         return Ok(release);

@@ -2,6 +2,7 @@
 
 mod accept;
 mod ask;
+pub(super) mod asked;
 mod edit;
 mod get;
 mod grant;

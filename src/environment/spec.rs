@@ -13,6 +13,9 @@
 //! redis = { version = "7", port = 6380 }   # listens at a TCP port of this machine too
 //! [env]
 //! LOG_LEVEL = "debug"
+//! [secrets]                        # what the app needs; how it gets them is what their holder signs
+//! STRIPE_KEY = { host = "api.stripe.com", header = "Authorization", format = "Bearer {}" }
+//! SESSION_KEY = { raw = true }
 //! [run]
 //! test = "pnpm test"
 //! build = "pnpm build"
@@ -27,6 +30,8 @@ use serde::{Deserialize, Serialize};
 use toml_edit::{Document, Item, Key, TableLike, Value};
 
 use super::version::{Constraint, ConstraintError};
+
+mod wishes;
 
 /// Where the file stands in a repository.
 pub const PATH: &str = ".zagi/env.toml";
@@ -50,9 +55,16 @@ pub struct Spec {
     pub services: BTreeMap<String, Service>,
     /// Variables of every process of the environment.
     pub env: BTreeMap<String, String>,
+    /// Secrets that its app needs, by name.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Wish>,
     /// How it is tested, built and started.
     pub run: Run,
 }
+
+/// How a project wants its app to get a secret: fields of the secrets file's policies, each with what
+/// it holds. It is a wish: nobody gets anything by it.
+pub type Wish = BTreeMap<String, Vec<String>>;
 
 /// Packages that are installed beside what the project's manifests ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,6 +200,8 @@ impl Spec {
         section(&mut out, "services", services, comments);
         let env = self.env.iter().map(|(name, value)| (name.as_str(), quoted(value)));
         section(&mut out, "env", env, comments);
+        let secrets = self.secrets.iter().map(|(name, wish)| (name.as_str(), wishes::render(wish)));
+        section(&mut out, "secrets", secrets, comments);
         let run = self.run.commands().map(|(key, command)| (key, quoted(command)));
         section(&mut out, "run", run, comments);
         out
@@ -274,13 +288,14 @@ impl Reader<'_> {
                 "dependencies" => self.dependencies(self.table(name, item)?, &mut spec)?,
                 "services" => self.services(self.table(name, item)?, &mut spec)?,
                 "env" => self.env(self.table(name, item)?, &mut spec)?,
+                "secrets" => self.secrets(self.table(name, item)?, &mut spec)?,
                 "run" => self.run(self.table(name, item)?, &mut spec)?,
                 _ => {
                     return Err(self.unknown(
                         name,
                         span,
                         "the file",
-                        "version, [tools], [system], [dependencies], [services], [env], [run]",
+                        "version, [tools], [system], [dependencies], [services], [env], [secrets], [run]",
                     ));
                 }
             }

@@ -78,6 +78,17 @@ impl Policy {
         Ok(policy)
     }
 
+    /// From fields and what each holds, as somebody wishes for them; or what is wrong with it.
+    pub fn of(fields: &BTreeMap<String, Vec<String>>) -> Result<Policy, String> {
+        let mut policy = Policy::default();
+        for (field, values) in fields {
+            let known = FIELDS.into_iter().find(|known| known == field);
+            policy.set(known.ok_or_else(|| format!("unknown field `{field}`"))?, values.clone());
+        }
+        policy.check()?;
+        Ok(policy)
+    }
+
     /// Sets a field; nothing, where there are no values. A `method` is upper-cased, a `host`
     /// lower-cased.
     pub fn set(&mut self, field: &'static str, values: Vec<String>) {

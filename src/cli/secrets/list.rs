@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::asked;
 use super::session::{Session, Who};
 use crate::cli::error::CommandError;
 use crate::cli::output::{print, print_json};
@@ -49,7 +50,13 @@ struct Reader<'a> {
 impl List {
     pub(super) fn run(self, settings: &Settings) -> Result<(), CommandError> {
         let session = Session::begin(settings, self.who)?;
-        let Some(vault) = session.vault()? else {
+        let vault = session.vault()?;
+        if !self.json && settings.lent.is_none() {
+            asked::missing(&session.root, vault.as_ref())?
+                .iter()
+                .for_each(|line| session.say(line));
+        }
+        let Some(vault) = vault else {
             if self.json {
                 return print("null\n");
             }

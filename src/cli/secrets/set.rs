@@ -3,9 +3,12 @@
 use std::ffi::OsString;
 
 use super::ask;
+use super::asked;
 use super::session::{Session, Who, check_name};
 use crate::cli::error::CommandError;
+use crate::cli::output::confirmed;
 use crate::cli::settings::Settings;
+use crate::environment::spec;
 use crate::secrets::Pages;
 use crate::secrets::SecretsError;
 use crate::secrets::policy::{Policy, Release};
@@ -15,7 +18,8 @@ use crate::secrets::vault::Change;
 ///
 /// With `--host` and `--header` it is brokered: the app gets a placeholder, and the value goes to
 /// that host only. With `--raw` the app gets the value in a variable, with `--file` in a file. With
-/// none of them, what was said before stays; of a new secret, no app gets it yet.
+/// none of them, what was said before stays; of a new secret, no app gets it yet, unless
+/// `.zagi/env.toml` asks for it in one of these ways and you say yes to that.
 #[derive(Debug, clap::Args)]
 pub struct Set {
     /// Its name, which is the variable's
@@ -87,7 +91,10 @@ impl Set {
             .hint(format!("`zagi secrets set {}` asks for it; give it another value", self.name)));
         }
         let session = Session::begin(settings, self.who)?;
-        let policy = self.rules.policy(&self.name)?;
+        let mut policy = self.rules.policy(&self.name)?;
+        if policy.is_none() && settings.lent.is_none() {
+            policy = wished(&session, &self.name)?;
+        }
         let mut change = Change::default();
         if !self.keep {
             let is_file = policy.as_ref().is_some_and(|p| p.release() == Release::File);
@@ -118,9 +125,31 @@ impl Set {
                  and `--header`",
                 self.name
             ));
+            if settings.lent.is_none()
+                && let Some(wish) = asked::asked(&session.root)?.get(&self.name)
+                && wish.release() != Release::None
+            {
+                let (file, options) = (spec::PATH, asked::options(wish));
+                session.say(&format!("{file} asks for it by `--keep{options}`"));
+            }
         }
         Ok(())
     }
+}
+
+/// How the project asks for a new secret, where somebody at a terminal says yes to it.
+fn wished(session: &Session<'_>, name: &str) -> Result<Option<Policy>, CommandError> {
+    let before = session.vault()?.and_then(|vault| vault.document.policies.get(name).cloned());
+    if before.is_some_and(|before| before.release() != Release::None) || !ask::is_terminal() {
+        return Ok(None);
+    }
+    let Some(wish) = asked::asked(&session.root)?.remove(name) else { return Ok(None) };
+    if wish.release() == Release::None {
+        return Ok(None);
+    }
+    let options = asked::options(&wish);
+    let question = format!("{} asks for it so:{options}. Use it just so?", spec::PATH);
+    Ok(confirmed(&question)?.then_some(wish))
 }
 
 /// The value of a variable has no NUL, and not the end of line that `echo` adds; a file is taken as

@@ -18,6 +18,9 @@ LOG_LEVEL = "debug"
 [run]
 test = "pnpm test"
 start = "pnpm start"
+[secrets]
+API_KEY = { host = "api.example.com", header = "X-Key", method = ["GET", "PUT"] }
+SESSION_KEY = { raw = true }
 "#;
 
 fn refused(text: &str) -> String {
@@ -33,6 +36,8 @@ fn reads_every_key() {
     assert_eq!(spec.services["postgres"].version.to_string(), "16");
     assert_eq!(spec.services["redis"].port, Some(6380));
     assert_eq!(spec.env["LOG_LEVEL"], "debug");
+    assert_eq!(spec.secrets["API_KEY"]["method"], ["GET", "PUT"]);
+    assert_eq!(spec.secrets["SESSION_KEY"]["raw"], ["true"]);
     assert_eq!(
         spec.run.commands().collect::<Vec<_>>(),
         [("test", "pnpm test"), ("start", "pnpm start")]
@@ -68,6 +73,9 @@ fn renders_with_comments_and_reads_back() {
     QUOTED = '''
     a "b"
     \c é'''
+    [secrets]
+    API_KEY = { header = "X-Key", host = "api.example.com", method = ["GET", "PUT"] }
+    SESSION_KEY = { raw = true }
     [run]
     test = "pnpm test"               # package.json:3
     build = "make CFLAGS='-O2' # all"
@@ -106,7 +114,7 @@ fn what_is_wrong_is_named_with_its_line() {
     .zagi/env.toml:2: `services.postgres` must be a string
     .zagi/env.toml:2: unknown key `verison` in a service; allowed here: version, port
     .zagi/env.toml:2: `services.postgres.port` must be a number from 1 to 65535
-    .zagi/env.toml:1: unknown key `service` in the file; allowed here: version, [tools], [system], [dependencies], [services], [env], [run]
+    .zagi/env.toml:1: unknown key `service` in the file; allowed here: version, [tools], [system], [dependencies], [services], [env], [secrets], [run]
     .zagi/env.toml:1: version 2 is not known; this program reads version 1
     .zagi/env.toml:2: unknown key `tset` in [run]; allowed here: test, build, start
     .zagi/env.toml:3: `system.packages` must be an array of package names
