@@ -8,6 +8,7 @@
 //! upstream.rs   attacks on a value that is put in on the way to its host
 //! vault.rs      attacks on secrets at rest, and on a process that holds them
 //! outside.rs    in system mode: attacks by the user's own processes, unconfined
+//! push.rs       attacks on remotes, by what an agent pushes
 //! closed.rs     machines that offer less: nothing may start
 //! table.rs      vectors and measurements as RESULTS.md
 //! ```
@@ -21,6 +22,7 @@ mod agent;
 mod app;
 mod closed;
 mod outside;
+mod push;
 pub mod table;
 mod upstream;
 mod vault;
@@ -90,6 +92,7 @@ impl Mode {
 pub fn measure(mode: Mode) -> Vec<Shown> {
     let mut all = agent::measure(mode);
     all.extend(app::measure(mode));
+    all.extend(push::measure(mode));
     match mode {
         Mode::System => all.extend(outside::measure()),
         Mode::Root | Mode::User => {
