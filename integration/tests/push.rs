@@ -1,4 +1,4 @@
-//! An agent's pushes: with its user's way to the remote, and only where its user said so.
+//! An agent's remotes: by its user's way there, and pushed to only where its user said so.
 
 use std::path::{Path, PathBuf};
 
@@ -223,8 +223,9 @@ def push(name, new, pack=b'', remote='origin', old=None):
     u = {'name': name, 'old': old, 'new': new, 'force': True}
     return ask({'version': 1, 'ask': {'push': {'remote': remote, 'updates': [u]}}}, pack)
 print(ask(b'no json\n'))
-print(ask({'version': 2, 'ask': {'references': {'remote': 'origin'}}}))
-print(ask({'version': 1, 'ask': {'references': {'remote': '--upload-pack=touch /tmp/x'}}}))
+print(ask({'version': 2, 'ask': {'references': {'remote': 'origin', 'push': True}}}))
+print(ask({'version': 1, 'ask': {'references': {'remote': '--upload-pack=touch /tmp/x', 'push': False}}}))
+print(ask({'version': 1, 'ask': {'fetch': {'remote': 'origin', 'wanted': ['01' * 20, 'x'], 'had': [], 'partial': True}}}))
 print(push('refs/heads/t/a', '0123456789' * 4))
 print(push('refs/heads/t/a', 'HEAD'))
 print(push('refs/heads/../../x', None))
@@ -235,11 +236,12 @@ print(push('refs/heads/t/a:refs/heads/main', None))
 "#;
     let script = format!("cat > /tmp/ask.py <<'END'\n{ask}\nEND\n/usr/bin/python3 /tmp/ask.py");
     let said = stage.agent(&script).ok();
-    let lines: Vec<&str> = said.out.lines().collect();
+    let lines: Vec<&str> = said.out.lines().filter(|line| !line.is_empty()).collect();
     let expected = [
         "refused\":\"expected",
         "version 2 is not known",
         "is not one of the remotes",
+        "refused\":\"",
         "did not come with it",
         "error\":\"",
         "is no reference",
@@ -257,6 +259,28 @@ print(push('refs/heads/t/a:refs/heads/main', None))
     // And it still works.
     stage.agent(&format!("{COMMIT} second && git push origin HEAD:t/one")).ok();
     assert_eq!(stage.remote(), "refs/heads/main first\nrefs/heads/t/one second\n");
+}
+
+#[test]
+fn what_others_pushed_is_fetched() {
+    both(|who| {
+        let stage = Stage::new(who);
+        let first = stage.machine.work().join("first");
+        let other = "echo other > other && git add other && git commit -q -m other && git tag v1 && \
+                     git push -q origin HEAD:main v1 && git push -q origin HEAD:refs/heads/side";
+        stage.outside(&first, other);
+        let script = format!(
+            "{COMMIT} mine && git fetch -q && git log --format=%s origin/main && git tag && \
+             git pull -q --rebase && cat other file && git push -q origin HEAD:refs/heads/t/one && \
+             git ls-remote --symref origin HEAD | head -1 && git fetch -q origin side && \
+             git log -1 --format=%s FETCH_HEAD && git fetch -q --all && git fsck --no-dangling"
+        );
+        let said = stage.agent(&script).ok();
+        let expected = "other\nfirst\nv1\nother\none\ntwo\nref: refs/heads/main\tHEAD\nother\n";
+        assert_eq!(said.out, expected, "{said:?}");
+        let log = stage.zagi(&["agent", "--log"]).ok().out;
+        assert!(log.contains("fetched   from origin"), "{log}");
+    });
 }
 
 /// Git's own server behind a password, on a port that it prints.
@@ -312,20 +336,28 @@ fn the_password_is_its_users() {
             port.trim()
         );
         stage.outside(&work, &script);
+        let changed =
+            "echo changed > file && git commit -q -a -m changed && git push -q origin HEAD:main";
+        stage.outside(&work.join("first"), changed);
         stage.machine.zagi(&["mount", &url, "h"]).ok();
         let stage = Stage { dir: work.join("h"), ..stage };
         // With a big file, which git sends in parts.
         let script = format!(
-            "head -c 3000000 /dev/urandom > big && git add big && {COMMIT} second && \
+            "git config remote.origin.promisor && git show HEAD~1:file && git diff HEAD~1 | tail -2 && \
+             head -c 3000000 /dev/urandom > big && git add big && {COMMIT} second && \
              git push origin HEAD:refs/heads/t/one && \
-             ! grep -r {password} . $HOME /zagi /proc/self/environ && ! git ls-remote {url}"
+             ! grep -r {password} . $HOME /zagi /proc/self/environ && \
+             git clone -q {url} /tmp/clone && cat /tmp/clone/file && \
+             ! git ls-remote $(dirname {url})/elsewhere.git"
         );
         let said = stage.agent(&script);
         let _ = server.kill();
         let _ = server.wait();
         assert_eq!(said.code, 0, "{said:?}");
         assert!(!format!("{said:?}").contains(password), "{said:?}");
-        assert_eq!(stage.remote(), "refs/heads/main first\nrefs/heads/t/one second\n");
+        assert_eq!(stage.remote(), "refs/heads/main changed\nrefs/heads/t/one second\n");
+        // The file as it was before: git fetches that when somebody looks at it.
+        assert_eq!(said.out, "true\none\n-one\n+changed\nchanged\n");
         // Nobody is there any more.
         let said = stage.agent(&format!("{COMMIT} third && git push origin HEAD:refs/heads/t/one"));
         assert!(said.code != 0 && said.err.contains("cannot reach `origin`"), "{said:?}");

@@ -25,8 +25,9 @@ use crate::workspace::agent::{self, Entry, What, grants};
 /// sockets, containers or other workspaces. What others would run later (git's hooks and
 /// configuration) stays as it is. It ends with everything that it started.
 ///
-/// It commits as you do. What it pushes to a branch that it is granted is pushed with your
-/// credentials, which it does not see; any other push waits until you approve it at a terminal.
+/// It commits as you do, and fetches from the repository's remotes. What it pushes to a branch that it
+/// is granted is pushed with your credentials, which it does not see; any other push waits until you
+/// approve it at a terminal.
 ///
 /// Grants stand in `$ZAGI_HOME/agents.toml` by the agent's name; those that a repository asks for in
 /// `.zagi/agents.toml` are shown and asked about first.
@@ -158,6 +159,7 @@ fn line(name: &str, entry: &Entry) -> String {
             format!("denied    {host}; {}", agent::allowing(name, host))
         }
         What::Refused { host, why } => format!("refused   {host}: {why}"),
+        What::Fetched { remote } => format!("fetched   from {remote}"),
         What::Pushed { remote, reference, commit: Some(commit) } => {
             format!("pushed    {reference} to {remote}: {commit}")
         }

@@ -32,8 +32,8 @@ mod logs;
 mod mount;
 mod output;
 mod ps;
-mod push_helper;
 mod pushes;
+mod remote_helper;
 mod remove;
 mod report;
 mod restore;
@@ -131,7 +131,7 @@ enum Command {
 /// Runs the program; the exit code is its answer.
 pub fn main() -> ExitCode {
     let asked = fsmonitor::main_if_asked().or_else(view::main_if_asked);
-    if let Some(answered) = asked.or_else(push_helper::main_if_asked) {
+    if let Some(answered) = asked.or_else(remote_helper::main_if_asked) {
         return answered;
     }
     zagi_sandbox::main_if_asked();

@@ -70,8 +70,9 @@ pub(super) struct Run<'a> {
     pub env: &'a [(&'a str, &'a OsStr)],
     /// What it reads.
     pub input: &'a [u8],
-    /// A lock that must not be given up before it has ended, even if we are killed.
-    pub lock: Option<&'a File>,
+    /// What it writes to, if that is not to be returned: a file; or a lock that must not be given up
+    /// before it has ended, even if we are killed.
+    pub output: Option<&'a File>,
     /// After this it is killed.
     pub deadline: Option<Duration>,
     /// Report its progress under this name.
@@ -88,7 +89,7 @@ impl<'a> Run<'a> {
             settings: &[],
             env: &[],
             input: &[],
-            lock: None,
+            output: None,
             deadline: None,
             progress: None,
             hidden: &[],
@@ -144,8 +145,8 @@ impl<'a> Git<'a> {
         let mut command = self.command(&run);
         command.stdin(if run.input.is_empty() { Stdio::null() } else { Stdio::piped() });
         // A lock is shared by every copy of its descriptor: git holds it until it ends.
-        let output = match run.lock {
-            Some(lock) => Stdio::from(lock.try_clone().map_err(failed)?),
+        let output = match run.output {
+            Some(file) => Stdio::from(file.try_clone().map_err(failed)?),
             None => Stdio::piped(),
         };
         command.stdout(output).stderr(Stdio::piped());

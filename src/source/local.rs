@@ -83,7 +83,7 @@ fn repository(
                 words.extend(specs.iter().map(OsStr::new));
                 git.run(Run {
                     env: &in_repository(&bare.dir),
-                    lock: Some(&lock),
+                    output: Some(&lock),
                     progress: Some(address),
                     ..Run::new(address, &words)
                 })?;

@@ -1,5 +1,5 @@
-//! Where what somebody wants to push waits, and from where it is pushed: for one who may not push
-//! by themselves.
+//! Remotes for one who may not reach them: what they want to push waits here, and goes from here;
+//! what they fetch comes by here.
 //!
 //! A bare repository, which borrows the objects of the shared clone and has the configuration that
 //! the work tree had, so that addresses, credentials and ssh are as its user set them up. What is to be
@@ -7,14 +7,14 @@
 //! in what was brought is run: no hook, no filter.
 //!
 //! ```text
-//! config                 the work tree's, and what makes it bare
+//! config                   the work tree's, and what makes it bare
 //! objects/info/alternates  the shared clone's
-//! refs/zagi/asked/<n>    what waits
+//! refs/zagi/asked/<n>      what waits to be pushed
 //! ```
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -50,6 +50,24 @@ pub struct Update {
     pub old: Option<ObjectId>,
     /// What it becomes; nothing deletes it.
     pub new: Option<ObjectId>,
+}
+
+/// What a remote has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct References {
+    /// The name of the one that its HEAD is.
+    pub head: Option<String>,
+    /// As (object, name).
+    pub all: Vec<(ObjectId, String)>,
+}
+
+/// To or from a remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To it.
+    Push,
+    /// From it.
+    Fetch,
 }
 
 /// How far from the remote an update may be.
@@ -151,24 +169,101 @@ impl<'a> Outbox<'a> {
         })
     }
 
-    /// Where `remote` is pushed to.
-    fn address(&self, remote: &str) -> Result<String, SourceError> {
-        let said = self.git(&["remote", "get-url", "--push", "--", remote])?;
+    /// Where `remote` is.
+    fn address(&self, remote: &str, way: Way) -> Result<String, SourceError> {
+        let said = match way {
+            Way::Push => self.git(&["remote", "get-url", "--push", "--", remote])?,
+            Way::Fetch => self.git(&["remote", "get-url", "--", remote])?,
+        };
         Ok(String::from_utf8_lossy(&said).trim().to_owned())
     }
 
-    /// The references of `remote`, as (object, name).
-    pub fn references(&self, remote: &str) -> Result<Vec<(ObjectId, String)>, SourceError> {
-        let hidden = [self.address(remote)?];
+    /// What `remote` has; for a push or a fetch it may be at another address.
+    pub fn references(&self, remote: &str, way: Way) -> Result<References, SourceError> {
+        let hidden = [self.address(remote, way)?];
         let git = Git::for_remote(self.ctx, &hidden[0])?;
-        let args = ["ls-remote", "--refs", "--", &hidden[0]].map(OsStr::new);
+        let args = ["ls-remote", "--symref", "--", &hidden[0]].map(OsStr::new);
         let env = in_repository(&self.dir);
         let said = git.run(Run { env: &env, hidden: &hidden, ..Run::new(remote, &args) })?;
-        let line = |line: &str| {
-            let (id, name) = line.split_once('\t')?;
-            Some((ObjectId::from_hex(id.as_bytes()).ok()?, name.to_owned()))
+        let mut references = References::default();
+        for line in String::from_utf8_lossy(&said).lines() {
+            match line.split_once('\t') {
+                Some((to, "HEAD")) if to.starts_with("ref: ") => {
+                    references.head = Some(to["ref: ".len()..].to_owned());
+                }
+                // What a tag leads to is no reference of its own.
+                Some((id, name)) if name.starts_with("refs/") && !name.ends_with("^{}") => {
+                    let id = ObjectId::from_hex(id.as_bytes()).ok();
+                    references.all.extend(id.map(|id| (id, name.to_owned())));
+                }
+                _ => {}
+            }
+        }
+        Ok(references)
+    }
+
+    /// Has what `remote` has of `wanted` come here, where it is not yet.
+    pub fn fetch(&self, remote: &str, wanted: &[ObjectId]) -> Result<(), SourceError> {
+        let known = self.known(wanted.iter().copied());
+        let missing = wanted.iter().filter(|id| !known.contains(id));
+        let missing: Vec<String> = missing.map(|id| id.to_hex().to_string()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let hidden = [self.address(remote, Way::Fetch)?];
+        let git = Git::for_remote(self.ctx, &hidden[0])?;
+        let args = ["fetch", "--no-tags", "--no-write-fetch-head", "--progress", "--stdin", remote];
+        let (args, input) = (args.map(OsStr::new), missing.join("\n"));
+        let run = Run {
+            env: &in_repository(&self.dir),
+            hidden: &hidden,
+            input: input.as_bytes(),
+            progress: Some(remote),
+            ..Run::new(remote, &args)
         };
-        Ok(String::from_utf8_lossy(&said).lines().filter_map(line).collect())
+        git.run(run)?;
+        Ok(())
+    }
+
+    /// What `wanted` needs beside `had`, as a file that holds a pack. For a `partial` repository it has no
+    /// content of files but what is itself wanted.
+    pub fn pack(
+        &self,
+        remote: &str,
+        (wanted, had): (&[ObjectId], &[ObjectId]),
+        partial: bool,
+    ) -> Result<File, SourceError> {
+        let repository = super::bare::open(&self.dir)?;
+        let is_history = |id: &ObjectId| {
+            let kind = repository.find_header(*id).ok().map(|header| header.kind());
+            kind.is_some_and(|kind| matches!(kind, gix::objs::Kind::Commit | gix::objs::Kind::Tag))
+        };
+        let mut input: String = wanted.iter().map(|id| format!("{}\n", id.to_hex())).collect();
+        // A file's content is wanted by itself because it is missing, whatever has it.
+        if wanted.iter().any(is_history) {
+            let had = self.known(had.iter().copied());
+            input.extend(had.iter().map(|id| format!("^{}\n", id.to_hex())));
+        }
+        let mut args = vec!["pack-objects", "--revs", "--stdout", "--delta-base-offset", "-q"];
+        if partial {
+            args.extend(["--filter=blob:none", "--missing=allow-any"]);
+        }
+        let args: Vec<&OsStr> = args.into_iter().map(OsStr::new).collect();
+        let tmp = self.ctx.home.tmp();
+        let mut file = tempfile::tempfile_in(&tmp).map_err(SourceError::io(&tmp))?;
+        let hidden = [self.address(remote, Way::Fetch)?];
+        // What this one lacks, because it is partial itself, git fetches here at once.
+        let lazy = [in_repository(&self.dir)[0], ("GIT_NO_LAZY_FETCH", OsStr::new("0"))];
+        let run = Run {
+            env: &lazy,
+            input: input.as_bytes(),
+            output: Some(&file),
+            hidden: &hidden,
+            ..Run::new(remote, &args)
+        };
+        Git::for_remote(self.ctx, &hidden[0])?.run(run)?;
+        file.rewind().map_err(SourceError::io(&tmp))?;
+        Ok(file)
     }
 
     /// Those of `ids` that are here.
@@ -200,7 +295,7 @@ impl<'a> Outbox<'a> {
         update: &Update,
         safety: Safety,
     ) -> Result<Vec<String>, SourceError> {
-        let hidden = [self.address(remote)?];
+        let hidden = [self.address(remote, Way::Push)?];
         let git = Git::for_remote(self.ctx, &hidden[0])?;
         let hex = |id: Option<ObjectId>| id.map(|id| id.to_hex().to_string()).unwrap_or_default();
         let lease = format!("--force-with-lease={}:{}", update.name, hex(update.old));

@@ -312,7 +312,7 @@ impl Remote<'_> {
             settings: &[(URL, OsStr::new(self.url))],
             env: &in_repository(&self.bare.dir),
             input,
-            lock: Some(lock),
+            output: Some(lock),
             progress: Some(&self.address),
             ..Run::new(&self.address, args)
         })

@@ -49,6 +49,11 @@ pub enum What {
         /// Why.
         why: String,
     },
+    /// It fetched.
+    Fetched {
+        /// From this remote.
+        remote: String,
+    },
     /// Something of it was pushed.
     Pushed {
         /// To this remote.

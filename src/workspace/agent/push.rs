@@ -1,9 +1,10 @@
-//! An agent's pushes.
+//! An agent's pushes, and what it fetches.
 //!
 //! An agent has no credential and no way to a remote's host. Its `git push` works all the same: git
-//! in it finds this program as the way to each of the repository's remotes ([`lead`]), and that asks
+//! in it finds this program as the way to each of the repository's remotes ([`Door::lead`]), and that asks
 //! the process that started the agent, which pushes as the user does (from [`crate::source::outbox`]).
 //!
+//! - What the remotes have can be fetched: it is the same repository's.
 //! - What goes to a branch that the agent is granted (`push` in `agents.toml`) is pushed at once.
 //! - All else waits: git is told so, and by which command the user sees and approves it, at a
 //!   terminal, where no agent can be. What is approved is just that commit on just that state of the
@@ -37,7 +38,8 @@ use zagi_sandbox::Plan;
 use super::grants::{self, Grants};
 use super::log::{Log, What};
 use crate::context::Context;
-use crate::source::outbox::{self, Difference, Outbox, Remote, Safety, Update};
+use crate::event::Silent;
+use crate::source::outbox::{self, Difference, Outbox, Remote, Safety, Update, Way};
 use crate::workspace::description::{self, Description};
 use crate::workspace::error::{WorkspaceError, at};
 use wire::{Answer, Outcome, Question, Wanted};
@@ -209,7 +211,8 @@ impl Door {
         Outbox::make(ctx, &desk.repository(), &clone, &config)?;
         drop(lock);
         Ok(Some(Door {
-            ctx: ctx.clone(),
+            // The terminal is the agent's.
+            ctx: Context { events: Arc::new(Silent), ..ctx.clone() },
             desk,
             agent: agent.to_owned(),
             grants: grants.clone(),
@@ -218,7 +221,7 @@ impl Door {
         }))
     }
 
-    /// Has git inside push through here: its next listener.
+    /// Has git inside find its remotes here: by the next listener.
     pub fn lead(&self, plan: &mut Plan, program: &Path) {
         plan.listen.push(wire::ADDRESS);
         let shown = Path::new(super::program::PROGRAM).with_file_name(HELPER);
@@ -229,17 +232,13 @@ impl Door {
         });
         let count = plan.env.get("GIT_CONFIG_COUNT").and_then(|text| text.parse().ok());
         let mut n: usize = count.unwrap_or_default();
-        let mut add = |key: String, url: &str| {
-            plan.env.insert(format!("GIT_CONFIG_KEY_{n}"), key);
-            plan.env.insert(format!("GIT_CONFIG_VALUE_{n}"), url.to_owned());
-            n += 1;
-        };
         for remote in &self.remotes {
-            let (way, urls) = (format!("url.{TRANSPORT}{}", remote.name), &remote.urls);
-            urls.iter().for_each(|url| add(format!("{way}.pushInsteadOf"), url));
-            // Where a remote has an address for pushes of its own, git asks for no other way to push.
-            let own = remote.push_urls.iter().filter(|own| !urls.contains(own));
-            own.for_each(|url| add(format!("{way}.insteadOf"), url));
+            for url in remote.urls.iter().chain(&remote.push_urls) {
+                let key = format!("url.{TRANSPORT}{}.insteadOf", remote.name);
+                plan.env.insert(format!("GIT_CONFIG_KEY_{n}"), key);
+                plan.env.insert(format!("GIT_CONFIG_VALUE_{n}"), url.clone());
+                n += 1;
+            }
         }
         plan.env.insert("GIT_CONFIG_COUNT".into(), n.to_string());
     }
@@ -264,12 +263,20 @@ impl Door {
         }
     }
 
-    fn answer(&self, question: Question, mut pack: &mut dyn Read) -> Answer {
+    fn answer(&self, question: Question, mut pack: &mut dyn Read) -> (Answer, Option<File>) {
         let answer = match question {
-            Question::References { remote } => self.references(&remote),
-            Question::Push { remote, updates } => self.push(&remote, updates, &mut pack),
+            Question::References { remote, push } => {
+                let way = if push { Way::Push } else { Way::Fetch };
+                self.references(&remote, way).map(|answer| (answer, None))
+            }
+            Question::Fetch { remote, wanted, had, partial } => self
+                .fetch(&remote, (&wanted, &had), partial)
+                .map(|pack| (Answer::Fetched, Some(pack))),
+            Question::Push { remote, updates } => {
+                self.push(&remote, updates, &mut pack).map(|answer| (answer, None))
+            }
         };
-        answer.unwrap_or_else(|e| Answer::Refused(e.to_string()))
+        answer.unwrap_or_else(|e| (Answer::Refused(e.to_string()), None))
     }
 
     fn known(&self, remote: &str) -> Result<(), WorkspaceError> {
@@ -279,16 +286,35 @@ impl Door {
         }
     }
 
-    fn references(&self, remote: &str) -> Result<Answer, WorkspaceError> {
+    fn references(&self, remote: &str, way: Way) -> Result<Answer, WorkspaceError> {
         self.known(remote)?;
         let outbox = Outbox::at(&self.ctx, &self.desk.repository());
-        let all = outbox.references(remote)?;
-        let known = outbox.known(all.iter().map(|(id, _)| *id));
+        let found = outbox.references(remote, way)?;
+        let known = outbox.known(found.all.iter().map(|(id, _)| *id));
         let hex = |id: &ObjectId| id.to_hex().to_string();
         Ok(Answer::References {
-            all: all.iter().map(|(id, name)| (hex(id), name.clone())).collect(),
+            head: found.head,
+            all: found.all.iter().map(|(id, name)| (hex(id), name.clone())).collect(),
             known: known.iter().map(hex).collect(),
         })
+    }
+
+    fn fetch(
+        &self,
+        remote: &str,
+        (wanted, had): (&[String], &[String]),
+        partial: bool,
+    ) -> Result<File, WorkspaceError> {
+        self.known(remote)?;
+        let outbox = Outbox::at(&self.ctx, &self.desk.repository());
+        let ids = |hex: &[String]| -> Vec<ObjectId> {
+            hex.iter().filter_map(|id| ObjectId::from_hex(id.as_bytes()).ok()).collect()
+        };
+        let wanted = ids(wanted);
+        let _lock = self.desk.lock()?;
+        outbox.fetch(remote, &wanted)?;
+        self.tell(What::Fetched { remote: remote.to_owned() });
+        Ok(outbox.pack(remote, (&wanted, &ids(had)), partial)?)
     }
 
     fn push(

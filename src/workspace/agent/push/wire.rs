@@ -1,10 +1,11 @@
-//! How git inside asks for a push: at a port of the agent's own network namespace, to which the
+//! How git inside asks for a remote: at a port of the agent's own network namespace, to which the
 //! kernel lets nobody else connect. Version 1.
 //!
-//! A question is a line of JSON, `{"version":1,"ask":{"references":{"remote":"origin"}}}` or
-//! `{"version":1,"ask":{"push":{"remote":"origin","updates":[…]}}}`; after the second comes a pack
-//! of what the remote has not, to the end of what is sent. The answer is one line, an [`Answer`].
+//! A question is a line of JSON, `{"version":1,"ask":{"push":{"remote":"origin","updates":[…]}}}`, and
+//! so is the answer, an [`Answer`]. What is pushed follows its question, and what is fetched its
+//! answer, as a pack, to the end of what is sent.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 
@@ -32,6 +33,19 @@ pub enum Question {
     References {
         /// Its name.
         remote: String,
+        /// Whether something is to be pushed there.
+        push: bool,
+    },
+    /// To fetch.
+    Fetch {
+        /// From this remote.
+        remote: String,
+        /// These objects, and what they need.
+        wanted: Vec<String>,
+        /// What need not be sent, nor what it needs.
+        had: Vec<String>,
+        /// Without the content of files, unless that is wanted: who asks fetches it when it is looked at.
+        partial: bool,
     },
     /// To push.
     Push {
@@ -62,11 +76,15 @@ pub struct Wanted {
 pub enum Answer {
     /// What the remote has.
     References {
+        /// The name of the one that its HEAD is.
+        head: Option<String>,
         /// As (object, name).
         all: Vec<(String, String)>,
         /// The objects that need not be sent.
         known: Vec<String>,
     },
+    /// A pack follows.
+    Fetched,
     /// What became of each update.
     Pushed(Vec<Outcome>),
     /// Why nothing was done.
@@ -84,33 +102,44 @@ pub struct Outcome {
     pub said: Vec<String>,
 }
 
-/// Asks from inside. `pack` writes what goes with it.
+/// Asks from inside. `send` writes what goes with the question; what follows the answer can be read.
 pub fn ask(
     question: Question,
-    pack: impl FnOnce(&mut TcpStream) -> io::Result<()>,
-) -> io::Result<Answer> {
+    send: impl FnOnce(&mut TcpStream) -> io::Result<()>,
+) -> io::Result<(Answer, impl Read)> {
     let mut stream = TcpStream::connect(ADDRESS)?;
     let mut line = serde_json::to_vec(&Framed { version: VERSION, ask: question })?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    pack(&mut stream)?;
+    send(&mut stream)?;
     stream.shutdown(Shutdown::Write)?;
-    Ok(serde_json::from_reader(BufReader::new(stream))?)
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    Ok((serde_json::from_str(&line)?, reader))
 }
 
-/// Answers one who asks. `answer` reads the pack.
+/// Answers one who asks. `answer` reads what goes with the question, and gives what is to follow.
 pub fn answer(
     stream: &TcpStream,
-    answer: impl FnOnce(Question, &mut dyn Read) -> Answer,
+    answer: impl FnOnce(Question, &mut dyn Read) -> (Answer, Option<File>),
 ) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.by_ref().take(LONGEST).read_line(&mut line)?;
-    let answer = match serde_json::from_str::<Framed<Question>>(&line) {
+    let (answer, pack) = match serde_json::from_str::<Framed<Question>>(&line) {
         Ok(Framed { version: VERSION, ask }) => answer(ask, &mut reader),
-        Ok(Framed { version, .. }) => Answer::Refused(format!("version {version} is not known")),
-        Err(e) => Answer::Refused(e.to_string()),
+        Ok(Framed { version, .. }) => {
+            (Answer::Refused(format!("version {version} is not known")), None)
+        }
+        Err(e) => (Answer::Refused(e.to_string()), None),
     };
     let mut writer = stream;
-    writer.write_all(&serde_json::to_vec(&answer)?)
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    writer.write_all(&line)?;
+    if let Some(mut pack) = pack {
+        io::copy(&mut pack, &mut writer)?;
+    }
+    Ok(())
 }

@@ -1,10 +1,11 @@
-//! What git inside an agent runs to push: this program under another name. It speaks git's
+//! What git inside an agent runs to reach a remote: this program under another name. It speaks git's
 //! protocol on its standard streams (gitremote-helpers(7)) and asks outside; see
 //! `workspace/agent/push.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -20,7 +21,14 @@ pub(super) fn main_if_asked() -> Option<ExitCode> {
         return None;
     }
     // The remote's name or address as it was written, and ours.
-    let helper = Helper { remote: arguments.nth(1)?, has: BTreeMap::new(), known: BTreeSet::new() };
+    let (written, address) = (arguments.next()?, arguments.next()?);
+    let remote = match rest(&address) {
+        Some((remote, ".git" | "/" | ".git/")) => remote,
+        // Another address, which begins as that of a remote does.
+        Some((remote, rest)) if !rest.is_empty() => return Some(other(&written, &remote, rest)),
+        _ => address,
+    };
+    let helper = Helper { remote, has: BTreeMap::new(), known: BTreeSet::new() };
     Some(match helper.speak(io::stdin().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -29,6 +37,32 @@ pub(super) fn main_if_asked() -> Option<ExitCode> {
         }
     })
 }
+
+/// The remote that an address begins with, and what comes after.
+fn rest(address: &str) -> Option<(String, &str)> {
+    let names = git(&["config", "--name-only", "--get-regexp", r"^url\.zagi::.*\.insteadof$"], "");
+    let names = names.ok()?;
+    let names = names.lines().filter_map(|key| {
+        let name = key.strip_prefix("url.zagi::")?.rsplit_once('.')?.0;
+        Some((name.to_owned(), address.strip_prefix(name)?))
+    });
+    names.max_by_key(|(name, _)| name.len())
+}
+
+/// Goes to an address that is no remote's as git does, if by HTTP.
+fn other(written: &str, remote: &str, rest: &str) -> ExitCode {
+    let url = git(&["config", "--get", &format!("url.zagi::{remote}.insteadOf")], "");
+    let url = format!("{}{rest}", url.unwrap_or_default().trim());
+    let Some((scheme @ ("http" | "https"), _)) = url.split_once("://") else {
+        eprintln!("zagi: `{}` is not one of the remotes", printable(&url));
+        return ExitCode::FAILURE;
+    };
+    let e = Command::new("git").args([&format!("remote-{scheme}"), written, &url]).exec();
+    eprintln!("zagi: cannot run git: {e}");
+    ExitCode::FAILURE
+}
+
+const UNCLEAR: &str = "the answer is not to what was asked";
 
 struct Helper {
     remote: String,
@@ -40,33 +74,65 @@ struct Helper {
 
 impl Helper {
     fn speak(mut self, input: impl BufRead) -> io::Result<()> {
-        let mut batch = Vec::new();
+        let (mut pushed, mut fetched) = (Vec::new(), Vec::new());
         for line in input.lines() {
             let line = line?;
             match line.split_once(' ').unwrap_or((&line, "")) {
-                ("capabilities", _) => say("push\noption\n\n")?,
+                ("capabilities", _) => say("fetch\npush\noption\n\n")?,
                 ("option", option) if option.starts_with("verbosity ") => say("ok\n")?,
                 ("option", option) if option.starts_with("progress ") => say("ok\n")?,
                 ("option", _) => say("unsupported\n")?,
-                ("list", "for-push") => self.list()?,
-                ("push", refspec) => batch.push(refspec.to_owned()),
-                ("", _) if batch.is_empty() => return Ok(()),
-                ("", _) => self.push(&std::mem::take(&mut batch))?,
-                _ => return Err(io::Error::other("an agent pushes by this way, and nothing else")),
+                ("list", what) => self.list(what == "for-push")?,
+                ("push", refspec) => pushed.push(refspec.to_owned()),
+                ("fetch", what) => {
+                    fetched.extend(what.split_once(' ').map(|(id, _)| id.to_owned()));
+                }
+                ("", _) if !pushed.is_empty() => self.push(&std::mem::take(&mut pushed))?,
+                ("", _) if !fetched.is_empty() => self.fetch(std::mem::take(&mut fetched))?,
+                ("", _) => return Ok(()),
+                _ => return Err(io::Error::other(format!("git asks for `{line}`"))),
             }
         }
         Ok(())
     }
 
-    fn list(&mut self) -> io::Result<()> {
-        let question = Question::References { remote: self.remote.clone() };
-        let Answer::References { all, known } = ask(question, |_| Ok(()))? else {
-            return Err(io::Error::other("the answer is not to what was asked"));
+    fn list(&mut self, push: bool) -> io::Result<()> {
+        let question = Question::References { remote: self.remote.clone(), push };
+        let (Answer::References { head, all, known }, _) = ask(question, |_| Ok(()))? else {
+            return Err(io::Error::other(UNCLEAR));
         };
+        let head = head.filter(|_| !push).map(|head| format!("@{head} HEAD\n"));
         let lines: String = all.iter().map(|(id, name)| format!("{id} {name}\n")).collect();
         self.has = all.into_iter().map(|(id, name)| (name, id)).collect();
         self.known = known.into_iter().collect();
-        say(&format!("{lines}\n"))
+        say(&format!("{lines}{}\n", head.unwrap_or_default()))
+    }
+
+    fn fetch(&self, wanted: Vec<String>) -> io::Result<()> {
+        let had = git(&["for-each-ref", "--format=%(objectname)"], "")?;
+        let mut had: Vec<String> = had.lines().map(str::to_owned).collect();
+        had.extend(
+            git(&["rev-parse", "--verify", "--quiet", "HEAD"], "").map(|id| id.trim().to_owned()),
+        );
+        let partial = git(&["config", "--get-regexp", r"^remote\..*\.promisor$"], "").is_ok();
+        let question = Question::Fetch { remote: self.remote.clone(), wanted, had, partial };
+        let (Answer::Fetched, mut pack) = ask(question, |_| Ok(()))? else {
+            return Err(io::Error::other(UNCLEAR));
+        };
+        let mut command = Command::new("git");
+        command.args(["index-pack", "--stdin", "--fix-thin"]);
+        if partial {
+            command.arg("--promisor");
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let mut stdin = child.stdin.take();
+        let copied = stdin.as_mut().map_or(Ok(0), |stdin| io::copy(&mut pack, stdin));
+        drop(stdin);
+        if !child.wait()?.success() {
+            return Err(io::Error::other("git does not take what was fetched"));
+        }
+        copied?;
+        say("\n")
     }
 
     fn push(&self, refspecs: &[String]) -> io::Result<()> {
@@ -79,8 +145,8 @@ impl Helper {
             false => pack(&new, &self.known, stream),
         });
         let outcomes = match answer {
-            Ok(Answer::Pushed(outcomes)) => outcomes,
-            Ok(_) => return Err(io::Error::other("the answer is not to what was asked")),
+            Ok((Answer::Pushed(outcomes), _)) => outcomes,
+            Ok(_) => return Err(io::Error::other(UNCLEAR)),
             Err(e) => {
                 let refused = |refspec: &String| {
                     let name = refspec.rsplit_once(':').map_or("", |(_, name)| name).to_owned();
@@ -121,10 +187,10 @@ impl Helper {
 fn ask(
     question: Question,
     pack: impl FnOnce(&mut TcpStream) -> io::Result<()>,
-) -> io::Result<Answer> {
-    match wire::ask(question, pack) {
-        Ok(Answer::Refused(why)) => Err(io::Error::other(why)),
-        other => other,
+) -> io::Result<(Answer, impl Read)> {
+    match wire::ask(question, pack)? {
+        (Answer::Refused(why), _) => Err(io::Error::other(why)),
+        other => Ok(other),
     }
 }
 
