@@ -6,6 +6,7 @@
 //! store/                packs, index.db, farm, refs        (room `store`)
 //! repos/                shared bare clones                 (room `source`)
 //! workspaces/<id>/      description and delta              (room `workspace`)
+//! agents/<hash>.approved  what a repository asks for its agents, and its user said yes to
 //! secrets/              one's identity, and what was seen of which project  (room `secrets`)
 //! audit/                the record of each use of a secret, and its head    (room `secrets`)
 //! cache/                downloads and registry answers; may be deleted at any time
@@ -157,6 +158,11 @@ impl Home {
     /// Realised environments, by key.
     pub fn envs(&self) -> PathBuf {
         self.root.join("envs")
+    }
+
+    /// What repositories ask for their agents, where that is approved.
+    pub fn agents(&self) -> PathBuf {
+        self.root.join("agents")
     }
     /// A directory for this process's half-made things, on the same file system as all
     /// else. It goes with the process; those of killed processes are removed here.

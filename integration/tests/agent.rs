@@ -316,6 +316,16 @@ fn a_repositorys_own_grants_are_asked_about() {
     assert!(said.out.contains("asks for"), "{said:?}");
     assert_eq!(agent(&machine, &dir, &fetch(port, true)).ok().out.trim(), CANARY);
     assert!(!agent(&machine, &dir, "cat $HOME/.canary; true").ok().out.contains(CANARY));
+    // In every workspace of the repository, and in none of another that says the same.
+    for (from, granted) in [("./origin", true), ("./other", false)] {
+        machine.sh(&machine.work(), "test -d other || git clone -q origin other").ok();
+        let to = format!("of-{granted}");
+        machine.zagi(&["mount", from, &to]).ok();
+        let beside = machine.work().join(&to);
+        machine.sh(&beside, &write).ok();
+        let said = agent(&machine, &beside, &fetch(port, true));
+        assert_eq!(said.out.contains(CANARY), granted, "{said:?}");
+    }
     // Until its text is another.
     machine.sh(&dir, "echo '# more' >> .zagi/agents.toml").ok();
     assert!(agent(&machine, &dir, "true").ok().err.contains("is not granted"));

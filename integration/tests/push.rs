@@ -119,8 +119,9 @@ fn all_else_waits_for_its_user() {
         let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
         assert_eq!(listed[0]["reference"], "refs/heads/main");
         // The agent says yes itself, at a terminal of its own; nobody's terminal; its user says no.
-        let own = "echo y | script -qec '/zagi/bin/zagi agent --approve 1' /dev/null";
-        assert!(stage.agent(own).out.contains("approved by its user"), "{own}");
+        let own = "(echo y; sleep 2) | script -qec '/zagi/bin/zagi agent --approve 1' /dev/null";
+        let said = stage.agent(own);
+        assert!(said.out.contains("approved by its user"), "{said:?}");
         let said = stage.zagi(&["agent", "--approve", "1"]);
         assert!(said.err.contains("there is no terminal to ask at"), "{said:?}");
         let said = stage.approve(1, "n");

@@ -92,7 +92,6 @@ pub fn prepare(
     name: &str,
 ) -> Result<(Agent, Option<Asked>), WorkspaceError> {
     let description = super::around(ctx, dir)?;
-    let own = description::directory(&ctx.home, &description.id);
     let agents = directory(ctx, &description, name);
     let mut all = Grants::default();
     let user = Granted::read(&ctx.home.root().join(grants::FILE))?;
@@ -103,7 +102,9 @@ pub fn prepare(
     let Some(granted) = Granted::read(&agent.description.path.join(grants::PATH))? else {
         return Ok((agent, None));
     };
-    let approval = own.join("agents.approved");
+    // For all workspaces of the repository.
+    let repository = blake3::hash(agent.description.source.repository.as_bytes()).to_hex();
+    let approval = ctx.home.agents().join(format!("{}.approved", &repository[..32]));
     let asked = Asked { granted, approval };
     match std::fs::read_to_string(&asked.approval) {
         Ok(hash) if hash == asked.hash() => {
@@ -129,7 +130,9 @@ impl Asked {
 impl Agent {
     /// Grants what the repository asks for, now and until its text is another.
     pub fn approve(&mut self, asked: &Asked) -> Result<(), WorkspaceError> {
-        std::fs::write(&asked.approval, asked.hash()).map_err(at(&asked.approval))?;
+        let path = &asked.approval;
+        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(at(path))?;
+        std::fs::write(path, asked.hash()).map_err(at(path))?;
         self.grant(asked);
         Ok(())
     }
