@@ -13,7 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{self, Pid};
 
 use crate::error::Step;
-use crate::plan::Plan;
+use crate::plan::{Plan, Weaker};
 use crate::private::Private;
 use crate::program::{Stdio, execute};
 use crate::report::{Enforced, Failure, Keeper, Limit, Report};
@@ -52,6 +52,8 @@ struct Ready {
     /// For the caller.
     master: Option<OwnedFd>,
     listeners: Vec<TcpListener>,
+    /// Asks the caller before anything is executed.
+    watched: Option<OwnedFd>,
     /// For who tells the caller of the program's ports.
     diagnosis: Option<OwnedFd>,
 }
@@ -90,10 +92,12 @@ fn prepare(work: &mut Work, ends: &Ends) -> Result<Ready, Failure> {
     privileges::no_core()?;
     privileges::drop_all()?;
     let calls_closed = filter::install(plan.profile)?;
+    let watched = watched(plan)?;
+    let filters = filter::filters() + usize::from(watched.is_some());
     // Dropping capabilities may not clear it, but a kernel that thinks otherwise would
     // leave an orphan: once more, and checked.
     die_with_supervisor(&ends.died)?;
-    let namespaces = verify::all(plan, &work.before, &expected)?;
+    let namespaces = verify::all(plan, &work.before, &expected, filters)?;
     unistd::chdir(&plan.cwd)
         .map_err(|e| Failure::at(Step::Directory, plan.cwd.to_string_lossy(), e))?;
     let mut enforced = Enforced {
@@ -106,7 +110,16 @@ fn prepare(work: &mut Work, ends: &Ends) -> Result<Ready, Failure> {
         ..work.enforced.clone()
     };
     enforced.missing.extend(fence::missing(plan, landlock));
-    Ok(Ready { enforced, stdio, private, master, listeners, diagnosis })
+    enforced.missing.extend((plan.watch && watched.is_none()).then_some(Weaker::Watch));
+    Ok(Ready { enforced, stdio, private, master, listeners, watched, diagnosis })
+}
+
+/// What asks before anything is executed, where the plan wants it.
+fn watched(plan: &Plan) -> Result<Option<OwnedFd>, Failure> {
+    match plan.watch.then(filter::watch).transpose() {
+        Err(_) if plan.weaker.contains(&Weaker::Watch) => Ok(None),
+        other => other.map_err(|e| Failure::at(Step::Filter, "execve", e)),
+    }
 }
 
 /// Says that the root stands, and waits until the supervisor has pinned what is to be pinned.
@@ -173,8 +186,13 @@ fn streams(streams: Option<Streams>, given: Vec<OwnedFd>) -> io::Result<(Stdio, 
 }
 
 /// Starts the program and reaps until it ends; the code init is to end with.
-fn start(plan: &Plan, ends: &Ends, ready: Ready) -> i32 {
+fn start(plan: &Plan, ends: &Ends, mut ready: Ready) -> i32 {
     let control = &ends.control;
+    if let Some(watched) = ready.watched.take() {
+        // Now: without an answer there is no program. And here alone: a copy that stays inside
+        // would answer for all.
+        send_bringing(control, &Report::Watched, &[watched.as_fd()]);
+    }
     if plan.argv.is_empty() {
         send_bringing(control, &Report::Running(ready.enforced), &[]);
         send(control, &Report::Exited(0));
@@ -187,7 +205,7 @@ fn start(plan: &Plan, ends: &Ends, ready: Ready) -> i32 {
             return 125;
         }
     };
-    let Ready { enforced, stdio, private, master, listeners, diagnosis } = ready;
+    let Ready { enforced, stdio, private, master, listeners, diagnosis, .. } = ready;
     let begun = begin(plan, &stdio, private.as_ref(), &enforced.limits);
     drop(private);
     let published = |program| match &diagnosis {

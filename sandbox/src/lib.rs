@@ -31,6 +31,8 @@
 //! - no system call that reaches out of the sandbox or into the kernel's frailest parts: a table
 //!   with reasons, `filter/table.rs`.
 //!
+//! What is executed inside can be told to the caller ([`Plan::watch`]): a record, no boundary.
+//!
 //! The profiles differ in what they may do without ([`Plan::new`]) and in one group of that
 //! table: a service debugs nobody. All else is the plan's.
 //!
@@ -85,6 +87,7 @@ mod program;
 mod pty;
 mod report;
 mod root;
+mod runs;
 mod spawn;
 mod sys;
 mod verify;
@@ -100,6 +103,7 @@ pub use ports::Ports;
 pub use private::{Private, SECRETS};
 pub use probe::{Probe, probe};
 pub use report::{Enforced, Keeper, Limit};
+pub use runs::{Ran, Runs};
 pub use spawn::{Child, Exit, Killer, Status, launch, spawn, spawn_on};
 pub use sys::attempt;
 pub use view::show;

@@ -103,6 +103,9 @@ pub enum Weaker {
     /// A limit for all processes together (a cgroup). What a process may have by itself is
     /// limited then (setrlimit(2)), where there is such a limit.
     Limits,
+    /// Telling what is executed ([`Plan::watch`]): the kernel tells one process alone, and a
+    /// container's manager may be the one already.
+    Watch,
 }
 
 /// One program, and everything it may see.
@@ -140,6 +143,11 @@ pub struct Plan {
     /// without the network.
     #[serde(default)]
     pub publish: bool,
+    /// Whether the caller is told what is executed inside ([`crate::Child::runs`]).
+    /// A record, no boundary: words can be exchanged after the look. Nothing inside can then have
+    /// itself asked about system calls (`EBUSY`).
+    #[serde(default)]
+    pub watch: bool,
     /// How much it may use.
     #[serde(default)]
     pub limits: Limits,
@@ -167,6 +175,7 @@ impl Plan {
             listen: Vec::new(),
             hosts: BTreeMap::new(),
             publish: false,
+            watch: false,
             limits: Limits::default(),
             weaker: match profile {
                 // What these run is not to be secret from anybody, and older kernels have

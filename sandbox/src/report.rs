@@ -61,6 +61,8 @@ pub enum Keeper {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Report {
+    /// Brings what asks before anything is executed; the program has not been yet.
+    Watched,
     /// The program runs (or, for an empty plan, could).
     Running(Enforced),
     /// A step failed.

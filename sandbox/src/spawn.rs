@@ -16,6 +16,7 @@ use crate::plan::Plan;
 use crate::ports::Ports;
 use crate::private::Private;
 use crate::report::{Enforced, Failure, Report};
+use crate::runs::Runs;
 use crate::sys::Caught;
 use crate::wire::{Order, Ordered, Reports, send_order};
 
@@ -59,6 +60,8 @@ pub struct Child {
     pub listeners: Vec<TcpListener>,
     /// The way to what the program listens on, where the plan publishes it.
     pub ports: Option<Ports>,
+    /// What is executed inside, where the plan asks for it.
+    pub runs: Option<Runs>,
     enforced: Enforced,
     reports: Reports,
     carrier: Option<Carrier>,
@@ -169,6 +172,7 @@ fn begin(
         stderr,
         listeners: Vec::new(),
         ports: None,
+        runs: None,
         enforced: Enforced::default(),
         reports: Reports::new(ours),
         carrier: None,
@@ -179,7 +183,12 @@ fn begin(
     // A helper that is not ours closes its end: the next read says so.
     let _ = send_order(&child.reports.socket, &json, &given)
         .and_then(|()| private.map_or(Ok(()), |private| private.send(&child.reports.socket)));
-    match child.next_report()? {
+    let mut report = child.next_report()?;
+    if let Some(Report::Watched) = report {
+        child.watch(&plan.argv)?;
+        report = child.next_report()?;
+    }
+    match report {
         Some(Report::Running(enforced)) => child.enforced = enforced,
         Some(Report::Failed(failure)) => return Err(failed(failure)),
         _ => return Err(child.lost()),
@@ -279,6 +288,14 @@ impl Child {
             carrier.finish();
         }
         exit
+    }
+
+    /// Answers from now on who is about to execute something: the program waits for it, too.
+    fn watch(&mut self, argv: &[String]) -> Result<(), SandboxError> {
+        let Some(listener) = self.reports.descriptors.pop() else { return Err(self.lost()) };
+        let failed = |source| SandboxError::Setup { step: Step::Filter, path: None, source };
+        self.runs = Some(Runs::start(listener, argv).map_err(failed)?);
+        Ok(())
     }
 
     fn ended(&mut self, report: Option<Report>) -> Result<Exit, SandboxError> {

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod attempt;
+pub(crate) mod notify;
 
 use std::ffi::{CString, c_int, c_uint, c_ulong};
 use std::io;

@@ -15,6 +15,7 @@ mod reach;
 mod support;
 mod sys;
 mod terminal;
+mod watch;
 
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,12 +31,21 @@ fn main() -> ExitCode {
         Some("__caller") => return life::caller(),
         Some("__launch") => return terminal::launch(&args[1..]),
         Some("__without-landlock") => return hold::without_landlock(),
+        Some("__watching") => return watch::caller(),
+        Some("__without-watch") => return watch::without(),
         _ => {}
     }
     sys::heed_hangups();
-    let tests: Vec<Test> =
-        [reach::TESTS, hold::TESTS, pinned::TESTS, terminal::TESTS, life::TESTS, app::TESTS]
-            .concat();
+    let tests: Vec<Test> = [
+        reach::TESTS,
+        hold::TESTS,
+        pinned::TESTS,
+        terminal::TESTS,
+        life::TESTS,
+        app::TESTS,
+        watch::TESTS,
+    ]
+    .concat();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

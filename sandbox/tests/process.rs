@@ -50,6 +50,9 @@ pub(crate) fn attack(args: &[&str]) -> Option<io::Result<String>> {
         }
         #[cfg(target_arch = "x86_64")]
         ["i386"] => Ok(crate::sys::getpid_of_i386().to_string()),
+        ["execveat", dir, name] => execveat(dir, name),
+        ["bad-exec"] => call(libc::SYS_execve, &[1, 1, 1]).map(|_| "executed".into()),
+        ["listen"] => listen(),
         ["replace", ancestor, file] => replace(ancestor, file),
         ["plant", file] => plant(Path::new(file)),
         ["core", dir] => core(dir),
@@ -133,6 +136,32 @@ fn push() -> io::Result<String> {
     let key = b'x';
     call(libc::SYS_ioctl, &[0, libc::TIOCSTI as usize, &raw const key as usize])
         .map(|_| "pushed".into())
+}
+
+/// Executes a file of a directory that is open.
+fn execveat(dir: &str, name: &str) -> io::Result<String> {
+    let dir = File::open(dir)?;
+    let name = CString::new(name)?;
+    let argv = [name.as_ptr() as usize, 0];
+    let (name, argv, fd) = (name.as_ptr() as usize, argv.as_ptr() as usize, dir.as_raw_fd());
+    call(libc::SYS_execveat, &[fd as usize, name, argv, 0, 0]).map(|_| "executed".into())
+}
+
+/// Has the kernel ask this process about a call that nobody makes (acct(2)), for good.
+pub(crate) fn listen() -> io::Result<String> {
+    const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let filter = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_acct as u32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, ASK),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = [filter.len(), filter.as_ptr() as usize];
+    let (mode, listener) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    nix::sys::prctl::set_no_new_privs()?;
+    let program = program.as_ptr() as usize;
+    call(libc::SYS_seccomp, &[mode as usize, listener as usize, program]).map(|_| "asks".into())
 }
 
 fn socket(family: &str, kind: &str, protocol: &str) -> io::Result<String> {

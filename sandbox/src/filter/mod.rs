@@ -9,15 +9,18 @@
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::OwnedFd;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    SeccompRule, TargetArch, sock_filter,
 };
 
 use crate::error::Step;
 use crate::plan::Profile;
 use crate::report::Failure;
+use crate::sys::notify;
 use table::{Answer, Condition, Group, Is, TABLE};
 
 const ANSWERS: [Answer; 3] = [Answer::Forbidden, Answer::Absent, Answer::NoSuchFamily];
@@ -31,6 +34,12 @@ pub(crate) fn install(profile: Profile) -> Result<usize, Failure> {
     }
     let closed: BTreeSet<_> = groups(profile).flat_map(|g| g.calls.iter().map(|c| c.0)).collect();
     Ok(closed.len())
+}
+
+/// Has the kernel ask what this returns before anything is executed from now on; one filter more.
+/// To be called after [`install`], whose answers count for more.
+pub(crate) fn watch() -> io::Result<OwnedFd> {
+    notify::install(&mut watching())
 }
 
 /// How many filters [`install`] puts in place.
@@ -82,21 +91,40 @@ fn extra() -> BpfProgram {
     if !cfg!(target_arch = "x86_64") {
         return BpfProgram::new();
     }
-    let instruction =
-        |code: u32, jt, jf, k| seccompiler::sock_filter { code: code as u16, jt, jf, k };
     const X32: u32 = 0x4000_0000; // `__X32_SYSCALL_BIT`
     vec![
-        // The number is the first field of `struct seccomp_data`; seccomp(2).
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        load_number(),
         instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32),
-        instruction(
-            libc::BPF_RET | libc::BPF_K,
-            0,
-            0,
-            libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
-        ),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+        answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        answer(libc::SECCOMP_RET_ALLOW),
     ]
+}
+
+/// Asks about what executes a file. Of another architecture's calls nobody is asked: they kill.
+fn watching() -> [sock_filter; 5] {
+    let is = |call: libc::c_long, jt, jf| {
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, jt, jf, call as u32)
+    };
+    [
+        load_number(),
+        is(libc::SYS_execve, 2, 0),
+        is(libc::SYS_execveat, 1, 0),
+        answer(libc::SECCOMP_RET_ALLOW),
+        answer(libc::SECCOMP_RET_USER_NOTIF),
+    ]
+}
+
+fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// The number is the first field of `struct seccomp_data`; seccomp(2).
+fn load_number() -> sock_filter {
+    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)
+}
+
+fn answer(answer: u32) -> sock_filter {
+    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, answer)
 }
 
 #[cfg(test)]
