@@ -82,6 +82,40 @@ fn it_works_in_the_same_directory_with_the_same_tools() {
     });
 }
 
+/// What it ran is in its log: not only what it was started as, and of one program not without end.
+#[test]
+fn what_it_runs_is_logged() {
+    both(|who| {
+        let machine = Machine::new(who);
+        let dir = mounted(&machine);
+        let script = "git log --format=%s; printf '#!/bin/sh\\nexec ls \"$@\"\\n' > build; \
+                      chmod +x build; ./build file -1; no-such-program; \
+                      /usr/bin/printf 'two\\033[31m\\nlines' >/dev/null; \
+                      i=0; while [ $i -lt 550 ]; do /bin/true $i; i=$((i+1)); done";
+        let said = agent(&machine, &dir, script).ok();
+        assert_eq!(said.out, "first\nfile\n", "{said:?}");
+        let log = Said::of(&mut machine.zagi_in(&dir, &["agent", "--log"])).ok().out;
+        let ran: Vec<&str> = log
+            .lines()
+            .filter_map(|line| line.split_once(" ran       ").map(|(_, ran)| ran))
+            .collect();
+        for line in ["git log --format=%s", "./build file -1", "ls file -1", "/bin/true 499"] {
+            assert_eq!(ran.iter().filter(|ran| **ran == line).count(), 1, "{line}: {log}");
+        }
+        assert_eq!(ran.iter().filter(|ran| ran.starts_with("/bin/true ")).count(), 500, "{log}");
+        assert_eq!(ran.last(), Some(&"/bin/true, 50 more times"), "{log}");
+        assert!(!ran.iter().any(|ran| ran.contains("no-such-program")), "{log}");
+        let json = Said::of(&mut machine.zagi_in(&dir, &["agent", "--log", "--json"])).ok().json();
+        let entries: Vec<_> =
+            json.as_array().expect("rows").iter().map(|row| &row["entry"]).collect();
+        let ls = entries.iter().find(|entry| entry["argv"][0] == "ls").expect("it ran");
+        assert_eq!((&ls["what"], &ls["cut"]), (&"ran".into(), &false.into()), "{ls}");
+        assert!(ls["program"].as_str().is_some_and(|file| file.ends_with("/ls")), "{ls}");
+        let more = entries.iter().find(|entry| entry["what"] == "ran-more").expect("some");
+        assert_eq!((&more["program"], &more["times"]), (&"/bin/true".into(), &50.into()));
+    });
+}
+
 #[test]
 fn its_own_program_may_be_the_users() {
     let mut machine = Machine::new(Who::Ordinary);

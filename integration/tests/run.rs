@@ -288,7 +288,8 @@ fn an_agent_has_what_it_is_granted_and_services_of_its_own() {
     let asks = "fetch(process.env.UPSTREAM + '/v1/x', { headers: { authorization: 'Bearer ' + process.env.TEST_KEY } }).then(async r => console.log(r.status, await r.text()))";
     let script = format!(
         "zagi run -- env | grep -E '^(API_KEY|TEST_KEY|RAW_TEST|RAW_LIVE)='; echo then; env | grep -cE '^(API_KEY|TEST_KEY|RAW)'; \
-         zagi run -- node -e \"{asks}\"; psql -Atc '\\d' && echo empty; zagi run -- sh -c 'exit 3'; echo $?"
+         zagi run -- node -e \"{asks}\"; psql -Atc '\\d' && echo empty; \
+         zagi run -- sh -c '/bin/echo $RAW_TEST >/dev/null; exit 3'; echo $?"
     );
     let said = app.agent(&script);
     let (vars, rest) = said.out.split_once("then\n").unwrap_or_else(|| panic!("{said:?}"));
@@ -304,6 +305,11 @@ fn an_agent_has_what_it_is_granted_and_services_of_its_own() {
     assert!(!zagi(&["ps"]).ok().out.contains("agents"));
     let log = zagi(&["secrets", "log"]).ok().out;
     assert!(log.contains("run     RAW_TEST  to agent t: env"), "{log}");
+    // What it ran is in its log, and a value that it was given is not.
+    let log = zagi(&["agent", "--log"]).ok().out;
+    assert!(log.contains("ran       zagi run -- env\n"), "{log}");
+    assert!(log.contains(&format!("ran       /bin/echo {}\n", "*".repeat(RAW.len()))), "{log}");
+    assert!(!holds(&log, RAW), "{log}");
 }
 
 #[test]

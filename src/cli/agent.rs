@@ -18,6 +18,9 @@ use crate::secrets::broker::{Broker, granted};
 use crate::system;
 use crate::workspace::agent::{self, Entry, What, grants};
 
+/// Of a longer word the beginning is shown.
+const WORD: usize = 120;
+
 /// Start an agent that sees this workspace and its tools, and nothing else of yours
 ///
 /// It may read, edit and run everything in the workspace. It has a home of its own, a network that
@@ -39,7 +42,7 @@ pub struct AgentCommand {
     /// Its name; that of the program if not given
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Show what it was started as, reached, and was denied
+    /// Show what it was started as, ran, changed, reached, and was denied
     #[arg(long, group = "other")]
     log: bool,
     /// Show the pushes that wait for you
@@ -154,6 +157,11 @@ fn line(name: &str, entry: &Entry) -> String {
     let time = jiff::Timestamp::from_second(entry.time).map(|t| t.to_string()).unwrap_or_default();
     let what = match &entry.what {
         What::Began { argv } => format!("began     {}", argv.join(" ")),
+        What::Ran { program, argv, cut } => format!("ran       {}", ran(program, argv, *cut)),
+        What::RanMore { program, times } if program.is_empty() => {
+            format!("ran       others, {times} times")
+        }
+        What::RanMore { program, times } => format!("ran       {program}, {times} more times"),
         What::Reached { host } => format!("reached   {host}"),
         What::NotListed { host } => {
             format!("denied    {host}; {}", agent::allowing(name, host))
@@ -181,4 +189,24 @@ fn line(name: &str, entry: &Entry) -> String {
     // An agent chooses its words; a terminal obeys some.
     let what = what.replace(char::is_control, "?");
     format!("{time}  {name:<10} {what}\n")
+}
+
+/// A command, as somebody would have typed it; and the file, where that has another name.
+fn ran(program: &str, argv: &[String], cut: bool) -> String {
+    if program.is_empty() {
+        return "something that could not be read".to_owned();
+    }
+    let word = |word: &String| match word.char_indices().nth(WORD) {
+        Some((end, _)) => format!("{}…", &word[..end]),
+        None => word.clone(),
+    };
+    let mut words = argv.iter().map(word).collect::<Vec<_>>().join(" ");
+    if cut {
+        words.push_str(" …");
+    }
+    let name = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
+    match argv.first().is_some_and(|first| name(first) == name(program)) {
+        true => words,
+        false => format!("{program} as {words}"),
+    }
 }

@@ -26,7 +26,8 @@
 //! # The log
 //!
 //! `<workspace>/agents/<name>/log.jsonl` under `$ZAGI_HOME`, where the agent cannot be: one JSON
-//! object a line, an [`Entry`].
+//! object a line, an [`Entry`]. What is executed inside is in it as the kernel tells it
+//! ([`Plan::watch`]): a record of what is not hidden on purpose.
 
 mod changes;
 pub mod grants;
@@ -34,6 +35,7 @@ mod home;
 mod log;
 mod program;
 pub mod push;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -41,7 +43,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{Flock, FlockArg};
-use zagi_sandbox::{Console, Exit, Plan, Profile};
+use zagi_sandbox::{Console, Exit, Plan, Profile, Weaker};
 
 use super::confined::{self, Who};
 use super::description::{self, Description};
@@ -53,6 +55,7 @@ use crate::context::Context;
 use crate::egress::{self, Credential, Rule, Rules, Seen, Way};
 use crate::event::Event;
 use crate::proxy::Proxies;
+use crate::secrets::SecretsError;
 use crate::secrets::broker::{Broker, Brokered};
 use grants::{Granted, Grants};
 pub use log::{Entry, What};
@@ -167,12 +170,21 @@ impl Agent {
         if let Some(services) = &services {
             plan = confined::serviced(plan, services.all.inside()?);
         }
+        let needles = broker.as_ref().map(|broker| broker.needles()).transpose();
+        let needles = Arc::new(needles.map_err(SecretsError::Memory)?.unwrap_or_default());
         let (credentials, way) = self.way_out(ctx, &log, &mut plan, broker.as_ref())?;
         log.write(What::Began { argv: argv.to_vec() }).map_err(at(&self.dir))?;
         let failed = |source| WorkspaceError::Agent { source };
         let watch = changes::Watch::start(ctx, &self.description.path);
         let mut child =
             zagi_sandbox::spawn_on(&plan, &ctx.program, console, None).map_err(failed)?;
+        if child.enforced().missing.contains(&Weaker::Watch) {
+            let why = "what the agent runs is not logged: the kernel tells somebody else already, \
+                       as the manager of this container";
+            ctx.events.emit(Event::Warning(why.into()));
+        }
+        let runs = child.runs.take();
+        let runs = runs.map(|runs| runs::Watch::start(runs, log.clone(), needles));
         let mut listeners = std::mem::take(&mut child.listeners).into_iter();
         let proxy = listeners.next();
         if let Some(listener) = listeners.next() {
@@ -188,6 +200,9 @@ impl Agent {
         }
         confined::serve(proxy.into_iter().chain(listeners), &way);
         let exit = child.attend().map_err(failed)?;
+        if let Some(runs) = runs {
+            runs.end(&log).map_err(at(&self.dir))?;
+        }
         let changed = watch.map(changes::Watch::end).unwrap_or_default();
         if !changed.paths.is_empty() {
             let paths = changed.paths.into_iter().collect();
@@ -309,6 +324,8 @@ impl Agent {
                 home: Some(self.dir.join("home")),
             },
         );
+        plan.watch = true;
+        plan.weaker.push(Weaker::Watch);
         let limits = self.grants.limits;
         plan.limits = zagi_sandbox::Limits {
             processes: limits.processes,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -31,6 +32,22 @@ pub enum What {
     Began {
         /// As this.
         argv: Vec<String>,
+    },
+    /// It, or something that it started, executed this.
+    Ran {
+        /// The file, as it was named. Empty: it could not be found out.
+        program: String,
+        /// Its words, as far as they are kept; the first is what it was told that it is called.
+        argv: Vec<String>,
+        /// There was more of them.
+        cut: bool,
+    },
+    /// What it executed so often that the words are not kept.
+    RanMore {
+        /// The file; empty: any other.
+        program: String,
+        /// So many times besides.
+        times: u64,
     },
     /// It reached a host.
     Reached {
@@ -117,7 +134,9 @@ pub(super) struct Log {
 impl Log {
     /// Opens the one in `dir` at `now`, seconds since the epoch.
     pub fn open(dir: &Path, now: i64) -> io::Result<Log> {
-        let file = OpenOptions::new().create(true).append(true).open(dir.join(FILE))?;
+        let mut options = OpenOptions::new();
+        // A command line is nobody else's business.
+        let file = options.create(true).append(true).mode(0o600).open(dir.join(FILE))?;
         Ok(Log {
             file: Mutex::new(file),
             unlisted: Mutex::default(),
