@@ -5,7 +5,8 @@
 //! whatever else the machine does meets all of them. A contender that is not installed, or
 //! refuses, is said to, and stands in no table. Printed: the median and the best time of each in
 //! milliseconds, the median over a bare spawn's, its ratio to bubblewrap's, and the time of
-//! processors that one took: what is left of the comparison on a machine that is busy.
+//! processors that one took: what is left of the comparison on a machine that is busy. And what one
+//! execution inside takes, told to the caller ([`Plan::watch`]) and not.
 //!
 //! The helper is this program, which is small; zagi's own is larger and takes longer to start.
 
@@ -20,6 +21,10 @@ use zagi_sandbox::{Console, Plan, Profile};
 
 const PROGRAM: &str = "/bin/true";
 const ROUNDS: usize = 200;
+/// How often it is executed inside, where that is what is looked at.
+const TIMES: usize = 100;
+const UNWATCHED: &str = "zagi agent, which executes it 100 times";
+const WATCHED: &str = "the same, watched";
 
 struct Contender {
     name: &'static str,
@@ -80,6 +85,10 @@ fn contenders(dir: &Path) -> Vec<Contender> {
         pinned = pinned.pin(workspace.join(path), directory);
     }
     let on_streams = pinned.clone();
+    let script = format!("i=0; while [ $i -lt {TIMES} ]; do {PROGRAM}; i=$((i+1)); done");
+    let mut unwatched = at_work(Profile::Agent);
+    unwatched.argv = vec!["/bin/sh".into(), "-c".into(), script];
+    let watched = Plan { watch: true, ..unwatched.clone() };
     vec![
         new("bare", Box::new(|| ended(Command::new(PROGRAM)))),
         new("zagi install", ours(plan(Profile::Install))),
@@ -88,6 +97,8 @@ fn contenders(dir: &Path) -> Vec<Contender> {
         new("zagi agent", ours(at_work(Profile::Agent))),
         new("zagi agent, 4 pins", ours(pinned)),
         new("zagi agent, 4 pins, launch", Box::new(move || launch(&on_streams))),
+        new(UNWATCHED, ours(unwatched)),
+        new(WATCHED, ours(watched)),
         new("bwrap", Box::new(move || bubblewrap(&workspace))),
         new("firejail", Box::new(firejail)),
     ]
@@ -184,6 +195,18 @@ fn print(contenders: &mut [Contender], rounds: usize) {
         let used = milliseconds(contender.used) / rounds as f64;
         let over = middle - bare;
         println!("| {name} | {middle:.1} | {best:.1} | {over:.1} | {ratio} | {used:.1} |");
+    }
+    print_executions(median);
+}
+
+/// What one execution inside takes: what a sandbox takes that has none is taken off.
+fn print_executions(median: impl Fn(&str) -> Option<f64>) {
+    let one = |name| Some((median(name)? - median("zagi agent")?) / TIMES as f64);
+    if let (Some(unwatched), Some(watched)) = (one(UNWATCHED), one(WATCHED)) {
+        let ratio = watched / unwatched;
+        println!(
+            "\none execution inside: {unwatched:.3} ms, watched {watched:.3} ms: {ratio:.2} times"
+        );
     }
 }
 
