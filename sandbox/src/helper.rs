@@ -124,6 +124,9 @@ fn check(plan: &Plan) -> Result<(), Failure> {
     if plan.binds.iter().any(|b| !b.source.is_absolute() || b.target == Path::new("/")) {
         return Err(Failure::said(Step::Plan, "a bind must have an absolute source and a target"));
     }
+    if plan.hidden.as_ref().is_some_and(|hidden| !absolute(&hidden.path)) {
+        return Err(Failure::said(Step::Plan, "what is hidden must have an absolute path"));
+    }
     if plan.identity.uid == 0 || plan.identity.gid == 0 {
         return Err(Failure::said(Step::Plan, "the user inside must not be 0"));
     }

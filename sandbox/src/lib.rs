@@ -38,7 +38,8 @@
 //!
 //! Beside that, [`show`] is no sandbox: it lets a process see one directory at a place where
 //! the host has none, and nothing else changes for it. And [`Pages`] is memory that is in no
-//! swap and no core dump. [`attempt`] is for whoever tries what a sandbox is to stop.
+//! swap and no core dump. [`without`] is for whoever looks at what others name, and has something to
+//! keep from them; [`Plan::hidden`] keeps it from what is shown. [`attempt`] is for whoever tries what a sandbox is to stop.
 //!
 //! # What it is not
 //!
@@ -69,6 +70,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 #![deny(unsafe_code)]
 
+mod apart;
 mod attend;
 mod error;
 mod fence;
@@ -94,11 +96,12 @@ mod verify;
 mod view;
 mod wire;
 
+pub use apart::without;
 pub use attend::{Console, Filter};
 pub use error::{SandboxError, Step};
 pub use helper::main_if_asked;
 pub use pages::{Kept, Pages};
-pub use plan::{Bind, Identity, Limits, Pin, Plan, Profile, Weaker};
+pub use plan::{Bind, Hidden, Identity, Limits, Pin, Plan, Profile, Weaker};
 pub use ports::Ports;
 pub use private::{Private, SECRETS};
 pub use probe::{Probe, probe};

@@ -37,6 +37,22 @@ pub struct Bind {
     pub writable: bool,
 }
 
+/// A directory of the host that is not shown, wherever the source of a bind leads: by a link, a name
+/// that somebody exchanges meanwhile, or one that they made up. Whoever makes a plan of what others name has
+/// something to keep from them.
+///
+/// While sources are opened it is empty; a source that it is below of is refused, and so is what is
+/// of a `/proc` of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hidden {
+    /// Which: absolute, without links.
+    pub path: PathBuf,
+    /// Sources of binds that are shown all the same, and opened before it is hidden: nobody else can change what is on
+    /// the way there.
+    pub but: Vec<PathBuf>,
+}
+
 /// A path below a writable bind that stays as it is: the program can neither change nor
 /// replace it, nor rename a directory that it is in.
 ///
@@ -124,7 +140,10 @@ pub struct Plan {
     /// What it sees of the host besides the system's directories; later ones cover
     /// earlier ones.
     pub binds: Vec<Bind>,
-    /// What of that stays as it is although it lies in a writable bind.
+    /// What is kept from the program whatever the binds say.
+    #[serde(default)]
+    pub hidden: Option<Hidden>,
+    /// What of the binds stays as it is although it lies in a writable bind.
     #[serde(default)]
     pub pins: Vec<Pin>,
     /// Whether it has the host's network, or none at all.
@@ -170,6 +189,7 @@ impl Plan {
             cwd: "/".into(),
             env: BTreeMap::new(),
             binds: Vec::new(),
+            hidden: None,
             pins: Vec::new(),
             network: false,
             listen: Vec::new(),

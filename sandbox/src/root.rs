@@ -6,21 +6,26 @@
 //! none), and is then moved into place by descriptor. So no bind is ever writable or
 //! setuid for a moment, no path is looked up twice, and nothing of the host is changed:
 //! the mount namespace is this sandbox's own and all propagation is cut first.
+//!
+//! What is hidden ([`crate::Hidden`]) is covered in this namespace between the few sources
+//! below it that are shown and all others.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
 
 use crate::error::Step;
-use crate::plan::Plan;
+use crate::plan::{Bind, Plan};
 use crate::private::{Private, SECRETS};
 use crate::privileges;
 use crate::report::Failure;
@@ -174,9 +179,10 @@ pub(crate) fn tmpfs(at: &Path, mode: &str) -> Result<(), Failure> {
 
 fn open(source: &Path, at: PathBuf, attributes: u64) -> Result<Source, Failure> {
     let failed = |e| Failure::at(Step::Source, source.to_string_lossy(), e);
-    let directory = fs::metadata(source).map_err(failed)?.is_dir();
     // Changes nothing on the host: the copy is attached nowhere yet.
     let tree = sys::open_tree(source).map_err(failed)?;
+    let kind = fstat(&tree).map_err(|e| failed(e.into()))?.st_mode & SFlag::S_IFMT.bits();
+    let directory = kind == SFlag::S_IFDIR.bits();
     // Only takes rights away, from the copy, before anybody can reach it. A mount that the
     // host locked read-only or nosuid stays so.
     sys::mount_setattr(tree.as_fd(), attributes, true).map_err(failed)?;
@@ -229,14 +235,56 @@ fn devices() -> Result<Vec<Source>, Failure> {
 }
 
 fn binds(plan: &Plan) -> Result<Vec<Source>, Failure> {
-    let open = |bind: &crate::plan::Bind| {
+    let open = |bind: &Bind| {
         let read_only = if bind.writable { 0 } else { MOUNT_ATTR_RDONLY };
         let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only;
         let mut source = open(&bind.source, bind.target.clone(), attributes)?;
         source.expected.shown = true;
         Ok(source)
     };
-    plan.binds.iter().map(open).collect()
+    let Some(hidden) = &plan.hidden else { return plan.binds.iter().map(open).collect() };
+    let first = |bind: &Bind| hidden.but.contains(&bind.source).then(|| open(bind)).transpose();
+    let first: Vec<Option<Source>> = plan.binds.iter().map(first).collect::<Result<_, _>>()?;
+    let around = hide(&hidden.path)?;
+    let rest = |(bind, first): (&Bind, Option<Source>)| match first {
+        Some(source) => Ok(source),
+        None => {
+            let source = open(bind)?;
+            keep_apart(&source.tree, &around)
+                .map_err(|e| Failure::at(Step::Source, bind.source.to_string_lossy(), e))?;
+            Ok(source)
+        }
+    };
+    plan.binds.iter().zip(first).map(rest).collect()
+}
+
+/// Device and inode.
+type Id = (u64, u64);
+
+/// Covers a directory with an empty one, in this mount namespace. Says what it is, and what it is in.
+fn hide(path: &Path) -> Result<Vec<Id>, Failure> {
+    let failed = |e: io::Error| Failure::at(Step::Source, path.to_string_lossy(), e);
+    // The names of a link's would be those of other directories.
+    if path.canonicalize().map_err(failed)? != path {
+        return Err(failed(Errno::ELOOP.into()));
+    }
+    let id = |at: &Path| fs::metadata(at).map(|about| (about.dev(), about.ino()));
+    let around = path.ancestors().map(id).collect::<io::Result<_>>().map_err(failed)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_RDONLY;
+    mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("mode=0555"))
+        .map_err(|e| failed(e.into()))?;
+    Ok(around)
+}
+
+/// Refuses what has the hidden directory below it, where other ways may lead to it, and a `/proc`,
+/// by which processes are looked into.
+fn keep_apart(tree: &OwnedFd, around: &[Id]) -> io::Result<()> {
+    let about = fstat(tree)?;
+    let is_around = around.contains(&(about.st_dev, about.st_ino));
+    match is_around || fstatfs(tree)?.filesystem_type() == PROC_SUPER_MAGIC {
+        true => Err(Errno::EACCES.into()),
+        false => Ok(()),
+    }
 }
 
 /// Moves each source to its place, making the place.

@@ -7,6 +7,7 @@
 
 mod app;
 mod attack;
+mod hidden;
 mod hold;
 mod life;
 mod pinned;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     sys::heed_hangups();
     let tests: Vec<Test> = [
         reach::TESTS,
+        hidden::TESTS,
         hold::TESTS,
         pinned::TESTS,
         terminal::TESTS,
