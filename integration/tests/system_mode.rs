@@ -1,5 +1,7 @@
 //! System mode: the broker under a user of its own, and what the user's own processes can do then.
 
+mod exchange;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ struct System {
     machine: Machine,
     broker: Broker,
     upstream: Https,
+    origin: PathBuf,
     dir: PathBuf,
 }
 
@@ -31,7 +34,7 @@ impl System {
         machine.git(&origin, &["commit", "-qm", "app"]).ok();
         machine.zagi(&["mount", "--allow-other", origin.to_str().expect("text"), "w"]).ok();
         let dir = machine.work().join("w");
-        System { machine, broker, upstream, dir }
+        System { machine, broker, upstream, origin, dir }
     }
 
     fn zagi(&self, argv: &[&str]) -> Said {
@@ -106,6 +109,7 @@ fn what_shows_or_approves_is_roots_to_ask(system: &System) {
     for argv in [
         &["secrets", "get", "RAW", "--reveal"][..],
         &["secrets", "grant", "RAW", "--agent", "t"],
+        &["secrets", "set", "KEY", "--keep", "--host", "elsewhere.test", "--header", "A"],
         &["secrets", "share", "age1x", "--name", "x"],
     ] {
         let said = system.zagi(argv);
@@ -223,9 +227,9 @@ fn what_is_the_brokers_own_is_shown_by_nobodys_word(system: &System) {
     system.sudo(&for_app, "").ok();
     // The control: so it can be asked.
     assert!(ask(&system.dir).starts_with("1000\n"), "{}", ask(&system.dir));
-    assert!(ask(&own).contains("is not that user's"), "{}", ask(&own));
+    assert!(ask(&own).contains("cannot look into"), "{}", ask(&own));
     let forge = format!(
-        "cd {}/workspaces/*/; mkdir -p ../../envs/evil1; cp workspace.toml kept; \
+        "cd {}/workspaces/????????????/; mkdir -p ../../envs/evil1; cp workspace.toml kept; \
          sed -i 's/^environment = .*/environment = \"evil1\"/' workspace.toml; \
          printf '{{\"version\":1,\"key\":\"evil1\",\"root\":\"/\",\"path\":[],\"vars\":{{}},\"trees\":[\"%s\"]}}' {} > ../../envs/evil1/activate.json",
         home.display(),
@@ -235,7 +239,10 @@ fn what_is_the_brokers_own_is_shown_by_nobodys_word(system: &System) {
     let said = system.zagi(&["run", "--", "id", "-u"]);
     assert!(said.code == 1 && said.err.contains("permission denied"), "{said:?}");
     machine
-        .sh(&system.dir, &format!("cd {}/workspaces/*/; mv kept workspace.toml", home.display()))
+        .sh(
+            &system.dir,
+            &format!("cd {}/workspaces/????????????/; mv kept workspace.toml", home.display()),
+        )
         .ok();
     system.zagi(&["run", "--", "id", "-u"]).ok();
 }

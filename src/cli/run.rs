@@ -16,7 +16,7 @@ use super::settings::Settings;
 use super::system::{lender, only_root};
 use crate::secrets::broker::{Broker, Granted, granted};
 use crate::workspace::run::{self, Place, Release, approval};
-use crate::workspace::{self, Description, WorkspaceError, session};
+use crate::workspace::{self, session};
 
 /// Run the workspace's app, with its services and its secrets
 ///
@@ -80,17 +80,11 @@ fn inside(command: &[OsString]) -> CommandError {
 
 /// The workspace, and whose it is.
 fn place(settings: &Settings, session: &Session<'_>) -> Result<Place, CommandError> {
-    let Some(lent) = &settings.lent else {
-        let description = workspace::around(&session.ctx, &settings.cwd)?;
-        return Ok(Place { of: session.ctx.clone(), description });
-    };
-    let of = lender(&session.ctx, lent);
-    let found = Description::around(&of.home, &lent.cwd).map_err(WorkspaceError::from)?;
-    // It is the one that the broker has looked at.
-    let description =
-        found.filter(|found| found.path.canonicalize().is_ok_and(|path| path == lent.root));
-    let description = description.ok_or_else(|| WorkspaceError::NotAWorkspace(lent.cwd.clone()))?;
-    Ok(Place { of, description })
+    let ctx = &session.ctx;
+    Ok(match &settings.lent {
+        None => Place::own(ctx, workspace::around(ctx, &settings.cwd)?),
+        Some(lent) => Place::lent(ctx, lender(ctx, lent), lent.user, (&lent.root, &lent.cwd))?,
+    })
 }
 
 /// What the command gets of the secrets; asks, where it must be asked.
@@ -103,7 +97,7 @@ fn release(
     let mut release = Release::default();
     if settings.lent.is_some() {
         // Another user's directory cannot be written to: it is always a copy.
-        release.frozen = Some(approval::freeze(&session.ctx, &place.description, argv, &[])?.0);
+        release.frozen = Some(approval::freeze(&session.ctx, place, argv, &[])?.0);
     }
     let vault = session.vault()?;
     if settings.lent.is_none() {
@@ -118,7 +112,7 @@ fn release(
     let raw: Vec<Granted> = granted.iter().filter(|granted| granted.is_raw()).cloned().collect();
     release.granted = granted;
     if !raw.is_empty() {
-        let (frozen, asked) = approval::freeze(&session.ctx, &place.description, argv, &raw)?;
+        let (frozen, asked) = approval::freeze(&session.ctx, place, argv, &raw)?;
         if let Some(asked) = asked {
             only_root(settings, "an approval")?;
             approve(&asked, argv, &raw)?;

@@ -69,6 +69,8 @@ impl Secrets {
             Command::Share(_) => Some("`share`"),
             Command::Grant(_) => Some("`grant`"),
             Command::Accept(_) => Some("`accept`"),
+            // It could go to another host from now on.
+            Command::Set(set) if set.keep => Some("`set --keep`"),
             _ => None,
         };
         if let Some(what) = what {

@@ -131,6 +131,17 @@ pub(super) fn lender(ctx: &Context, lent: &Lent) -> Context {
     Context { home: Home::of_another(&lent.home), ..ctx.clone() }
 }
 
+/// Refuses a file that is named to the broker: it would be read with the broker's rights, not with
+/// those of who names it.
+pub(super) fn no_file_if_lent(settings: &Settings, file: &Path) -> Result<(), CommandError> {
+    if settings.lent.is_none() {
+        return Ok(());
+    }
+    let error = format!("the broker reads no file of yours: `{}`", file.display());
+    Err(CommandError::failed(error)
+        .hint("`zagi secrets import - < FILE` hands it the values; the identity is its own"))
+}
+
 /// Refuses what only root may ask of the broker.
 pub(super) fn only_root(settings: &Settings, what: &str) -> Result<(), CommandError> {
     match &settings.lent {

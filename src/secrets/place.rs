@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -36,6 +36,12 @@ impl Place {
     /// Of the project at `root`.
     pub fn new(root: &Path) -> Place {
         Place { root: root.to_owned(), path: root.join(PATH) }
+    }
+
+    /// Of the project whose root is `open`, for as long as that is: whatever `root` leads to meanwhile.
+    pub fn opened(root: &Path, open: &impl AsRawFd) -> Place {
+        let through = format!("/proc/self/fd/{}", open.as_raw_fd());
+        Place { root: through.into(), path: root.join(PATH) }
     }
 
     /// The project's root.

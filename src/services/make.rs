@@ -91,7 +91,7 @@ fn run(
     let dir = &confinement.place.dir;
     let words = confinement.place.words(wanted.service, None);
     let mut plan = confinement.plan(&command.run, &words)?;
-    let input = dir.join("input");
+    let input = confinement.place.input();
     if !command.input.is_empty() {
         fs::write(&input, words.expand(&command.input)).map_err(at(&input))?;
         // The sandbox has no standard input to give.

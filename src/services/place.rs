@@ -110,6 +110,11 @@ impl Place {
         self.dir.join("data")
     }
 
+    /// What a command that makes the data is to read.
+    pub(super) fn input(&self) -> PathBuf {
+        self.dir.join("input")
+    }
+
     /// The last run, if there was one.
     pub(super) fn state(&self) -> Result<Option<State>, ServiceError> {
         State::read(&self.dir)

@@ -70,21 +70,21 @@ pub fn capture(
     events: &Arc<dyn Events>,
 ) -> Result<Captured, StoreError> {
     let generation = objects.generation()?;
-    let capture = Capture { objects, events, dir, generation, dry: false };
+    let capture = Capture { objects, events, dir, owner: None, generation, dry: false };
     capture.run(hold, None, |_, _, _| ())
 }
 
-/// Puts the directory `dir`, a canonical path, into the store. Files that are as they were
-/// when it was captured last are not read.
+/// Puts the directory `dir`, a canonical path, into the store, if it is `owner`'s where one is
+/// given. Files that are as they were when it was captured last are not read.
 pub fn snapshot(
     objects: &Objects,
-    dir: &Path,
+    (dir, owner): (&Path, Option<u32>),
     hold: Hold,
     events: &Arc<dyn Events>,
 ) -> Result<Captured, StoreError> {
     let generation = objects.generation()?;
     let known = Known::load(objects.root(), dir);
-    let capture = Capture { objects, events, dir, generation, dry: false };
+    let capture = Capture { objects, events, dir, owner, generation, dry: false };
     capture.run(hold, known, |walk, ids, same| {
         if !same {
             // It is a cache: the next capture reads more if it cannot be written.
@@ -104,7 +104,7 @@ pub fn analyse(
     let generation = objects.generation()?;
     let writer = objects.writer();
     let analyse = |dir: &PathBuf| {
-        let capture = Capture { objects, events, dir, generation, dry: true };
+        let capture = Capture { objects, events, dir, owner: None, generation, dry: true };
         let (root, clock) = capture.open()?;
         let mut figures = Figures::default();
         capture.settle(&writer, &root, clock, None, &mut figures)?;
@@ -165,6 +165,8 @@ struct Capture<'c> {
     objects: &'c Objects,
     events: &'c Arc<dyn Events>,
     dir: &'c Path,
+    /// Whose it must be.
+    owner: Option<u32>,
     generation: u64,
     /// Nothing is stored, only counted.
     dry: bool,
@@ -209,6 +211,9 @@ impl Capture<'_> {
         let found = root.metadata().map_err(failed)?;
         if !found.is_dir() {
             return Err(failed(io::ErrorKind::NotADirectory.into()));
+        }
+        if self.owner.is_some_and(|owner| owner != found.uid()) {
+            return Err(failed(io::ErrorKind::PermissionDenied.into()));
         }
         let scratch = self.objects.scratch();
         let now = known::now(scratch).map_err(StoreError::write(self.objects.root()))?;

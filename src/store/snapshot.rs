@@ -14,9 +14,19 @@ impl Store {
     /// was seen of it: files that are as they were the last time it was given here, by size,
     /// times and inode, are not read again.
     pub fn snapshot(&self, dir: &Path) -> Result<Captured, StoreError> {
+        self.snapshot_if(dir, None)
+    }
+
+    /// The same, of a directory that must be `owner`'s: of the one that is read, whatever the path
+    /// leads to at another time.
+    pub fn snapshot_of(&self, dir: &Path, owner: u32) -> Result<Captured, StoreError> {
+        self.snapshot_if(dir, Some(owner))
+    }
+
+    fn snapshot_if(&self, dir: &Path, owner: Option<u32>) -> Result<Captured, StoreError> {
         let dir = dir.canonicalize().map_err(StoreError::capture(dir))?;
         self.is_apart(&dir)?;
-        capture::snapshot(&self.inner.objects, &dir, self.hold()?, &self.events)
+        capture::snapshot(&self.inner.objects, (&dir, owner), self.hold()?, &self.events)
     }
 
     /// That neither the store is in `dir`, a canonical path, nor `dir` in the store: it would
@@ -95,6 +105,9 @@ mod tests {
             store.keep_snapshot(&dir, &captured, i64::MAX).unwrap();
             let meant = format!("snapshot{}", dir.to_str().unwrap());
             assert_eq!(store.resolve(&meant).unwrap(), captured.tree, "{meant}");
+            let owner = std::os::unix::fs::MetadataExt::uid(&dir.metadata().unwrap());
+            assert_eq!(store.snapshot_of(&dir, owner).unwrap().tree, captured.tree);
+            assert!(store.snapshot_of(&dir, owner + 1).is_err(), "somebody else's");
         }
         let around = store.snapshot(home.path());
         assert!(matches!(around, Err(StoreError::OverStore { .. })));

@@ -14,7 +14,7 @@
 //! secrets file that was changed is handed back for the caller to write.
 //!
 //! Who asks is known by the socket (`SO_PEERCRED`, unix(7)): the kernel's word, from when the
-//! connection was made. What shows a value or gives it to others (`get`, `share`, `grant`, an approval) is done
+//! connection was made. What shows a value or gives it to others (`get`, `share`, `grant`, `set --keep`, an approval) is done
 //! for root alone: the user says `sudo`, which no process of theirs can by itself. A confined agent
 //! has no way to the socket.
 //!
@@ -48,6 +48,8 @@ pub const ARGUMENT: &str = "__lent";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lent {
+    /// The user.
+    pub user: u32,
     /// The home that the workspace is of.
     pub home: PathBuf,
     /// The project.

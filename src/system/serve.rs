@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -88,25 +88,21 @@ fn one(broker: &Broker, stream: &UnixStream) -> Result<Reply, String> {
     }
     let root_asked = peer.uid.is_root();
     let user = if root_asked { request.user } else { peer.uid.as_raw() };
-    // Somebody else's environment is not brought in.
-    let owner = fs::metadata(&request.home).map_err(|e| unreadable(&request.home, &e))?.uid();
-    if owner != user {
-        return Err(format!("`{}` is not that user's", request.home.display()));
+    if user == nix::unistd::geteuid().as_raw() {
+        return Err("the broker is asked by others, not by what it runs".into());
     }
-    // Nor what is not theirs: the broker's own files least of all.
-    let owner = fs::metadata(&request.root).map_err(|e| unreadable(&request.root, &e))?.uid();
-    if owner != user {
-        return Err(format!("`{}` is not that user's", request.root.display()));
-    }
-    fs::read_dir(&request.root).map_err(|e| unreadable(&request.root, &e))?;
+    // What they name may lead to what is the broker's.
+    let looked = zagi_sandbox::without(&broker.state, &[], || look(&request, user));
+    let before = looked.map_err(|e| e.to_string())??;
     let own = broker.state.join("users").join(user.to_string());
     let hash = blake3::hash(request.root.as_os_str().as_encoded_bytes()).to_hex();
     let place = own.join("places").join(&hash[..32]);
     for dir in [&own, &own.join("home"), &place] {
         private(dir).map_err(failed)?;
     }
-    let before = bring(&request.root, &place)?;
+    bring(before.as_deref(), &place).map_err(failed)?;
     let lent = Lent {
+        user,
         home: request.home.clone(),
         root: request.root.clone(),
         cwd: request.cwd.clone(),
@@ -128,19 +124,39 @@ fn unreadable(path: &Path, e: &io::Error) -> String {
     )
 }
 
-/// Copies the project's secrets file into `place`; its text.
-fn bring(root: &Path, place: &Path) -> Result<Option<String>, String> {
-    let text = Place::new(root).read().map_err(|e| e.to_string())?;
+/// Looks whether all is the user's; the text of the project's secrets file.
+fn look(request: &Request, user: u32) -> Result<Option<String>, String> {
+    let theirs = |path: &Path, file: io::Result<File>| {
+        let file = file.map_err(|e| unreadable(path, &e))?;
+        match file.metadata().map_err(|e| unreadable(path, &e))?.uid() == user {
+            true => Ok(file),
+            false => Err(format!("`{}` is not that user's", path.display())),
+        }
+    };
+    // Somebody else's environment is not brought in. It is passed through, and need not be listed.
+    let mut passing = OpenOptions::new();
+    passing.read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_DIRECTORY);
+    theirs(&request.home, passing.open(&request.home))?;
+    // Nor what is not theirs: the broker's own files least of all.
+    let mut listing = OpenOptions::new();
+    listing.read(true).custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NONBLOCK);
+    let root = theirs(&request.root, listing.open(&request.root))?;
+    Place::opened(&request.root, &root).read().map_err(|e| e.to_string())
+}
+
+/// Puts the text of the project's secrets file into `place`.
+fn bring(text: Option<&str>, place: &Path) -> io::Result<()> {
     let copy = Place::new(place).path;
-    let made = copy.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| match &text {
+    if let Some(dir) = copy.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    match text {
         Some(text) => fs::write(&copy, text),
         None => match fs::remove_file(&copy) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         },
-    });
-    made.map_err(|e| e.to_string())?;
-    Ok(text)
+    }
 }
 
 fn start(

@@ -17,6 +17,7 @@
 //! in the sandbox. When it dies the app does.
 
 pub mod approval;
+mod place;
 mod ports;
 
 use std::collections::BTreeSet;
@@ -30,7 +31,7 @@ use std::thread::JoinHandle;
 use zagi_sandbox::{Console, Exit, Filter, Plan, Profile};
 
 use super::confined::{self, Who};
-use super::description::{self, Description};
+use super::description;
 use super::error::{WorkspaceError, at};
 use super::services::Services;
 use crate::context::Context;
@@ -43,6 +44,7 @@ use crate::secrets::SecretsError;
 use crate::secrets::broker::{Broker, Brokered, Granted};
 use crate::store::Store;
 use approval::Frozen;
+pub use place::Place;
 
 /// What an app gets of the secrets.
 #[derive(Default)]
@@ -55,36 +57,6 @@ pub struct Release {
     pub frozen: Option<Frozen>,
 }
 
-/// The workspace, and the home that it is of: another than the run's own where the broker of system
-/// mode runs it.
-pub struct Place {
-    /// That home.
-    pub of: Context,
-    /// The workspace.
-    pub description: Description,
-}
-
-impl Place {
-    fn is_lent(&self, ctx: &Context) -> bool {
-        self.of.home.root() != ctx.home.root()
-    }
-
-    /// Refuses to show, on another user's word, what is the broker's own or has it below.
-    fn keep_apart(&self, ctx: &Context, shown: &Path) -> Result<(), WorkspaceError> {
-        // `<state>/users/<uid>/home/.zagi`
-        let Some(state) = ctx.home.root().ancestors().nth(4).filter(|_| self.is_lent(ctx)) else {
-            return Ok(());
-        };
-        let state = state.canonicalize().map_err(at(state))?;
-        // What is not there is not shown.
-        let Ok(shown) = shown.canonicalize() else { return Ok(()) };
-        match shown.starts_with(&state) || state.starts_with(&shown) {
-            true => Err(at(&shown)(io::ErrorKind::PermissionDenied.into())),
-            false => Ok(()),
-        }
-    }
-}
-
 /// Runs `argv` in the workspace on the caller's streams, to its end.
 pub fn run(
     ctx: &Context,
@@ -94,9 +66,9 @@ pub fn run(
     release: &Release,
 ) -> Result<Exit, WorkspaceError> {
     let description = &place.description;
-    let own = description::directory(&ctx.home, &description.id);
-    let scratch = Scratch::make(&own)?;
-    let services = started(ctx, place, &own)?;
+    let dir = description::directory(&ctx.home, &description.id);
+    let scratch = Scratch::make(&dir)?;
+    let services = started(ctx, place, &dir)?;
     let files = match &release.frozen {
         Some(frozen) => {
             let dest = scratch.0.join("files");
@@ -106,10 +78,12 @@ pub fn run(
         None => description.path.clone(),
     };
     let who = Who { profile: Profile::App, argv, cwd, files: &files, home: None };
-    let mut plan = confined::surround(&place.of, description, who);
+    let surround = || Ok(confined::surround(&place.of, description, who));
+    let mut plan = place.look(ctx, &[&scratch.0], surround)?;
     for bind in plan.binds.iter().filter(|bind| bind.source != files) {
         place.keep_apart(ctx, &bind.source)?;
     }
+    let own = plan.binds.len();
     plan = confined::serviced(plan, services.inside()?);
     plan.publish = true;
     let needles = match &release.broker {
@@ -118,6 +92,7 @@ pub fn run(
     };
     let refused = Arc::default();
     let way = way(ctx, release, &mut plan, &scratch.0, &refused)?;
+    place.hide(ctx, &mut plan, own, &files)?;
     let private = match &release.broker {
         Some(broker) => broker.private(&release.granted, &argv.join(" "))?,
         None => None,
@@ -150,18 +125,20 @@ pub fn run(
 }
 
 /// The services that it asks for, which run.
-fn started(ctx: &Context, place: &Place, own: &Path) -> Result<Services, WorkspaceError> {
+fn started(ctx: &Context, place: &Place, dir: &Path) -> Result<Services, WorkspaceError> {
     let description = &place.description;
-    let mut services = Services::of_description(&place.of, description.clone())?;
-    if place.is_lent(ctx) {
-        services = services.apart(own);
+    let asked = || Services::of_description(&place.of, description.clone());
+    let mut services = place.look(ctx, &[], asked)?;
+    if let Some(state) = place.state(ctx)? {
+        services = services.apart(dir).hiding(state);
     }
-    let record = Record::read(&place.of.home.envs(), &description.environment);
-    for shown in record.iter().flat_map(|record| &record.trees) {
+    let record = || Ok(Record::read(&place.of.home.envs(), &description.environment));
+    for shown in place.look(ctx, &[], record)?.iter().flat_map(|record| &record.trees) {
         place.keep_apart(ctx, shown)?;
     }
     if !services.is_empty() {
-        services.up(&place.of, &[])?;
+        let ready = place.look(ctx, &[], || services.ready(&place.of, &[]))?;
+        services.start(&place.of, &ready)?;
     }
     Ok(services)
 }

@@ -28,6 +28,8 @@ pub struct Services {
     place: PathBuf,
     catalog: Catalog,
     asked: BTreeMap<String, Service>,
+    /// What they are not shown.
+    hidden: Option<PathBuf>,
 }
 
 impl Services {
@@ -46,13 +48,19 @@ impl Services {
         let text = std::fs::read_to_string(&path).map_err(at(&path))?;
         let asked = Spec::parse("env.toml", &text)?.services;
         let catalog = Catalog::load(&prepare::user_catalog(ctx))?;
-        Ok(Services { description, place: dir.clone(), dir, catalog, asked })
+        Ok(Services { description, place: dir.clone(), dir, catalog, asked, hidden: None })
     }
 
     /// The same services once more, with data of their own below `place`, and without a port.
     pub fn apart(mut self, place: &Path) -> Services {
         self.place = place.to_owned();
         self.asked.values_mut().for_each(|service| service.port = None);
+        self
+    }
+
+    /// The same services, which are not shown what is at `hidden`, whatever they are said to need.
+    pub(super) fn hiding(mut self, hidden: PathBuf) -> Services {
+        self.hidden = Some(hidden);
         self
     }
 
@@ -91,17 +99,41 @@ impl Services {
 
     /// Starts services, all where none is named, one after another; each when it answers.
     pub fn up(&self, ctx: &Context, names: &[String]) -> Result<usize, WorkspaceError> {
+        let ready = self.ready(ctx, names)?;
+        self.start(ctx, &ready)?;
+        Ok(ready.len())
+    }
+
+    /// Looks at what is needed to start these services.
+    pub(super) fn ready(
+        &self,
+        ctx: &Context,
+        names: &[String],
+    ) -> Result<Vec<(Wanted<'_>, Tools)>, WorkspaceError> {
         if !mounts::has_files(&ctx.home, &self.description).map_err(at(self.path()))? {
             return Err(WorkspaceError::NotMounted(self.path().to_owned()));
         }
         self.is_locked()?;
-        let chosen = self.chosen(names)?;
-        for wanted in &chosen {
-            let tools = self.tools(ctx, wanted)?;
+        let chosen = self.chosen(names)?.into_iter();
+        chosen
+            .map(|wanted| {
+                let tools = self.tools(ctx, &wanted)?;
+                Ok((wanted, tools))
+            })
+            .collect()
+    }
+
+    /// Starts them, one after another; each when it answers.
+    pub(super) fn start(
+        &self,
+        ctx: &Context,
+        ready: &[(Wanted<'_>, Tools)],
+    ) -> Result<(), WorkspaceError> {
+        for (wanted, tools) in ready {
             prepare::step(
                 ctx,
                 "service",
-                || services::up(ctx, &self.catalog, &self.place, wanted, &tools),
+                || services::up(ctx, &self.catalog, &self.place, wanted, tools),
                 |started| {
                     let note = match started {
                         Started::Now => "started",
@@ -111,7 +143,7 @@ impl Services {
                 },
             )?;
         }
-        Ok(chosen.len())
+        Ok(())
     }
 
     /// Stops services, all that run where none is named, and says which ran.
@@ -168,7 +200,8 @@ impl Services {
         let envs = ctx.home.envs();
         let record = Record::read(&envs, &self.description.environment).ok_or_else(missing)?;
         let dir = envs.join(&record.key);
-        Ok(Tools { dir, trees: record.trees, version: tool.version.clone() })
+        let version = tool.version.clone();
+        Ok(Tools { dir, trees: record.trees, version, hidden: self.hidden.clone() })
     }
 }
 

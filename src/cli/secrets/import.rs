@@ -7,6 +7,7 @@ use super::ask;
 use super::session::{Session, Who};
 use crate::cli::error::CommandError;
 use crate::cli::settings::Settings;
+use crate::cli::system::no_file_if_lent;
 use crate::secrets::policy::Policy;
 use crate::secrets::vault::Change;
 use crate::secrets::{Pages, SecretsError, dotenv};
@@ -35,6 +36,7 @@ impl Import {
         let text = if self.file.as_os_str() == "-" {
             ask::standard_input()?
         } else {
+            no_file_if_lent(settings, &self.file)?;
             let path = settings.absolute(&self.file);
             let failed = |e: std::io::Error| {
                 CommandError::failed(format!("cannot read `{}`: {e}", path.display()))

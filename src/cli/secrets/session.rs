@@ -7,6 +7,7 @@ use age::Identity;
 use super::ask::Ask;
 use crate::cli::error::CommandError;
 use crate::cli::settings::Settings;
+use crate::cli::system::no_file_if_lent;
 use crate::context::Context;
 use crate::secrets::audit::{Log, Receipt, Use};
 use crate::secrets::document::{Recipient, is_name, is_recipient_name};
@@ -43,6 +44,9 @@ impl<'a> Session<'a> {
     /// Nothing is read before the process is one that cannot be dumped.
     pub fn begin(settings: &'a Settings, who: Who) -> Result<Session<'a>, CommandError> {
         process::harden()?;
+        if let Some(file) = who.identity.first() {
+            no_file_if_lent(settings, file)?;
+        }
         let ctx = settings.context()?;
         let root = match &settings.lent {
             Some(lent) => lent.place.clone(),

@@ -28,7 +28,7 @@ pub struct Set {
     rules: Rules,
     /// Leave the value as it is, and change only what it may be used for
     #[arg(long)]
-    keep: bool,
+    pub keep: bool,
     #[command(flatten)]
     who: Who,
     /// Caught, to say that it is not taken.

@@ -38,7 +38,8 @@ fn try_to(
 ) -> Result<bool, StoreError> {
     let events: Arc<dyn Events> = Arc::new(Silent);
     let generation = objects.generation()?;
-    let capture = Capture { objects, events: &events, dir: made, generation, dry: true };
+    let capture =
+        Capture { objects, events: &events, dir: made, owner: None, generation, dry: true };
     let (root, clock) = capture.open()?;
     let Ok(walk) = Walk::new(std::os::fd::AsFd::as_fd(&root), made, clock, None) else {
         return Ok(false);

@@ -14,10 +14,11 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use super::place::Place;
 use crate::context::Context;
 use crate::secrets::broker::Granted;
 use crate::store::{Hold, Kind, Store, TreeId};
-use crate::workspace::description::{self, Description};
+use crate::workspace::description;
 use crate::workspace::error::{WorkspaceError, at};
 
 const VERSION: u32 = 1;
@@ -70,12 +71,18 @@ pub struct Asked {
 /// Puts the workspace's files into the store; what is to be approved, if they are not yet.
 pub fn freeze(
     ctx: &Context,
-    description: &Description,
+    place: &Place,
     argv: &[String],
     granted: &[Granted],
 ) -> Result<(Frozen, Option<Asked>), WorkspaceError> {
+    let description = &place.description;
     let store = Store::open(&ctx.home.store())?.with_events(ctx.events.clone());
-    let captured = store.snapshot(&description.path)?;
+    let take = || match place.user() {
+        // The broker can read what that user cannot: directories of others.
+        Some(user) => Ok(store.snapshot_of(&description.path, user)?),
+        None => Ok(store.snapshot(&description.path)?),
+    };
+    let captured = place.look(ctx, &[&ctx.home.store()], take)?;
     let mut hash = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes());
