@@ -1,5 +1,6 @@
 //! System mode: the broker under a user of its own, and what the user's own processes can do then.
 
+mod agent;
 mod exchange;
 
 use std::path::{Path, PathBuf};
@@ -204,7 +205,7 @@ fn the_app_and_the_broker_are_not(system: &System) {
 const ASK: &str = "
 import json, os, socket, struct, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
-ask = dict(version=1, user=0, home=sys.argv[2], root=sys.argv[3], cwd=sys.argv[3], argv=sys.argv[4:], vars=[])
+ask = dict(version=2, user=0, home=sys.argv[2], root=sys.argv[3], cwd=sys.argv[3], argv=sys.argv[4:], vars=[])
 text = json.dumps(ask).encode(); text = struct.pack('<I', len(text)) + text
 socket.send_fds(s, [text], [0, 1, 2])
 n, = struct.unpack('<I', s.recv(4, socket.MSG_WAITALL)); print(s.recv(n, socket.MSG_WAITALL).decode())

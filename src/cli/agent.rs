@@ -14,9 +14,11 @@ use super::output::{confirmed, exit_code, print, print_json, words};
 use super::pushes;
 use super::secrets::session::{self, Session};
 use super::settings::Settings;
+use super::system::request;
 use crate::secrets::broker::{Broker, granted};
-use crate::system;
-use crate::workspace::agent::{self, Entry, What, grants};
+use crate::secrets::place::Place;
+use crate::system::agent::{self as lent, Link, Served, Told};
+use crate::workspace::agent::{self, Entry, Secrets, What, grants};
 
 /// Of a longer word the beginning is shown.
 const WORD: usize = 120;
@@ -109,18 +111,36 @@ impl AgentCommand {
         let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
         let console =
             Console { input: input.as_fd(), output: output.as_fd(), error: error.as_fd() };
-        let broker = broker(settings, &name)?;
-        Ok(exit_code(agent.run(&ctx, &argv, &settings.cwd, console, broker)?))
+        let secrets = secrets(settings, &name)?;
+        Ok(exit_code(agent.run(&ctx, &argv, &settings.cwd, console, secrets)?))
     }
 }
 
-/// Who has the secrets that the agent is granted, if it is granted any.
-fn broker(settings: &Settings, name: &str) -> Result<Option<Arc<Broker>>, CommandError> {
+/// Who has the secrets that the agent is granted.
+fn secrets(settings: &Settings, name: &str) -> Result<Secrets, CommandError> {
     let session = Session::begin(settings, session::Who::default())?;
-    if system::broker(Some(&session.ctx.config)).is_some() {
-        // The identity is the broker's, and it runs no agent.
-        return Ok(None);
+    if let Some((socket, request, _)) =
+        request(settings, || Ok(vec![lent::COMMAND.into(), name.into()]))?
+    {
+        if !Place::new(&request.root).path.exists() {
+            return Ok(Secrets::None);
+        }
+        return Ok(match Link::begin(&socket, &request, io::stderr().as_fd()) {
+            Ok(link) => link.map_or(Secrets::None, |link| Secrets::Lent(Arc::new(link))),
+            Err(e) => {
+                eprintln!("warning: the agent is given no secret: {e}");
+                Secrets::None
+            }
+        });
     }
+    Ok(match broker(&session, name)? {
+        Some(broker) => Secrets::Own(broker),
+        None => Secrets::None,
+    })
+}
+
+/// Who has what the agent is granted, if it is granted anything.
+fn broker(session: &Session<'_>, name: &str) -> Result<Option<Arc<Broker>>, CommandError> {
     let Some(vault) = session.vault()? else { return Ok(None) };
     if granted(&vault.document, None, Some(name)).is_empty() {
         return Ok(None);
@@ -128,6 +148,26 @@ fn broker(settings: &Settings, name: &str) -> Result<Option<Arc<Broker>>, Comman
     let values = session.unlock(&vault)?;
     let (home, now) = (session.ctx.home.root(), session.ctx.now);
     Ok(Some(Broker::new(home, &vault, values, session.by(), now)))
+}
+
+/// Gives out an agent's secrets, in a process of the broker's
+#[derive(Debug, clap::Args)]
+pub struct Lend {
+    name: String,
+}
+
+impl Lend {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        let session = Session::begin(settings, session::Who::default())?;
+        let failed =
+            |e: io::Error| CommandError::failed(format!("nobody asks for an agent's secrets: {e}"));
+        let served = Served::new(io::stdin().as_fd()).map_err(failed)?;
+        match broker(&session, &self.name)? {
+            None => served.tell(&Told::Granted(None)).map_err(failed)?,
+            Some(broker) => agent::lend(&session.ctx, &broker, &self.name, served)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 fn show(all: &[(String, Vec<Entry>)], json: bool) -> Result<ExitCode, CommandError> {

@@ -97,6 +97,8 @@ enum Command {
     Run(run::Run),
     Broker(system::BrokerCommand),
     Agent(agent::AgentCommand),
+    #[command(name = "__agent", hide = true)]
+    Lend(agent::Lend),
     Shell(shell::Shell),
     Detect(detect::Detect),
     Why(why::Why),
@@ -174,8 +176,11 @@ fn command() -> clap::Command {
 fn run(arguments: Arguments, lent: Option<Lent>) -> Result<ExitCode, CommandError> {
     let settings = Settings::new(&arguments.global, lent)?;
     let of_secrets = matches!(arguments.command, Command::Run(_) | Command::Secrets(_));
-    if !of_secrets && settings.lent.is_some() {
-        return Err(CommandError::failed("the broker runs no other command"));
+    // What the broker is asked to run, and nobody else.
+    let of_broker = matches!(arguments.command, Command::Lend(_));
+    if of_broker && settings.lent.is_none() || !(of_secrets || of_broker) && settings.lent.is_some()
+    {
+        return Err(CommandError::failed("the broker runs this command or none"));
     }
     if of_secrets && let Some(code) = system::forwarded(&settings)? {
         return Ok(code);
@@ -193,6 +198,7 @@ fn run(arguments: Arguments, lent: Option<Lent>) -> Result<ExitCode, CommandErro
         Command::Run(c) => c.run(&settings),
         Command::Broker(c) => c.run(),
         Command::Agent(c) => c.run(&settings),
+        Command::Lend(c) => c.run(&settings),
         Command::Shell(c) => c.run(&settings),
         Command::Detect(c) => c.run(&settings),
         Command::Why(c) => c.run(&settings),

@@ -56,11 +56,11 @@ pub(super) fn lent_if_asked() -> Option<Result<(Lent, Vec<std::ffi::OsString>), 
     Some(parsed.map(|lent| (lent, [program].into_iter().chain(arguments).collect())))
 }
 
-/// Has the broker run this command, where there is one: its exit code.
-pub(super) fn forwarded(settings: &Settings) -> Result<Option<ExitCode>, CommandError> {
-    if settings.lent.is_some() || session::is_inside() {
-        return Ok(None);
-    }
+/// What the broker is asked, where there is one, and where; the project's root.
+pub(super) fn request(
+    settings: &Settings,
+    argv: impl FnOnce() -> Result<Vec<String>, CommandError>,
+) -> Result<Option<(PathBuf, Request, PathBuf)>, CommandError> {
     let (user, home, theirs) = caller(settings);
     if theirs && !home.is_dir() {
         return Ok(None);
@@ -69,17 +69,30 @@ pub(super) fn forwarded(settings: &Settings) -> Result<Option<ExitCode>, Command
     // By `sudo` the user's configuration does not say to whom root speaks.
     let config = Some(&*ctx.config).filter(|_| !theirs);
     let Some(socket) = system::broker(config) else { return Ok(None) };
-    let argv = words(std::env::args_os().skip(1).collect())?;
-    if argv.iter().any(|word| word == "--dir" || word.starts_with("--dir=")) {
-        let error = CommandError::failed("the broker of this machine knows no `--dir`");
-        return Err(error.hint("`cd` to the project first"));
-    }
+    let argv = argv()?;
     let root = root(&ctx, &settings.cwd)?;
     let mut request = Request::new(user, home, root.clone(), settings.cwd.clone(), argv);
     let text = |name: &std::ffi::OsString, value: &std::ffi::OsString| {
         Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
     };
     request.vars = ctx.vars.iter().filter_map(|(name, value)| text(name, value)).collect();
+    Ok(Some((socket, request, root)))
+}
+
+/// Has the broker run this command, where there is one: its exit code.
+pub(super) fn forwarded(settings: &Settings) -> Result<Option<ExitCode>, CommandError> {
+    if settings.lent.is_some() || session::is_inside() {
+        return Ok(None);
+    }
+    let argv = || {
+        let argv = words(std::env::args_os().skip(1).collect())?;
+        if argv.iter().any(|word| word == "--dir" || word.starts_with("--dir=")) {
+            let error = CommandError::failed("the broker of this machine knows no `--dir`");
+            return Err(error.hint("`cd` to the project first"));
+        }
+        Ok(argv)
+    };
+    let Some((socket, request, root)) = request(settings, argv)? else { return Ok(None) };
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     let streams = [input.as_fd(), output.as_fd(), error.as_fd()];
     let failed = |e: io::Error| {

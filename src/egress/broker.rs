@@ -43,9 +43,29 @@ pub trait Credential: Send + Sync {
 /// Puts values in, and takes them out of what comes back.
 pub struct Broker {
     pub(super) credentials: Vec<Arc<dyn Credential>>,
+    pub(super) hands: Hands,
+}
+
+/// Whose they are that do it.
+pub(super) enum Hands {
+    /// This process's.
+    Own(Box<Own>),
+    /// Another's.
+    Other(Arc<dyn Elsewhere>),
+}
+
+/// What it takes.
+pub(super) struct Own {
     pub(super) needles: Arc<Needles>,
     pub(super) authority: Authority,
     client: Arc<ClientConfig>,
+}
+
+/// A process that has the values, where this one is not to have them.
+pub trait Elsewhere: Send + Sync {
+    /// Serves a connection on which TLS with a host that a value goes to begins; with `target`, where
+    /// that was said to a proxy. `read` has come of it already.
+    fn take(&self, client: TcpStream, read: Vec<u8>, target: Option<String>) -> io::Result<()>;
 }
 
 impl fmt::Debug for Broker {
@@ -89,13 +109,21 @@ impl Broker {
         };
         let mut client = builder.with_no_client_auth();
         client.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let authority = Authority::new()?;
-        Ok(Broker { credentials, needles, authority, client: Arc::new(client) })
+        let own = Own { needles, authority: Authority::new()?, client: Arc::new(client) };
+        Ok(Broker { credentials, hands: Hands::Own(Box::new(own)) })
     }
 
-    /// The certificate that a program must trust, as PEM.
+    /// For credentials whose values are with another process, to which connections are handed.
+    pub fn elsewhere(credentials: Vec<Arc<dyn Credential>>, other: Arc<dyn Elsewhere>) -> Broker {
+        Broker { credentials, hands: Hands::Other(other) }
+    }
+
+    /// The certificate that a program must trust, as PEM; of another process that one knows it.
     pub fn certificate(&self) -> &str {
-        self.authority.certificate()
+        match &self.hands {
+            Hands::Own(own) => own.authority.certificate(),
+            Hands::Other(_) => "",
+        }
     }
 
     /// Whether some value goes to that host.
@@ -103,7 +131,9 @@ impl Broker {
         let target = target.to_string();
         self.credentials.iter().any(|credential| credential.host() == target)
     }
+}
 
+impl Own {
     /// TLS with the host itself, whose certificate is checked, on a connection to it.
     pub(super) fn secure(
         &self,

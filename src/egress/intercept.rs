@@ -12,7 +12,7 @@ use rustls::{ClientConnection, ServerConnection, StreamOwned};
 use zagi_sandbox::Filter;
 
 use super::body::Body;
-use super::broker::Broker;
+use super::broker::{Broker, Hands, Own};
 use super::hello::hello;
 use super::inject;
 use super::request::{Head, Refusal, answer, names, read_head};
@@ -76,7 +76,8 @@ impl<S: Read> Read for Buffered<S> {
     }
 }
 
-/// Serves a program that speaks TLS to `expected`, or to whomever its TLS names.
+/// Serves a program that speaks TLS to `expected`, or to whomever its TLS names; or has it served by
+/// who has the values.
 pub(super) fn serve(
     way: &Way,
     broker: &Broker,
@@ -86,6 +87,13 @@ pub(super) fn serve(
 ) -> Result<(), Refusal> {
     let shown = expected.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string);
     let bad = |why: String| Refusal::new(400, &shown, why);
+    let own = match &broker.hands {
+        Hands::Own(own) => own,
+        Hands::Other(other) => {
+            let target = expected.map(|target| target.to_string());
+            return other.take(client, read, target).map_err(|e| Refusal::new(502, &shown, e));
+        }
+    };
     let asked = hello(&mut client, &mut read).map_err(|e| bad(e.to_string()))?;
     let local = client.local_addr().map_err(|e| bad(e.to_string()))?;
     let target = match (expected, asked) {
@@ -102,14 +110,14 @@ pub(super) fn serve(
         return Err(Refusal::new(403, &target, "no secret goes there"));
     }
     let failed = |e: &dyn std::fmt::Display| Refusal::new(502, &target, e);
-    let config = broker.authority.server(&target.host).map_err(|e| failed(&e))?;
+    let config = own.authority.server(&target.host).map_err(|e| failed(&e))?;
     let connection = ServerConnection::new(config).map_err(|e| failed(&e))?;
     let replay = Replay { read: io::Cursor::new(read), stream: client };
     let stream = StreamOwned::new(connection, replay);
     let mut client = Buffered { stream, rest: Vec::new() };
     way.reached(&target);
     let mut server = None;
-    let served = requests(way, broker, &target, &mut client, &mut server);
+    let served = requests(way, (broker, own), &target, &mut client, &mut server);
     if let Err(refusal) = &served {
         // Inside of the program's TLS.
         answer(&mut client.stream, refusal);
@@ -122,7 +130,7 @@ pub(super) fn serve(
 /// One request after the other, until one side has enough.
 fn requests(
     way: &Way,
-    broker: &Broker,
+    (broker, own): (&Broker, &Own),
     target: &Target,
     client: &mut Downstream,
     server: &mut Option<Upstream>,
@@ -135,21 +143,21 @@ fn requests(
         let again = !is_fresh && body.is_empty() && ["GET", "HEAD"].contains(&head.method.as_str());
         let mut upstream = match server.take() {
             Some(upstream) => upstream,
-            None => connect(way, broker, target)?,
+            None => connect(way, own, target)?,
         };
         let request = inject::head(broker, target, &head)?;
         let mut sent = send(&mut upstream, &request, &head, &body, client);
         let mut answered = answer_of(&mut upstream);
         if again && (sent.is_err() || answered.is_err()) {
             // The host had closed a connection that was idle.
-            upstream = connect(way, broker, target)?;
+            upstream = connect(way, own, target)?;
             sent = send(&mut upstream, &request, &head, &body, client);
             answered = answer_of(&mut upstream);
         }
         let gone = |e: io::Error| Refusal::new(502, target, e);
         // A host may answer before it has the whole of a request.
         let answered = answered.map_err(|e| gone(sent.as_ref().err().map_or(e, copy)))?;
-        let goes_on = respond(broker, target, &head, answered, &mut upstream, client)?;
+        let goes_on = respond(own, target, &head, answered, &mut upstream, client)?;
         if sent.is_err() || !goes_on || head.closes() {
             return Ok(());
         }
@@ -162,8 +170,8 @@ fn copy(e: &io::Error) -> io::Error {
 }
 
 /// A connection to the host itself, whatever address its name leads to.
-fn connect(way: &Way, broker: &Broker, target: &Target) -> Result<Upstream, Refusal> {
-    let stream = broker.secure(target, way.open(target, true)?)?;
+fn connect(way: &Way, own: &Own, target: &Target) -> Result<Upstream, Refusal> {
+    let stream = own.secure(target, way.open(target, true)?)?;
     Ok(Buffered { stream, rest: Vec::new() })
 }
 
@@ -239,7 +247,7 @@ fn one_answer(upstream: &mut Upstream) -> io::Result<Answer> {
 
 /// Passes an answer on; whether another request may follow.
 fn respond(
-    broker: &Broker,
+    own: &Own,
     target: &Target,
     head: &Head,
     answer: Answer,
@@ -274,7 +282,7 @@ fn respond(
     }
     let end: &[u8] = if goes_on { b"\r\n" } else { b"Connection: close\r\n\r\n" };
     out.extend_from_slice(end);
-    let mut redactor = Redactor::new(broker.needles.clone());
+    let mut redactor = Redactor::new(own.needles.clone());
     let mut shown = Vec::with_capacity(out.len());
     redactor.pass(&out, &mut shown);
     redactor.flush(&mut shown);

@@ -54,12 +54,12 @@ mod tunnel;
 mod upstream;
 mod way;
 
-pub use broker::{Broker, BrokerError, Credential, Wanted};
+pub use broker::{Broker, BrokerError, Credential, Elsewhere, Wanted};
 pub use inside::{PROXY, Serving, listens, serve_all, variables};
 pub use registries::registries;
 pub use request::{Seen, Tell};
 pub use rule::{Rule, RuleError, Rules};
-pub use serve::{serve, serve_hosts};
+pub use serve::{serve, serve_hosts, serve_taken};
 pub use way::Way;
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Fields that are between a program and a proxy, or would make the connection carry something else
 /// (RFC 9110, 7.6.1).
 const BETWEEN: [&str; 8] = [
@@ -28,7 +30,8 @@ const LONGEST_HEAD: usize = 64 * 1024;
 const MOST_FIELDS: usize = 128;
 
 /// What a program wanted from the network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Seen {
     /// It is being reached.
     Reached {

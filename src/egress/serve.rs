@@ -32,6 +32,20 @@ pub fn serve_hosts(listener: &TcpListener, way: &Arc<Way>) {
     });
 }
 
+/// Serves a connection that another process took and handed over ([`super::Elsewhere`]), in this
+/// thread.
+pub fn serve_taken(way: &Way, client: TcpStream, read: Vec<u8>, target: Option<&str>) {
+    let Some(broker) = &way.broker else { return };
+    let expected = match target.map(|target| Target::parse(target, None)) {
+        Some(None) => return,
+        other => other.flatten(),
+    };
+    let _ = client.set_read_timeout(Some(PATIENCE));
+    if let Err(refusal) = intercept::serve(way, broker, client, read, expected) {
+        told(way, &refusal);
+    }
+}
+
 /// Serves what connects to `listener` as if it had connected to the target itself.
 pub(super) fn serve_loopback(listener: &TcpListener, way: &Arc<Way>, target: Target) {
     accept(listener, way, move |way, client| {

@@ -7,6 +7,10 @@
 //!                             └─ the app      the same command, with a home of its own
 //! ```
 //!
+//! What the user names to it may lead anywhere, and elsewhere a moment later, so it is looked at where nothing of
+//! the broker's can be read ([`zagi_sandbox::without`]) and shown where nothing of it is
+//! ([`zagi_sandbox::Hidden`]).
+//!
 //! The broker runs `zagi run` and `zagi secrets` for whoever asks at its socket, each in a process of
 //! the broker's user, whose home (`<state>/users/<uid>/home`, 0700) has that user's identity,
 //! audit log, approvals, and data of services. Of the caller's it reads the workspace (which must let
@@ -16,13 +20,15 @@
 //! Who asks is known by the socket (`SO_PEERCRED`, unix(7)): the kernel's word, from when the
 //! connection was made. What shows a value or gives it to others (`get`, `share`, `grant`, `set --keep`, an approval) is done
 //! for root alone: the user says `sudo`, which no process of theirs can by itself. A confined agent
-//! has no way to the socket.
+//! has no way to the socket; the `zagi agent` that started it asks for what its name is granted.
 //!
 //! | file | what |
 //! |---|---|
 //! | `wire` | what is asked and answered |
 //! | `serve` | the broker |
+//! | `agent` | the secrets of an agent, which runs as its user |
 
+pub mod agent;
 mod serve;
 mod wire;
 

@@ -1,5 +1,7 @@
-//! What goes over the broker's socket. Version 1: each way one message, its length (32 bits,
-//! little-endian) and JSON; the question brings the three standard streams with it.
+//! What goes over the broker's socket. Version 2: each way one message, its length (32 bits,
+//! little-endian) and JSON; the question brings the three standard streams with it. In version 1 there
+//! was no command for agents, whose standard input is a socket on which more such messages go (module
+//! `agent`).
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -14,7 +16,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// A message is not longer, in bytes: a secrets file may be in it.
 const LONGEST: usize = 16 << 20;
 const STREAMS: usize = 3;
@@ -23,7 +25,7 @@ const STREAMS: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// 1.
+    /// 2.
     pub version: u32,
     /// For whom, where root asks; else it is whoever asks.
     pub user: u32,
@@ -72,17 +74,34 @@ pub(super) fn send_request(
     request: &Request,
     streams: [BorrowedFd<'_>; STREAMS],
 ) -> io::Result<()> {
-    let bytes = framed(request)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    send_with(stream, request, &streams)
+}
+
+pub(super) fn receive_request(stream: &UnixStream) -> io::Result<(Request, [OwnedFd; STREAMS])> {
+    let (request, streams) = receive_with(stream)?;
+    let streams = streams.try_into();
+    Ok((request, streams.map_err(|_| io::Error::other("three streams have to come along"))?))
+}
+
+/// With descriptors, three at most.
+pub(super) fn send_with(
+    stream: &UnixStream,
+    message: &impl Serialize,
+    with: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = framed(message)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&streams));
+    control.push(SendAncillaryMessage::ScmRights(with));
     let sent = sendmsg(stream, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
     (&*stream).write_all(&bytes[sent..])
 }
 
-pub(super) fn receive_request(stream: &UnixStream) -> io::Result<(Request, [OwnedFd; STREAMS])> {
+pub(super) fn receive_with<T: DeserializeOwned>(
+    stream: &UnixStream,
+) -> io::Result<(T, Vec<OwnedFd>)> {
     let mut length = [0; 4];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = recvmsg(
         stream,
@@ -94,11 +113,9 @@ pub(super) fn receive_request(stream: &UnixStream) -> io::Result<(Request, [Owne
         RecvAncillaryMessage::ScmRights(fds) => Some(fds.collect::<Vec<OwnedFd>>()),
         _ => None,
     });
-    let streams: Vec<OwnedFd> = rights.flatten().collect();
+    let with: Vec<OwnedFd> = rights.flatten().collect();
     (&*stream).read_exact(&mut length[got.bytes..])?;
-    let request = body(stream, length)?;
-    let streams = streams.try_into();
-    Ok((request, streams.map_err(|_| io::Error::other("three streams have to come along"))?))
+    Ok((body(stream, length)?, with))
 }
 
 pub(super) fn send(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {

@@ -8,7 +8,8 @@
 //!   with copies of what [`grants`] shows of the user's;
 //! - its own program, where that is the user's;
 //! - services of its own, with data of its own;
-//! - what it is granted of the secrets, by `zagi run` inside ([`super::session`]);
+//! - what it is granted of the secrets, by `zagi run` inside ([`super::session`]); in system mode from
+//!   another process than the one that starts it;
 //! - a terminal of its own, its own `/tmp`, processes, and network.
 //!
 //! # What it has not
@@ -36,8 +37,8 @@ mod log;
 mod program;
 pub mod push;
 mod runs;
+mod secrets;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,14 +53,14 @@ use super::pins;
 use super::services::Services;
 use super::session;
 use crate::context::Context;
-use crate::egress::{self, Credential, Rule, Rules, Seen, Way};
+use crate::egress::{self, Rule, Rules, Seen, Way};
 use crate::event::Event;
 use crate::proxy::Proxies;
-use crate::secrets::SecretsError;
-use crate::secrets::broker::{Broker, Brokered};
+use crate::secrets::broker::Brokered;
 use grants::{Granted, Grants};
 pub use log::{Entry, What};
 use program::PROGRAM;
+pub use secrets::{Secrets, lend};
 
 /// An agent that is about to start.
 #[derive(Debug)]
@@ -147,15 +148,14 @@ impl Agent {
         }
     }
 
-    /// Runs `argv` on the caller's streams, to its end. `broker` has the secrets that it is granted,
-    /// where it is granted some.
+    /// Runs `argv` on the caller's streams, to its end, with the secrets that it is granted.
     pub fn run(
         &self,
         ctx: &Context,
         argv: &[String],
         cwd: &Path,
         console: Console<'_>,
-        broker: Option<Arc<Broker>>,
+        secrets: Secrets,
     ) -> Result<Exit, WorkspaceError> {
         self.settle(ctx)?;
         let services = self.services(ctx)?;
@@ -170,9 +170,8 @@ impl Agent {
         if let Some(services) = &services {
             plan = confined::serviced(plan, services.all.inside()?);
         }
-        let needles = broker.as_ref().map(|broker| broker.needles()).transpose();
-        let needles = Arc::new(needles.map_err(SecretsError::Memory)?.unwrap_or_default());
-        let (credentials, way) = self.way_out(ctx, &log, &mut plan, broker.as_ref())?;
+        let needles = Arc::new(secrets.needles()?);
+        let (credentials, way) = self.way_out(ctx, &log, &mut plan, &secrets)?;
         log.write(What::Began { argv: argv.to_vec() }).map_err(at(&self.dir))?;
         let failed = |source| WorkspaceError::Agent { source };
         let watch = changes::Watch::start(ctx, &self.description.path);
@@ -188,12 +187,7 @@ impl Agent {
         let mut listeners = std::mem::take(&mut child.listeners).into_iter();
         let proxy = listeners.next();
         if let Some(listener) = listeners.next() {
-            let name = self.name.clone();
-            std::thread::spawn(move || {
-                session::serve(&listener, |argv| {
-                    answer(broker.as_ref(), &credentials, &name, argv)
-                });
-            });
+            secrets.serve(listener, credentials, &self.name, way.tell.clone());
         }
         if let Some((door, listener)) = door.and_then(|door| Some((door, listeners.next()?))) {
             std::thread::spawn(move || door.serve(&listener));
@@ -253,23 +247,12 @@ impl Agent {
         ctx: &Context,
         log: &Arc<log::Log>,
         plan: &mut Plan,
-        broker: Option<&Arc<Broker>>,
+        secrets: &Secrets,
     ) -> Result<(Vec<Arc<Brokered>>, Arc<Way>), WorkspaceError> {
         let hosts = self.grants.hosts.iter().filter_map(|host| host.parse::<Rule>().ok());
         let rules: Rules = hosts.collect();
         let rules = rules.and_near(egress::registries(&ctx.config.addresses));
-        let mut credentials = Vec::new();
-        if let Some(broker) = broker {
-            credentials = broker.credentials(&broker.granted(None, &self.name))?;
-        }
-        let put = match (credentials.is_empty(), broker) {
-            (false, Some(broker)) => {
-                let put = confined::broker(ctx, broker, &credentials)?;
-                confined::lead(ctx, plan, &credentials, (put.certificate(), &self.dir))?;
-                Some(put)
-            }
-            _ => None,
-        };
+        let (credentials, put) = secrets.lead(ctx, plan, (&self.name, &self.dir))?;
         let log = log.clone();
         let tell = Arc::new(move |seen: Seen| {
             // What cannot be written down is no reason to stop the agent's work.
@@ -359,39 +342,6 @@ impl Drop for Own {
             let _ = self.all.down(&[]);
         }
     }
-}
-
-/// What a command of the agent's gets by `zagi run`.
-fn answer(
-    broker: Option<&Arc<Broker>>,
-    credentials: &[Arc<Brokered>],
-    name: &str,
-    argv: &[String],
-) -> Result<BTreeMap<String, String>, String> {
-    let mut vars = BTreeMap::new();
-    let Some(broker) = broker else { return Ok(vars) };
-    let to = format!("agent {name}: {}", argv.join(" "));
-    for granted in broker.granted(Some(argv), name) {
-        let brokered = credentials.iter().find(|credential| credential.name() == granted.name);
-        let value = match (brokered, granted.policy.get("file")) {
-            (Some(credential), _) => credential.placeholder().to_owned(),
-            (None, Some(_)) => {
-                return Err(format!("{} is a file, which an agent cannot be given", granted.name));
-            }
-            (None, None) => {
-                let mut value = Err(format!("{} is no text", granted.name));
-                let give = &mut |bytes: &[u8]| {
-                    if let Ok(text) = std::str::from_utf8(bytes) {
-                        value = Ok(text.to_owned());
-                    }
-                };
-                broker.give(&granted, &to, give).map_err(|e| e.to_string())?;
-                value?
-            }
-        };
-        vars.insert(granted.name, value);
-    }
-    Ok(vars)
 }
 
 /// The line that would let `name` reach `host`.
