@@ -51,6 +51,9 @@ pub struct Hidden {
     /// Sources of binds that are shown all the same, and opened before it is hidden: nobody else can change what is on
     /// the way there.
     pub but: Vec<PathBuf>,
+    /// Of other sources, device and inode when they were looked at: where it is another by now, it
+    /// is refused.
+    pub only: BTreeMap<PathBuf, (u64, u64)>,
 }
 
 /// A path below a writable bind that stays as it is: the program can neither change nor

@@ -250,7 +250,7 @@ fn binds(plan: &Plan) -> Result<Vec<Source>, Failure> {
         Some(source) => Ok(source),
         None => {
             let source = open(bind)?;
-            keep_apart(&source.tree, &around)
+            keep_apart(&source.tree, &around, hidden.only.get(&bind.source))
                 .map_err(|e| Failure::at(Step::Source, bind.source.to_string_lossy(), e))?;
             Ok(source)
         }
@@ -276,12 +276,13 @@ fn hide(path: &Path) -> Result<Vec<Id>, Failure> {
     Ok(around)
 }
 
-/// Refuses what has the hidden directory below it, where other ways may lead to it, and a `/proc`,
-/// by which processes are looked into.
-fn keep_apart(tree: &OwnedFd, around: &[Id]) -> io::Result<()> {
+/// Refuses what is not what it was, what has the hidden directory below it, where other ways may lead
+/// to it, and a `/proc`, by which processes are looked into.
+fn keep_apart(tree: &OwnedFd, around: &[Id], was: Option<&Id>) -> io::Result<()> {
     let about = fstat(tree)?;
-    let is_around = around.contains(&(about.st_dev, about.st_ino));
-    match is_around || fstatfs(tree)?.filesystem_type() == PROC_SUPER_MAGIC {
+    let id = (about.st_dev, about.st_ino);
+    let is_it = was.is_none_or(|was| *was == id) && !around.contains(&id);
+    match !is_it || fstatfs(tree)?.filesystem_type() == PROC_SUPER_MAGIC {
         true => Err(Errno::EACCES.into()),
         false => Ok(()),
     }

@@ -1,7 +1,8 @@
 //! What is kept from a program and from a look, wherever somebody leads them.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -43,8 +44,14 @@ fn what_is_hidden_is_shown_by_no_bind() {
     let show = |source: &Path, hide: bool| {
         let mut plan: Plan = plan(&["sh", "-c", find]).bind(source, "/zagi/seen", false);
         plan = plan.bind(state.join("own"), "/zagi/own", false);
-        plan.hidden = hide.then(|| Hidden { path: state.clone(), but: vec![state.join("own")] });
+        let (path, but, only) = (state.clone(), vec![state.join("own")], BTreeMap::new());
+        plan.hidden = hide.then_some(Hidden { path, but, only });
         plan
+    };
+    let refused = |plan: &Plan| {
+        let error = zagi_sandbox::spawn(plan, &program()).map(drop);
+        let source = matches!(&error, Err(SandboxError::Setup { step: Step::Source, .. }));
+        assert!(source, "{:?}: {error:?}", plan.binds);
     };
     let within_root = theirs.join("root").join(state.strip_prefix("/").expect("absolute"));
     let ways = [state.clone(), theirs.join("link"), theirs.join("../state"), within_root];
@@ -60,9 +67,18 @@ fn what_is_hidden_is_shown_by_no_bind() {
     }
     let around = state.parent().expect("it has one");
     for way in [around, Path::new("/"), Path::new("/proc"), &theirs.join("root")] {
-        let error = zagi_sandbox::spawn(&show(way, true), &program()).map(drop);
-        let source = matches!(&error, Err(SandboxError::Setup { step: Step::Source, .. }));
-        assert!(source, "{way:?}: {error:?}");
+        refused(&show(way, true));
+    }
+    // What is another than was looked at.
+    let id = |at: &Path| fs::metadata(at).map(|about| (about.dev(), about.ino())).expect("there");
+    for (at, fits) in [(&theirs, true), (&state.join("own"), false)] {
+        let mut plan = show(&theirs, true);
+        let only = &mut plan.hidden.as_mut().expect("it is to be hidden").only;
+        only.insert(theirs.clone(), id(at));
+        match fits {
+            true => assert_eq!(run(&plan).1.trim(), "theirs"),
+            false => refused(&plan),
+        }
     }
 }
 

@@ -18,8 +18,8 @@ pub struct Tools {
     pub trees: Vec<PathBuf>,
     /// The version of the service's tool.
     pub version: String,
-    /// What its commands are not shown, whatever the others say.
-    pub hidden: Option<PathBuf>,
+    /// What its commands are not shown, whatever the others say; but for what is the service's own.
+    pub hidden: Option<Hidden>,
 }
 
 impl Tools {
@@ -62,8 +62,11 @@ impl Confinement<'_> {
         }
         plan = plan.bind(self.data, self.place.data(), true);
         plan = plan.bind(&self.place.run, &self.place.run, true);
-        let own = || vec![self.data.to_owned(), self.place.run.clone(), self.place.input()];
-        plan.hidden = self.tools.hidden.clone().map(|path| Hidden { path, but: own() });
+        let own = [self.data.to_owned(), self.place.run.clone(), self.place.input()];
+        plan.hidden = self.tools.hidden.clone();
+        if let Some(hidden) = &mut plan.hidden {
+            hidden.but.extend(own);
+        }
         let path = format!("{}:/usr/bin:/bin", text(&self.tools.dir.join("bin"))?);
         let (home, name) = (plan.identity.home.display().to_string(), plan.identity.name.clone());
         plan = plan.env("PATH", &path).env("LANG", "C.UTF-8").env("TMPDIR", "/tmp");

@@ -17,7 +17,7 @@
 //! in the sandbox. When it dies the app does.
 
 pub mod approval;
-mod place;
+pub(super) mod place;
 mod ports;
 
 use std::collections::BTreeSet;
@@ -129,8 +129,8 @@ fn started(ctx: &Context, place: &Place, dir: &Path) -> Result<Services, Workspa
     let description = &place.description;
     let asked = || Services::of_description(&place.of, description.clone());
     let mut services = place.look(ctx, &[], asked)?;
-    if let Some(state) = place.state(ctx)? {
-        services = services.apart(dir).hiding(state);
+    if let (Some(state), Some(user)) = (place.state(ctx)?, place.user()) {
+        services = services.apart(dir).hiding(state, user);
     }
     let record = || Ok(Record::read(&place.of.home.envs(), &description.environment));
     for shown in place.look(ctx, &[], record)?.iter().flat_map(|record| &record.trees) {

@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use zagi_sandbox::Hidden;
+
 use super::description::{self, Description};
 use super::error::{WorkspaceError, at};
-use super::{manage, mounts, prepare};
+use super::{manage, mounts, prepare, run};
 use crate::context::Context;
 use crate::environment::activate::{self, Record};
 use crate::environment::catalog::Catalog;
@@ -28,8 +30,8 @@ pub struct Services {
     place: PathBuf,
     catalog: Catalog,
     asked: BTreeMap<String, Service>,
-    /// What they are not shown.
-    hidden: Option<PathBuf>,
+    /// What they are not shown, and whose all else must be.
+    hidden: Option<(PathBuf, u32)>,
 }
 
 impl Services {
@@ -58,9 +60,9 @@ impl Services {
         self
     }
 
-    /// The same services, which are not shown what is at `hidden`, whatever they are said to need.
-    pub(super) fn hiding(mut self, hidden: PathBuf) -> Services {
-        self.hidden = Some(hidden);
+    /// The same services, which are not shown what is at `hidden`, whatever `user` says that they need.
+    pub(super) fn hiding(mut self, hidden: PathBuf, user: u32) -> Services {
+        self.hidden = Some((hidden, user));
         self
     }
 
@@ -200,8 +202,13 @@ impl Services {
         let envs = ctx.home.envs();
         let record = Record::read(&envs, &self.description.environment).ok_or_else(missing)?;
         let dir = envs.join(&record.key);
-        let version = tool.version.clone();
-        Ok(Tools { dir, trees: record.trees, version, hidden: self.hidden.clone() })
+        let named = [&dir].into_iter().chain(&record.trees);
+        let hidden = self.hidden.as_ref().map(|(path, user)| {
+            let (path, only) = (path.clone(), run::place::theirs(*user, named)?);
+            Ok::<_, WorkspaceError>(Hidden { path, but: Vec::new(), only })
+        });
+        let (version, hidden) = (tool.version.clone(), hidden.transpose()?);
+        Ok(Tools { dir, trees: record.trees, version, hidden })
     }
 }
 

@@ -139,6 +139,12 @@ fn a_part_of_the_environment_is_exchanged(attack: &Attack) {
     let said = attack.ask(dir, &look);
     assert!(said.starts_with("theirs\n"), "what is theirs is shown: {said}");
     attack.leads_there(&link.join("canary"));
+    // So is nothing of a third user's, which the broker could read.
+    let third = third_users(attack);
+    attack.sh(&format!("mv {0} {0}.own; ln -s {1} {0}", part.display(), third.display()));
+    let said = attack.ask(dir, &look);
+    assert!(said.contains("it is another user's"), "{said}");
+    attack.sh(&format!("rm {0}; mv {0}.own {0}", part.display()));
     let racing = attack.exchange(&part, &link);
     for _ in 0..40 {
         let said = attack.ask(dir, &look);
@@ -152,6 +158,15 @@ fn a_part_of_the_environment_is_exchanged(attack: &Attack) {
         machine.home().display()
     ));
     assert_eq!(attack.ask(dir, &["run", "--", "echo", "fine"]), OK);
+}
+
+/// One that everybody may read, and is neither the user's nor the system's.
+fn third_users(attack: &Attack) -> PathBuf {
+    let dir = attack.system.broker.state().with_file_name("third");
+    std::fs::create_dir(&dir).expect("root may");
+    std::fs::write(dir.join("canary"), "a third's\n").expect("root may");
+    chown(&dir, Some(65534), Some(65534)).expect("root may");
+    dir
 }
 
 fn the_project_is_exchanged(attack: &Attack) {

@@ -7,7 +7,9 @@
 //! that ([`zagi_sandbox::without`]), and shown by a sandbox in which it is not there
 //! ([`zagi_sandbox::Hidden`]).
 
+use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zagi_sandbox::{Hidden, Plan};
@@ -87,6 +89,7 @@ impl Place {
     }
 
     /// Hides what is the broker's from the app, but the sources of the binds from `own` on, and `files`.
+    /// All others must be their user's.
     pub(super) fn hide(
         &self,
         ctx: &Context,
@@ -94,11 +97,38 @@ impl Place {
         own: usize,
         files: &Path,
     ) -> Result<(), WorkspaceError> {
+        let Some(user) = self.user else { return Ok(()) };
+        let path = state(ctx)?;
         let but = plan.binds.iter().skip(own).map(|bind| bind.source.clone());
-        let but = but.chain([files.to_owned()]).collect();
-        plan.hidden = self.state(ctx)?.map(|path| Hidden { path, but });
+        let but: Vec<PathBuf> = but.chain([files.to_owned()]).collect();
+        let named = plan.binds.iter().map(|bind| &bind.source).filter(|at| !but.contains(at));
+        let only = self.look(ctx, &[], || theirs(user, named))?;
+        plan.hidden = Some(Hidden { path, but, only });
         Ok(())
     }
+}
+
+/// Where what is of root is everybody's to see, and its alone to change.
+const SYSTEM: [&str; 10] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix", "/gnu", "/etc"];
+
+/// Device and inode of what `user` names to be shown. It must be theirs or the system's: the broker could
+/// read what that user cannot, as workspaces of others that let it in.
+pub(in crate::workspace) fn theirs<'p>(
+    user: u32,
+    named: impl Iterator<Item = &'p PathBuf>,
+) -> Result<BTreeMap<PathBuf, (u64, u64)>, WorkspaceError> {
+    let one = |path: &PathBuf| {
+        let real = path.canonicalize().map_err(at(path))?;
+        let about = real.symlink_metadata().map_err(at(path))?;
+        let open = about.is_file() && about.mode() & 0o004 != 0;
+        let of_system = open || SYSTEM.iter().any(|dir| real.starts_with(dir));
+        match about.uid() == user || (about.uid() == 0 && of_system) {
+            true => Ok((path.clone(), (about.dev(), about.ino()))),
+            false => Err(at(path)(io::Error::other("it is another user's"))),
+        }
+    };
+    named.map(one).collect()
 }
 
 /// Where the broker keeps what is its users': `<state>/users/<uid>/home/.zagi` is the home of one.
