@@ -25,12 +25,21 @@ struct System {
 
 impl System {
     fn new() -> System {
+        System::with("")
+    }
+
+    /// Whose project has this `env.toml`.
+    fn with(environment: &str) -> System {
         let machine = Machine::new(Who::Ordinary);
         let upstream = Https::start(KEY);
         let broker = Broker::start(&machine, Some(&upstream.certificate));
         let origin = super::git::repository(&machine, "app");
         let app = "echo \"has $KEY and $RAW\"; echo made > made; id -u; sleep \"${1:-0}\"\n";
         std::fs::write(origin.join("app.sh"), app).expect("the repository is there");
+        if !environment.is_empty() {
+            std::fs::create_dir(origin.join(".zagi")).expect("the repository is there");
+            std::fs::write(origin.join(".zagi/env.toml"), environment).expect("it is");
+        }
         machine.git(&origin, &["add", "-A"]).ok();
         machine.git(&origin, &["commit", "-qm", "app"]).ok();
         machine.zagi(&["mount", "--allow-other", origin.to_str().expect("text"), "w"]).ok();
@@ -252,4 +261,21 @@ fn a_dead_broker_gives_nothing(system: &mut System) {
     system.broker.kill();
     let said = system.zagi(&RUN);
     assert!(said.code == 1 && said.err.contains("does not answer"), "{said:?}");
+}
+
+#[test]
+fn an_app_has_its_services_from_the_broker_too() {
+    let system = System::with("[services]\npostgres = \"16\"\n");
+    let ask = ["run", "--", "psql", "-Atc", "select 'answered by ' || current_user"];
+    for _ in 0..2 {
+        let said = system.zagi(&ask).ok();
+        assert!(said.out.contains("answered by "), "{said:?}");
+    }
+    // Its keeper is the broker's, and stays for the next.
+    let kept = processes(&format!("__keep\x00{}", system.broker.state().display()));
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    for pid in kept {
+        let pid = nix::unistd::Pid::from_raw(pid as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    }
 }
