@@ -23,6 +23,7 @@
 //! | `tools` | its tools, as a sandbox sees them |
 //! | `confined` | what an app and an agent have in common |
 //! | `run` | its app, with its secrets |
+//! | `theirs` | what a user may have shown to an app that the broker of system mode runs |
 //! | `session` | `zagi run` from inside an agent |
 //! | `agent` | somebody's agent at work in it, confined |
 //! | `checkout` | ordinary checkouts that have an environment |
@@ -61,6 +62,7 @@ pub mod run;
 pub mod services;
 pub mod session;
 mod store_layer;
+mod theirs;
 mod tools;
 pub mod verify;
 

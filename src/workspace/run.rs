@@ -17,7 +17,7 @@
 //! in the sandbox. When it dies the app does.
 
 pub mod approval;
-pub(super) mod place;
+mod place;
 mod ports;
 
 use std::collections::BTreeSet;

@@ -11,7 +11,7 @@ use zagi_sandbox::Hidden;
 
 use super::description::{self, Description};
 use super::error::{WorkspaceError, at};
-use super::{manage, mounts, prepare, run};
+use super::{manage, mounts, prepare, theirs};
 use crate::context::Context;
 use crate::environment::activate::{self, Record};
 use crate::environment::catalog::Catalog;
@@ -204,7 +204,7 @@ impl Services {
         let dir = envs.join(&record.key);
         let named = [&dir].into_iter().chain(&record.trees);
         let hidden = self.hidden.as_ref().map(|(path, user)| {
-            let (path, only) = (path.clone(), run::place::theirs(*user, named)?);
+            let (path, only) = (path.clone(), theirs::of(*user, named)?);
             Ok::<_, WorkspaceError>(Hidden { path, but: Vec::new(), only })
         });
         let (version, hidden) = (tool.version.clone(), hidden.transpose()?);

@@ -7,9 +7,7 @@
 //! that ([`zagi_sandbox::without`]), and shown by a sandbox in which it is not there
 //! ([`zagi_sandbox::Hidden`]).
 
-use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zagi_sandbox::{Hidden, Plan};
@@ -17,6 +15,7 @@ use zagi_sandbox::{Hidden, Plan};
 use crate::context::Context;
 use crate::workspace::description::Description;
 use crate::workspace::error::{WorkspaceError, at};
+use crate::workspace::theirs;
 
 /// The workspace, and the home that it is of: another than the run's own where the broker of system
 /// mode runs it.
@@ -102,33 +101,10 @@ impl Place {
         let but = plan.binds.iter().skip(own).map(|bind| bind.source.clone());
         let but: Vec<PathBuf> = but.chain([files.to_owned()]).collect();
         let named = plan.binds.iter().map(|bind| &bind.source).filter(|at| !but.contains(at));
-        let only = self.look(ctx, &[], || theirs(user, named))?;
+        let only = self.look(ctx, &[], || theirs::of(user, named))?;
         plan.hidden = Some(Hidden { path, but, only });
         Ok(())
     }
-}
-
-/// Where what is of root is everybody's to see, and its alone to change.
-const SYSTEM: [&str; 10] =
-    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix", "/gnu", "/etc"];
-
-/// Device and inode of what `user` names to be shown. It must be theirs or the system's: the broker could
-/// read what that user cannot, as workspaces of others that let it in.
-pub(in crate::workspace) fn theirs<'p>(
-    user: u32,
-    named: impl Iterator<Item = &'p PathBuf>,
-) -> Result<BTreeMap<PathBuf, (u64, u64)>, WorkspaceError> {
-    let one = |path: &PathBuf| {
-        let real = path.canonicalize().map_err(at(path))?;
-        let about = real.symlink_metadata().map_err(at(path))?;
-        let open = about.is_file() && about.mode() & 0o004 != 0;
-        let of_system = open || SYSTEM.iter().any(|dir| real.starts_with(dir));
-        match about.uid() == user || (about.uid() == 0 && of_system) {
-            true => Ok((path.clone(), (about.dev(), about.ino()))),
-            false => Err(at(path)(io::Error::other("it is another user's"))),
-        }
-    };
-    named.map(one).collect()
 }
 
 /// Where the broker keeps what is its users': `<state>/users/<uid>/home/.zagi` is the home of one.
