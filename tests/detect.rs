@@ -212,7 +212,7 @@ fn env_toml_decides() {
     note: no version of node is both `node "22"` (.zagi/env.toml) and `engines.node "<20"` (package.json); the former is kept [.zagi/env.toml:2 package.json:1]
     "#);
     let text = shown(&[(".zagi/env.toml", "[tool]\nnode = \"22\"\n")]);
-    insta::assert_snapshot!(text, @"note: .zagi/env.toml:1: unknown key `tool` in the file; allowed here: version, [tools], [system], [dependencies], [services], [env], [run]; the file was not used [.zagi/env.toml:1]");
+    insta::assert_snapshot!(text, @"note: .zagi/env.toml:1: unknown key `tool` in the file; allowed here: version, [tools], [system], [dependencies], [services], [env], [secrets], [run]; the file was not used [.zagi/env.toml:1]");
 }
 
 #[test]
