@@ -12,14 +12,14 @@ use crate::broker::Broker;
 use crate::machine::{Machine, Said};
 
 /// A project with an app that has a secret in its environment.
-struct Stage {
-    machine: Machine,
+pub(super) struct Stage {
+    pub machine: Machine,
     /// In system mode.
-    broker: Option<Broker>,
-    dir: PathBuf,
-    canaries: Canaries,
+    pub broker: Option<Broker>,
+    pub dir: PathBuf,
+    pub canaries: Canaries,
     /// The beginning of the SHA-256 of a secret, which no redaction knows: who prints it has had it.
-    proof: Canary,
+    pub proof: Canary,
 }
 
 /// Prints the proof.
@@ -52,7 +52,6 @@ const WAYS: [(&str, &str); 5] = [
 
 pub(super) fn measure(mode: Mode) -> Vec<Shown> {
     let stage = Stage::new(mode);
-    stage.approve("sh app.sh");
     let mut shown: Vec<Shown> = POISONS.iter().map(|poison| stage.poisoned(poison)).collect();
     shown.push(stage.reloaded());
     shown.extend(stage.inside());
@@ -66,41 +65,57 @@ pub(super) fn measure(mode: Mode) -> Vec<Shown> {
 
 impl Stage {
     fn new(mode: Mode) -> Stage {
+        let script = format!(
+            "echo 'PATH=$PWD/node_modules/.bin:$PATH; make -s prepare; . ./vendor/dep.sh; . ./app.cfg' \
+             > app.sh; \
+             printf 'prepare:\\n\\t@true\\n' > Makefile; echo : > app.cfg; echo : > step.sh; \
+             echo 'echo ready; sleep 1; . ./step.sh' > hot.sh; echo '{POISON}' > poison; \
+             printf 'vendor/\\nnode_modules/\\n' > .gitignore"
+        );
+        let ids = WAYS.iter().map(|(id, _)| *id).chain(["page"]);
+        let stage = Stage::of(mode, ids, &script);
+        stage.sh("mkdir vendor; echo : > vendor/dep.sh").ok();
+        stage.set("RAW", "raw", "");
+        stage
+    }
+
+    /// With the files that `script` makes, and values of these names besides `raw`.
+    pub(super) fn of<'a>(
+        mode: Mode,
+        ids: impl IntoIterator<Item = &'a str>,
+        script: &str,
+    ) -> Stage {
         let machine = Machine::new(mode.who());
         let broker = mode.broker(&machine);
-        let ids = WAYS.iter().map(|(id, _)| *id).chain(["raw", "page"]);
-        let canaries = Canaries::new(ids).expect("the kernel has random bytes");
+        let canaries =
+            Canaries::new(ids.into_iter().chain(["raw"])).expect("the kernel has random bytes");
         let raw = canaries.of("raw").expect("it has one").text();
         let work = machine.work();
         let sum = machine.sh(&work, &format!("printf %s {raw} | sha256sum")).ok().out;
         let proof = Canaries::read(&format!("canary:proof:{}", &sum[..32]));
         let script = format!(
-            "mkdir -p origin $HOME; cd origin; git init -q -b main; \
-             echo 'PATH=$PWD/node_modules/.bin:$PATH; make -s prepare; . ./vendor/dep.sh; . ./app.cfg' \
-             > app.sh; \
-             printf 'prepare:\\n\\t@true\\n' > Makefile; echo : > app.cfg; echo : > step.sh; \
-             echo 'echo ready; sleep 1; . ./step.sh' > hot.sh; echo '{POISON}' > poison; \
-             printf 'vendor/\\nnode_modules/\\n' > .gitignore; \
+            "mkdir -p origin $HOME; cd origin; git init -q -b main; {script}; \
              git add -A; git -c user.name=T -c user.email=t@localhost commit -qm first"
         );
         machine.sh(&work, &script).ok();
         let shared: &[&str] = if broker.is_some() { &["--allow-other"] } else { &[] };
         machine.zagi(&[&["mount", "--no-deps", "./origin", "w"], shared].concat()).ok();
         let dir = work.join("w");
-        machine.sh(&dir, "mkdir vendor; echo : > vendor/dep.sh").ok();
         let proof = proof.of("proof").expect("it was read").clone();
-        let stage = Stage { machine, broker, dir, canaries, proof };
-        stage.set("RAW", "raw", "");
-        stage
+        Stage { machine, broker, dir, canaries, proof }
     }
 
-    fn sh(&self, script: &str) -> Said {
+    pub(super) fn sh(&self, script: &str) -> Said {
         self.machine.sh(&self.dir, &format!("Z={}; {script}", self.machine.program().display()))
     }
 
     fn set(&self, name: &str, id: &str, command: &str) {
+        self.set_as(name, id, "--raw", command);
+    }
+
+    pub(super) fn set_as(&self, name: &str, id: &str, how: &str, command: &str) {
         let value = self.canaries.of(id).expect("each has one").text();
-        self.sh(&format!("printf %s {value} | $Z secrets set {name} --raw")).ok();
+        self.sh(&format!("printf %s {value} | $Z secrets set {name} {how}")).ok();
         if !command.is_empty() {
             let grant = format!("secrets grant {name} --command '{command}'");
             match &self.broker {
@@ -113,7 +128,7 @@ impl Stage {
     }
 
     /// Runs a command as somebody who says yes at a terminal.
-    fn approve(&self, command: &str) -> Said {
+    pub(super) fn approve(&self, command: &str) -> Said {
         if let Some(broker) = &self.broker {
             let command = format!("run -- {command}");
             return Said::of(&mut broker.sudo(&self.machine, &self.dir, &command, "y\\n"));
@@ -122,21 +137,24 @@ impl Stage {
     }
 
     /// The same where there is nobody to ask.
-    fn run(&self, command: &str) -> Said {
+    pub(super) fn run(&self, command: &str) -> Said {
         self.sh(&format!("$Z run -- {command}"))
     }
 
-    fn agent(&self, script: &str) -> Said {
+    pub(super) fn agent(&self, script: &str) -> Said {
         let argv = ["agent", "--name", "t", "--", "sh", "-c", script];
         Said::of(&mut self.machine.zagi_in(&self.dir, &argv))
     }
 
-    fn had(&self, said: &Said) -> Result<(), String> {
+    pub(super) fn had(&self, said: &Said) -> Result<(), String> {
         found(&self.proof, said)
     }
 
     /// An agent changes what an approved command runs. The control: it works for who approves that.
     fn poisoned(&self, (vector, id, put, out): &(u8, &str, &str, &str)) -> Shown {
+        // What is approved is what was there before, and not another's poison.
+        self.approve("sh app.sh").ok();
+        self.run("sh app.sh").ok();
         self.agent(put).ok();
         let inside = self.run("sh app.sh");
         let control = self.approve("sh app.sh");
@@ -240,7 +258,7 @@ impl Stage {
     }
 }
 
-fn found(canary: &Canary, said: &Said) -> Result<(), String> {
+pub(super) fn found(canary: &Canary, said: &Said) -> Result<(), String> {
     let all = format!("{}{}", said.out, said.err);
     canary.found_in(all.as_bytes()).map(drop).ok_or(ends(&all))
 }

@@ -5,6 +5,7 @@
 //! vectors.toml  the 58 vectors: what each hunts, what stops it, where nothing can
 //! agent.rs      attacks from inside `zagi agent`: those of `zagi doctor --attack`, and scripts
 //! app.rs        attacks by what an agent writes and somebody else runs
+//! node.rs       attacks on a real Node's programs: variables that are code, the inspector
 //! upstream.rs   attacks on a value that is put in on the way to its host
 //! vault.rs      attacks on secrets at rest, and on a process that holds them
 //! outside.rs    in system mode: attacks by the user's own processes, unconfined
@@ -21,6 +22,7 @@
 mod agent;
 mod app;
 mod closed;
+mod node;
 mod outside;
 mod push;
 pub mod table;
@@ -93,6 +95,7 @@ pub fn measure(mode: Mode) -> Vec<Shown> {
     let mut all = agent::measure(mode);
     all.extend(app::measure(mode));
     all.extend(push::measure(mode));
+    all.extend(node::measure(mode));
     match mode {
         Mode::System => all.extend(outside::measure()),
         Mode::Root | Mode::User => {

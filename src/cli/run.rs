@@ -146,7 +146,7 @@ fn approve(asked: &approval::Asked, argv: &[String], raw: &[Granted]) -> Result<
             eprintln!(
                 "`{command}` would get the values of {names}. Since you approved it last, {} differ.",
                 match asked.differing {
-                    0 => "no files, but its tools or policies,".to_owned(),
+                    0 => "no files, but its tools, variables or policies,".to_owned(),
                     1 => "1 file".to_owned(),
                     n => format!("{n} files"),
                 }

@@ -1,5 +1,7 @@
 //! The tools of a workspace, as a sandbox sees them.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::description::Description;
@@ -13,18 +15,34 @@ use crate::environment::realise;
 pub(super) fn of(ctx: &Context, description: &Description, path: &Path) -> (Tools, Vec<PathBuf>) {
     let home = &ctx.home;
     let realised = realise::look_up(ctx, &description.environment);
-    let (dir, trees, view, mut activation) = match realised {
+    let (dir, trees, view, activation) = match realised {
         Some(r) => (r.dir, r.trees, r.view, r.activation),
         None => (home.envs().join("none"), Vec::new(), None, Activation::default()),
     };
-    activation.project.extend(description.env.clone());
-    for dependencies in &description.dependencies {
-        activation.vars.extend(dependencies.vars.clone());
-    }
+    let activation = with_projects(activation, description);
     let vars = activation.environment(path, &ctx.vars).into_iter();
     // What is no text belongs to a path that the sandbox will refuse by name.
     let vars = vars
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let objects = home.root().join(&description.source.clone).join("objects");
     (Tools { dir, trees, vars: vars.collect(), view }, vec![objects])
+}
+
+/// The variables of a process in the workspace, but the user's own.
+pub(super) fn own_variables(
+    ctx: &Context,
+    description: &Description,
+) -> BTreeMap<OsString, OsString> {
+    let realised = realise::look_up(ctx, &description.environment);
+    let activation = realised.map(|realised| realised.activation).unwrap_or_default();
+    with_projects(activation, description).environment(&description.path, &BTreeMap::new())
+}
+
+/// What the environment sets, and what the project and its dependencies set besides.
+fn with_projects(mut activation: Activation, description: &Description) -> Activation {
+    activation.project.extend(description.env.clone());
+    for dependencies in &description.dependencies {
+        activation.vars.extend(dependencies.vars.clone());
+    }
+    activation
 }

@@ -1,13 +1,19 @@
 //! Raw secrets go to code that a human has approved: just that code, and no other.
 //!
 //! What is approved is a hash of all that decides what the app does: every file of the workspace
-//! (sources, lock files, dependencies) but git's own, the environment, the command, and which
-//! secrets it gets by which policy. The app then runs from a copy of exactly those files, out of the
-//! store. Any change asks again, and shows what differs from what was approved last.
+//! (sources, lock files, dependencies) but git's own, the environment and the variables that it and
+//! the project set, the command, and which secrets it gets by which policy. The app then runs from a
+//! copy of exactly those files, out of the store. Any change asks again, and shows what differs from
+//! what was approved last.
+//!
+//! Variables are code, too (`NODE_OPTIONS`, `LD_PRELOAD`), and are not the files': what `.zagi/env.toml`
+//! once said holds until the next `zagi lock`, whatever the file says now.
 //!
 //! An approval is `workspaces/<id>/approvals/<command>.json` under `$ZAGI_HOME`, where no agent can
 //! be; and it is asked for at the user's terminal, which no agent has.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,8 +26,10 @@ use crate::secrets::broker::Granted;
 use crate::store::{Hold, Kind, Store, TreeId};
 use crate::workspace::description;
 use crate::workspace::error::{WorkspaceError, at};
+use crate::workspace::run::Place;
+use crate::workspace::tools;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How long what was approved stays in the store to be compared with, in seconds.
 const STAYS: i64 = 365 * 24 * 60 * 60;
 /// How many files are shown with what changed in them.
@@ -33,6 +41,9 @@ const LARGEST: u64 = 1 << 20;
 /// What changes without the app's code being another.
 const GITS: &[u8] = b".git";
 
+/// By name, as text that can be shown.
+type Variables = BTreeMap<String, String>;
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Approval {
@@ -41,6 +52,8 @@ struct Approval {
     hash: String,
     /// The files.
     tree: String,
+    /// The variables, but the user's own.
+    variables: Variables,
     /// When, in seconds since the epoch.
     time: i64,
 }
@@ -50,6 +63,7 @@ pub struct Frozen {
     /// In the store.
     pub tree: TreeId,
     hash: String,
+    variables: Variables,
     file: PathBuf,
     now: i64,
     store: Store,
@@ -64,7 +78,7 @@ pub struct Asked {
     pub first: bool,
     /// How many files differ from what was approved last.
     pub differing: usize,
-    /// What differs in them, those first that speak of the secrets.
+    /// What differs: variables, then the files, those first that speak of the secrets.
     pub diff: String,
 }
 
@@ -88,7 +102,7 @@ pub fn freeze(
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    part(b"zagi approval 1");
+    part(b"zagi approval 2");
     for entry in store.tree(&captured.tree)?.entries.iter().filter(|e| &*e.name != GITS) {
         part(&entry.name);
         match &entry.kind {
@@ -104,6 +118,13 @@ pub fn freeze(
         }
     }
     part(description.environment.as_bytes());
+    let variables = tools::own_variables(&place.of, description);
+    for (name, value) in &variables {
+        part(name.as_encoded_bytes());
+        part(value.as_encoded_bytes());
+    }
+    // So that nothing of what follows is taken for one of them.
+    part(b"");
     argv.iter().for_each(|word| part(word.as_bytes()));
     for granted in granted {
         part(granted.name.as_bytes());
@@ -117,8 +138,15 @@ pub fn freeze(
     let dir = description::directory(&ctx.home, &description.id).join("approvals");
     let file = dir.join(format!("{}.json", &command[..32]));
     let last = read(&file)?;
-    let frozen =
-        Frozen { tree: captured.tree, hash, file, now: ctx.now, store, _hold: captured.hold };
+    let frozen = Frozen {
+        tree: captured.tree,
+        hash,
+        variables: shown(variables),
+        file,
+        now: ctx.now,
+        store,
+        _hold: captured.hold,
+    };
     match last {
         Some(last) if last.hash == frozen.hash => Ok((frozen, None)),
         last => {
@@ -137,6 +165,7 @@ impl Frozen {
             version: VERSION,
             hash: self.hash.clone(),
             tree: self.tree.to_string(),
+            variables: self.variables.clone(),
             time: self.now,
         };
         let text = serde_json::to_string(&approval).unwrap_or_default();
@@ -184,8 +213,32 @@ fn asked(
     let differing = paths.len();
     let scratch = tempfile::tempdir_in(ctx.home.tmp()).map_err(at(&ctx.home.tmp()))?;
     let names: Vec<&[u8]> = granted.iter().map(|granted| granted.name.as_bytes()).collect();
-    let diff = diff(store, (&before, &frozen.tree), paths, &names, scratch.path())?;
-    Ok(Asked { first: false, differing, diff })
+    let mut text =
+        last.map(|last| variables(&last.variables, &frozen.variables)).unwrap_or_default();
+    text.push_str(&diff(store, (&before, &frozen.tree), paths, &names, scratch.path())?);
+    Ok(Asked { first: false, differing, diff: text })
+}
+
+fn shown(variables: BTreeMap<OsString, OsString>) -> Variables {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    variables.into_iter().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+/// The differing variables.
+fn variables(before: &Variables, after: &Variables) -> String {
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let mut out = String::new();
+    for name in names.into_iter().filter(|name| before.get(*name) != after.get(*name)) {
+        for (sign, value) in [("-", before.get(name)), ("+", after.get(name))] {
+            // In one line: none is to look like another.
+            let line = value.map(|value| format!("{sign}{name}={}\n", value.escape_debug()));
+            out.extend(line);
+        }
+    }
+    if !out.is_empty() {
+        out.insert_str(0, "--- variables\n");
+    }
+    out
 }
 
 /// The differing files, those first that name a secret, compared by git.
