@@ -6,6 +6,7 @@
 //! agent.rs      attacks from inside `zagi agent`: those of `zagi doctor --attack`, and scripts
 //! app.rs        attacks by what an agent writes and somebody else runs
 //! node.rs       attacks on a real Node's programs: variables that are code, the inspector
+//! rebind.rs     attacks by a name that leads to this machine
 //! upstream.rs   attacks on a value that is put in on the way to its host
 //! vault.rs      attacks on secrets at rest, and on a process that holds them
 //! outside.rs    in system mode: attacks by the user's own processes, unconfined
@@ -25,6 +26,7 @@ mod closed;
 mod node;
 mod outside;
 mod push;
+mod rebind;
 pub mod table;
 mod upstream;
 mod vault;
@@ -96,6 +98,7 @@ pub fn measure(mode: Mode) -> Vec<Shown> {
     all.extend(app::measure(mode));
     all.extend(push::measure(mode));
     all.extend(node::measure(mode));
+    all.extend(rebind::measure(mode));
     match mode {
         Mode::System => all.extend(outside::measure()),
         Mode::Root | Mode::User => {

@@ -1,7 +1,7 @@
 //! Which addresses a name may lead to.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use super::rule::Target;
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn connect(target: &Target, anywhere: bool) -> io::Result<TcpStream> {
     let mut error = None;
     for address in (target.host.as_str(), target.port).to_socket_addrs()? {
-        if !anywhere && is_near(address.ip()) {
+        if !anywhere && is_ours(address.ip()) {
             error = Some(near(address.ip()));
             continue;
         }
@@ -32,7 +32,7 @@ pub(super) fn connect(target: &Target, anywhere: bool) -> io::Result<TcpStream> 
 /// else to connect to: an own name server may know less than that one's.
 pub(super) fn refuse_near(target: &Target) -> io::Result<()> {
     let Ok(found) = (target.host.as_str(), target.port).to_socket_addrs() else { return Ok(()) };
-    found.map(|address| address.ip()).find(|ip| is_near(*ip)).map_or(Ok(()), |ip| Err(near(ip)))
+    found.map(|address| address.ip()).find(|ip| is_ours(*ip)).map_or(Ok(()), |ip| Err(near(ip)))
 }
 
 /// It leads where nobody may go.
@@ -49,7 +49,27 @@ pub(super) fn is_refusal(e: &io::Error) -> bool {
     e.get_ref().is_some_and(|e| e.is::<Near>())
 }
 
-/// Whether an address is one of this machine or of a network that is not everybody's: the
+/// Whether an address is one of this machine or its network.
+fn is_ours(address: IpAddr) -> bool {
+    is_near(address) || is_own(address)
+}
+
+/// Whether an address is this machine's own, which may be everybody's, too: whoever comes to it from
+/// here has passed no firewall. To such a one the kernel speaks from that address itself.
+fn is_own(address: IpAddr) -> bool {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Nothing is sent. What there is no way to is not here.
+    let own = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    own.is_ok_and(|own| own.ip() == address)
+}
+
+/// Whether an address is one of a machine itself or of a network that is not everybody's: the
 /// special ranges of IANA's registries (RFC 6890).
 pub(super) fn is_near(address: IpAddr) -> bool {
     match address {
