@@ -26,7 +26,7 @@
 //! | 1 | [`redteam`] | what a sandbox is to stop, tried for real |
 //! | 1 | `zagi-fuse` (`fuse/`) | the overlay and the kernel adapter that presents it |
 //! | 1 | `zagi-sandbox` (`sandbox/`) | executes a plain plan: namespaces, mounts, capabilities |
-//! | 0 | [`context`], [`home`], [`config`], [`event`], [`nearest`], [`proxy`], [`redact`] | what is passed in: paths, addresses, clock, progress; what somebody may have meant; the user's proxies; values taken out of a text |
+//! | 0 | [`context`], [`home`], [`config`], [`event`], [`nearest`], [`ordinary`], [`proxy`], [`redact`] | what is passed in: paths, addresses, clock, progress; what somebody may have meant; files that others may exchange; the user's proxies; values taken out of a text |
 //!
 //! # Architecture invariants
 //!
@@ -55,6 +55,7 @@ pub mod environment;
 pub mod event;
 pub mod home;
 pub mod nearest;
+pub mod ordinary;
 pub mod proxy;
 pub mod redact;
 pub mod redteam;

@@ -7,6 +7,7 @@
 //! app.rs        attacks by what an agent writes and somebody else runs
 //! node.rs       attacks on a real Node's programs: variables that are code, the inspector
 //! rebind.rs     attacks by a name that leads to this machine
+//! trap.rs       traps for those who read in a workspace: links that come and go, pipes
 //! upstream.rs   attacks on a value that is put in on the way to its host
 //! vault.rs      attacks on secrets at rest, and on a process that holds them
 //! outside.rs    in system mode: attacks by the user's own processes, unconfined
@@ -28,6 +29,7 @@ mod outside;
 mod push;
 mod rebind;
 pub mod table;
+mod trap;
 mod upstream;
 mod vault;
 
@@ -99,6 +101,7 @@ pub fn measure(mode: Mode) -> Vec<Shown> {
     all.extend(push::measure(mode));
     all.extend(node::measure(mode));
     all.extend(rebind::measure(mode));
+    all.extend(trap::measure(mode));
     match mode {
         Mode::System => all.extend(outside::measure()),
         Mode::Root | Mode::User => {

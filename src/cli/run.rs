@@ -97,7 +97,8 @@ fn release(
     let mut release = Release::default();
     if settings.lent.is_some() {
         // Another user's directory cannot be written to: it is always a copy.
-        release.frozen = Some(approval::freeze(&session.ctx, place, argv, &[])?.0);
+        release.frozen =
+            Some(approval::freeze(&session.ctx, (&place.of, &place.description), argv, &[])?.0);
     }
     let vault = session.vault()?;
     if settings.lent.is_none() {
@@ -112,7 +113,8 @@ fn release(
     let raw: Vec<Granted> = granted.iter().filter(|granted| granted.is_raw()).cloned().collect();
     release.granted = granted;
     if !raw.is_empty() {
-        let (frozen, asked) = approval::freeze(&session.ctx, place, argv, &raw)?;
+        let (frozen, asked) =
+            approval::freeze(&session.ctx, (&place.of, &place.description), argv, &raw)?;
         if let Some(asked) = asked {
             only_root(settings, "an approval")?;
             approve(&asked, argv, &raw)?;

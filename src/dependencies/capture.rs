@@ -17,6 +17,8 @@ use super::record::Need;
 use super::relocate::{Holds, Relocations, scan};
 use super::{DependenciesError, WORKSPACE, cargo};
 use crate::environment::detect::Ecosystem;
+use crate::environment::files::LARGEST;
+use crate::ordinary;
 use crate::store::FileId;
 
 /// Names below which nothing is an output: made again by whoever needs them.
@@ -306,7 +308,7 @@ fn packages(plan: &Plan, stage: &Path, files: &[PathBuf]) -> u64 {
     match plan.project.ecosystem {
         Ecosystem::Node if plan.manager == "npm" => {
             let hidden = Path::new(&plan.project.root).join("node_modules/.package-lock.json");
-            let text = fs::read(stage.join(hidden)).unwrap_or_default();
+            let text = ordinary::read(&stage.join(hidden), LARGEST).unwrap_or_default();
             let lock: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
             lock["packages"].as_object().map_or(0, |packages| packages.len() as u64)
         }

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -21,6 +21,7 @@ use toml_edit::DocumentMut;
 
 use super::record::Need;
 use crate::environment::version::Version;
+use crate::ordinary;
 
 /// A package of a registry, as a lock file has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,16 +74,9 @@ impl Package {
 /// The bytes of a file below `base` that is reached through directories alone: no link of a
 /// stranger's is followed.
 fn plain_file(base: &Path, below: &str) -> Option<Vec<u8>> {
-    let mut at = base.to_owned();
-    let mut parts = below.split('/').peekable();
-    while let Some(part) = parts.next() {
-        at.push(part);
-        let kind = fs::symlink_metadata(&at).ok()?.file_type();
-        if !(kind.is_dir() || parts.peek().is_none() && kind.is_file()) {
-            return None;
-        }
-    }
-    fs::read(at).ok()
+    let mut bytes = Vec::new();
+    ordinary::open_below(base, Path::new(below)).ok()?.read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// The names of directories in `dir`, links left out.

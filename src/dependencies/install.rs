@@ -1,7 +1,7 @@
 //! Looked up by key, or installed: by one installer a key, with nothing half-made.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -18,6 +18,7 @@ use super::{DependenciesError, WORKSPACE, cargo};
 use crate::context::Context;
 use crate::environment::detect::Ecosystem;
 use crate::event::Event;
+use crate::ordinary;
 use crate::store::{Entry, Kind, Store, TreeId, remove_tree};
 
 /// Dependencies that are in the store.
@@ -243,9 +244,10 @@ fn prepare(
 fn cargo_lock(plan: &Plan, workspace: &Path) -> String {
     let made = Path::new(&plan.project.root).join("Cargo.lock");
     let path = plan.project.lock.as_ref().map_or(made, PathBuf::from);
-    let path = workspace.join(path);
+    let mut text = String::new();
     // A lock file that is a link names nothing that would be looked for.
-    if path.is_symlink() { String::new() } else { fs::read_to_string(path).unwrap_or_default() }
+    let read = ordinary::open_below(workspace, &path).and_then(|mut f| f.read_to_string(&mut text));
+    read.map_or_else(|_| String::new(), |_| text)
 }
 
 /// What is told of a step that ended well.

@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::ordinary;
+
 /// A file of more bytes than this is absent: no manifest and no lock file is as large.
 pub const LARGEST: u64 = 64 << 20;
 
@@ -64,9 +66,8 @@ impl Directory {
 
     fn open(&self, path: &str) -> Option<File> {
         let found = self.resolve(path)?;
-        // Looked at before it is opened: opening a pipe would wait for a writer.
-        fs::metadata(&found).ok().filter(fs::Metadata::is_file)?;
-        File::open(found).ok()
+        // Where it was found there was no link: what is one now leads elsewhere.
+        ordinary::open_below(&self.0, found.strip_prefix(&self.0).ok()?).ok()
     }
 }
 

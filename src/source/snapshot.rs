@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -17,6 +18,7 @@ use gix::refs::transaction::PreviousValue;
 use super::error::SourceError;
 use super::name::{is_name, shown};
 use super::pack::Pack;
+use crate::ordinary;
 
 /// What a commit is made of; all else of it is fixed.
 pub(super) struct Commit {
@@ -86,7 +88,7 @@ impl Node<'_> {
     fn write(&self, pack: &mut Pack<'_>, root: &Path) -> Result<ObjectId, SourceError> {
         let mut tree = gix::objs::Tree::empty();
         for (name, file) in &self.files {
-            let (kind, oid) = blob(pack, &root.join(OsStr::from_bytes(file)))?;
+            let (kind, oid) = blob(pack, root, Path::new(OsStr::from_bytes(file)))?;
             tree.entries.push(Entry { mode: kind.into(), filename: (*name).into(), oid });
         }
         for (name, directory) in &self.directories {
@@ -102,7 +104,12 @@ impl Node<'_> {
     }
 }
 
-fn blob(pack: &mut Pack<'_>, path: &Path) -> Result<(EntryKind, ObjectId), SourceError> {
+fn blob(
+    pack: &mut Pack<'_>,
+    root: &Path,
+    below: &Path,
+) -> Result<(EntryKind, ObjectId), SourceError> {
+    let path = &root.join(below);
     let there = fs::symlink_metadata(path).map_err(SourceError::io(path))?;
     let (kind, bytes) = match there.is_symlink() {
         true => {
@@ -112,7 +119,12 @@ fn blob(pack: &mut Pack<'_>, path: &Path) -> Result<(EntryKind, ObjectId), Sourc
         false => {
             let executable = there.permissions().mode() & 0o111 != 0;
             let kind = if executable { EntryKind::BlobExecutable } else { EntryKind::Blob };
-            (kind, fs::read(path).map_err(SourceError::io(path))?)
+            let mut bytes = Vec::new();
+            // It may be another by now.
+            let read =
+                ordinary::open_below(root, below).and_then(|mut f| f.read_to_end(&mut bytes));
+            read.map_err(SourceError::io(path))?;
+            (kind, bytes)
         }
     };
     Ok((kind, pack.add(Kind::Blob, &bytes)?))

@@ -9,7 +9,9 @@ use super::amend::{self, Environment};
 use super::description::Description;
 use super::error::WorkspaceError;
 use crate::context::Context;
+use crate::environment::files::LARGEST;
 use crate::environment::lock::Tool;
+use crate::ordinary;
 
 /// How many packages are looked into.
 const MOST_PACKAGES: usize = 20_000;
@@ -131,7 +133,7 @@ fn packages(dir: &Path, left: &mut usize, found: &mut Vec<Scripted>) {
 }
 
 fn scripted(package: &Path) -> Option<Scripted> {
-    let bytes = std::fs::read(package.join("package.json")).ok()?;
+    let bytes = ordinary::read(&package.join("package.json"), LARGEST).ok()?;
     let manifest: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
     let has = |name: &&str| manifest["scripts"][*name].is_string();
     let mut scripts: Vec<String> =

@@ -185,6 +185,14 @@ fn roots(ctx: &Context) -> Result<Option<Vec<u8>>, WorkspaceError> {
 
 /// In whose name it commits: the user's, who is answerable for it.
 fn author(root: &Path) -> BTreeMap<String, String> {
+    // git would wait for a pipe.
+    let waits = |name: &str| {
+        let about = root.join(".git").join(name).metadata();
+        about.is_ok_and(|about| !about.is_file())
+    };
+    if ["HEAD", "config", "config.worktree", "commondir"].into_iter().any(waits) {
+        return BTreeMap::new();
+    }
     let ask = |key: &str| {
         let out = Command::new("git").arg("-C").arg(root).args(["config", "--get", key]).output();
         let text = String::from_utf8(out.ok()?.stdout).ok()?;

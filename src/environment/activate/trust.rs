@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::may_set;
+use crate::environment::files::LARGEST;
 use crate::environment::spec;
+use crate::ordinary;
 
 /// The version of the format above.
 const VERSION: u32 = 1;
@@ -91,7 +93,7 @@ fn file(home: &Path, path: &Path) -> PathBuf {
 
 /// Of the text that says which variables there are; of nothing where there is none.
 fn hash(path: &Path) -> String {
-    let bytes = std::fs::read(path.join(spec::PATH)).unwrap_or_default();
+    let bytes = ordinary::read(&path.join(spec::PATH), LARGEST).unwrap_or_default();
     blake3::hash(&bytes).to_hex().to_string()
 }
 

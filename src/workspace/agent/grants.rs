@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::egress::Rule;
+use crate::ordinary;
 
 /// Where a repository has its own.
 pub const PATH: &str = ".zagi/agents.toml";
@@ -36,6 +37,8 @@ pub const FILE: &str = "agents.toml";
 
 const BUILT_IN: &str = include_str!("agents.toml");
 const VERSION: u32 = 1;
+/// A file of more bytes is none.
+const LARGEST: u64 = 1 << 20;
 
 /// What one agent is granted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -104,7 +107,10 @@ pub struct Granted {
 impl Granted {
     /// The file at `path`, or nothing if there is none.
     pub fn read(path: &Path) -> Result<Option<Granted>, GrantsError> {
-        match std::fs::read_to_string(path) {
+        let read = ordinary::read(path, LARGEST).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| io::Error::other("it is no text"))
+        });
+        match read {
             // So it stands while something runs that may not make it.
             Ok(text) if text.is_empty() => Ok(None),
             Ok(text) => Granted::parse(path, text).map(Some),

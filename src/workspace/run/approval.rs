@@ -24,9 +24,8 @@ use super::place::Place;
 use crate::context::Context;
 use crate::secrets::broker::Granted;
 use crate::store::{Hold, Kind, Store, TreeId};
-use crate::workspace::description;
+use crate::workspace::description::{self, Description};
 use crate::workspace::error::{WorkspaceError, at};
-use crate::workspace::run::Place;
 use crate::workspace::tools;
 
 const VERSION: u32 = 2;
@@ -82,14 +81,14 @@ pub struct Asked {
     pub diff: String,
 }
 
-/// Puts the workspace's files into the store; what is to be approved, if they are not yet.
+/// Puts the files of a workspace, which is of the home `of`, into the store; what is to be approved,
+/// if they are not yet.
 pub fn freeze(
     ctx: &Context,
-    place: &Place,
+    (of, description): (&Context, &Description),
     argv: &[String],
     granted: &[Granted],
 ) -> Result<(Frozen, Option<Asked>), WorkspaceError> {
-    let description = &place.description;
     let store = Store::open(&ctx.home.store())?.with_events(ctx.events.clone());
     let take = || match place.user() {
         // The broker can read what that user cannot: directories of others.
@@ -118,7 +117,7 @@ pub fn freeze(
         }
     }
     part(description.environment.as_bytes());
-    let variables = tools::own_variables(&place.of, description);
+    let variables = tools::own_variables(of, description);
     for (name, value) in &variables {
         part(name.as_encoded_bytes());
         part(value.as_encoded_bytes());
