@@ -111,6 +111,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(45, "fast-open", "the same by TCP fast open", Value, sockets::fast_open),
     attempt(45, "udp", "the same by UDP", Value, sockets::udp),
     attempt(45, "vsock", "a socket to the host of this machine", Door, sockets::vsock),
+    attempt(45, "vsock-loopback", "the same by vsock", Value, sockets::vsock_loopback),
     attempt(46, "dns", "a name server, asked with a name of one's own", Value, sockets::dns),
     attempt(47, "io-uring", "io_uring", Door, kernel::ring),
     attempt(49, "hooks", "a hook of git", Workspace(".git/hooks/post-checkout"), files::hooks),

@@ -8,8 +8,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn, connect, recvmsg,
-    sendto, socket,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn, VsockAddr,
+    connect, recvmsg, sendto, socket,
 };
 use zagi_sandbox::attempt;
 
@@ -110,6 +110,21 @@ pub(super) fn dns(case: &Case) -> Got {
 
 pub(super) fn vsock(_: &Case) -> Got {
     attempt::host_socket().map(|_| b"a socket".to_vec())
+}
+
+/// A port of this machine's own in the family of the host's sockets: vsock(7).
+pub(super) fn near_host(port: u16) -> VsockAddr {
+    VsockAddr::new(nix::libc::VMADDR_CID_LOCAL, port.into())
+}
+
+pub(super) fn vsock_loopback(case: &Case) -> Got {
+    let socket = attempt::host_socket()?;
+    let port = case.ports.get("vsock-loopback");
+    let port = *port.ok_or_else(|| io::Error::other("nothing listens"))?;
+    connect(socket.as_raw_fd(), &near_host(port))?;
+    let mut answer = Vec::new();
+    std::fs::File::from(socket).read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 fn all(mut stream: UnixStream) -> Got {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{Backlog, ControlMessage, MsgFlags, bind, listen, sendmsg};
 use zagi_sandbox::attempt;
 
 use super::canary::Canaries;
@@ -159,6 +159,10 @@ fn serve(case: &mut Case, value: &impl Fn(&str) -> String, inspector: SigSet) ->
             open.store(true, Ordering::SeqCst);
         }
     });
+    // Most kernels have no such loopback, or have not loaded it.
+    if let Err(e) = vsock(case, value("vsock-loopback")) {
+        case.missing.insert("vsock-loopback".into(), e.to_string());
+    }
     for id in ["udp", "dns"] {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         case.ports.insert(id.into(), socket.local_addr()?.port());
@@ -197,6 +201,23 @@ fn port(answer: String, open: Arc<AtomicBool>) -> io::Result<u16> {
         }
     });
     Ok(port)
+}
+
+/// Tells its value at the number of its TCP's port, in the family of the host's sockets.
+fn vsock(case: &mut Case, answer: String) -> io::Result<()> {
+    let port = case.ports.get("tcp").copied().unwrap_or_default();
+    let listener = attempt::host_socket()?;
+    // No such address: no loopback.
+    bind(listener.as_raw_fd(), &super::sockets::near_host(port))?;
+    listen(&listener, Backlog::new(8)?)?;
+    case.ports.insert("vsock-loopback".into(), port);
+    std::thread::spawn(move || {
+        while let Ok(stream) = rustix::net::accept(&listener) {
+            // Whoever asked may be gone.
+            let _ = File::from(stream).write_all(answer.as_bytes());
+        }
+    });
+    Ok(())
 }
 
 fn streams(listener: UnixListener, answer: String) {
