@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use zagi::redteam::{Canaries, Canary};
 
+use super::agent::Running;
 use super::{Mode, Shown, ends};
 use crate::broker::Broker;
 use crate::machine::{Machine, Said};
@@ -55,10 +56,7 @@ pub(super) fn measure(mode: Mode) -> Vec<Shown> {
     let mut shown: Vec<Shown> = POISONS.iter().map(|poison| stage.poisoned(poison)).collect();
     shown.push(stage.reloaded());
     shown.extend(stage.inside());
-    if mode != Mode::System {
-        // It is the user's to see, at their port: as in user mode.
-        shown.push(stage.page());
-    }
+    shown.push(stage.page());
     shown.extend(stage.printed());
     shown
 }
@@ -109,7 +107,7 @@ impl Stage {
         self.machine.sh(&self.dir, &format!("Z={}; {script}", self.machine.program().display()))
     }
 
-    fn set(&self, name: &str, id: &str, command: &str) {
+    pub(super) fn set(&self, name: &str, id: &str, command: &str) {
         self.set_as(name, id, "--raw", command);
     }
 
@@ -225,7 +223,18 @@ impl Stage {
              printf '\\003') | script -qec \"$Z run -- {command}\" /dev/null; }} >/dev/null 2>&1 & \
              for i in $(seq 200); do {fetch} | grep canary && break; sleep 0.1; done"
         );
-        let control = self.sh(&start);
+        let (control, _app) = match &self.broker {
+            None => (self.sh(&start), None),
+            Some(broker) => {
+                let argv = format!("run -- {command}");
+                let mut app = broker.sudo(&self.machine, &self.dir, &argv, "y\\n");
+                let app = app.stdout(Stdio::null()).spawn().expect("it starts");
+                let wait = format!(
+                    "for i in $(seq 200); do {fetch} | grep canary && break; sleep 0.1; done"
+                );
+                (self.sh(&wait), Some(Running(app)))
+            }
+        };
         let inside = self.agent(&fetch);
         self.sh("touch ../stop; sleep 0.5; rm -f ../stop page.py").ok();
         let canary = self.canaries.of("page").expect("it has one");

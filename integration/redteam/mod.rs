@@ -12,6 +12,7 @@
 //! vault.rs      attacks on secrets at rest, and on a process that holds them
 //! outside.rs    in system mode: attacks by the user's own processes, unconfined
 //! push.rs       attacks on remotes, by what an agent pushes
+//! lent.rs       the same, on what the broker takes the user's word for; and on the broker
 //! closed.rs     machines that offer less: nothing may start
 //! table.rs      vectors and measurements as RESULTS.md
 //! ```
@@ -24,6 +25,7 @@
 mod agent;
 mod app;
 mod closed;
+mod lent;
 mod node;
 mod outside;
 mod push;
@@ -90,7 +92,12 @@ impl Mode {
 
     /// The broker, where this mode has one.
     fn broker(self, machine: &Machine) -> Option<Broker> {
-        (self == Mode::System).then(|| Broker::start(machine, None))
+        self.broker_that_trusts(machine, None)
+    }
+
+    /// The same, which trusts `roots`, as PEM.
+    fn broker_that_trusts(self, machine: &Machine, roots: Option<&str>) -> Option<Broker> {
+        (self == Mode::System).then(|| Broker::start(machine, roots))
     }
 }
 
@@ -102,13 +109,14 @@ pub fn measure(mode: Mode) -> Vec<Shown> {
     all.extend(node::measure(mode));
     all.extend(rebind::measure(mode));
     all.extend(trap::measure(mode));
+    all.extend(upstream::measure(mode));
+    all.extend(vault::measure(mode));
     match mode {
-        Mode::System => all.extend(outside::measure()),
-        Mode::Root | Mode::User => {
-            all.extend(upstream::measure(mode.who()));
-            all.extend(vault::measure(mode.who()));
-            all.extend(closed::measure(mode.who()));
+        Mode::System => {
+            all.extend(outside::measure());
+            all.extend(lent::measure());
         }
+        Mode::Root | Mode::User => all.extend(closed::measure(mode.who())),
     }
     all.sort_by(|a, b| (a.vector, &a.id).cmp(&(b.vector, &b.id)));
     all

@@ -44,6 +44,9 @@ pub struct Vector {
     /// The attacks of the user's own processes that system mode stops.
     #[serde(default)]
     pub outside: Vec<String>,
+    /// Why nothing of it is tried again in system mode.
+    #[serde(default)]
+    pub system: String,
     /// What it waits for.
     #[serde(default)]
     pub later: String,
@@ -95,6 +98,12 @@ pub fn wrong(shown: &[Shown], mode: Mode) -> Vec<String> {
             }
         }
     }
+    for vector in vectors.iter().filter(|_| system) {
+        let tried = shown.iter().any(|one| one.vector == vector.number);
+        if tried != vector.system.is_empty() {
+            wrong.push(format!("{}: tried in system mode, or why not", vector.number));
+        }
+    }
     let unknown = shown.iter().filter(|one| !known.contains(&(one.vector, one.id.as_str())));
     wrong.extend(unknown.map(|one| format!("{} {} is not in the table", one.vector, one.id)));
     wrong
@@ -141,7 +150,7 @@ pub fn render([root, user, system]: [&[Shown]; 3], about: &str) -> String {
          `zagi run`, it was in no byte that could be seen, or the change was not made. \"Open\" is not stopped, and shown not to be. What a process\n\
          of the same user does *outside* every sandbox nothing stops in user mode: it can read the identity and the\n\
          app. In system mode another user has both: `outside-…` are attacks by the user's own processes there, unconfined; the\n\
-         others are an agent's, as in user mode. \"As in user mode\": nothing of it is the broker's, and it was not tried again.\n\n"
+         others are an agent's, or of an app that the broker runs.\n\n"
     );
     let all = |verdict| {
         let is = |one: &&Shown| one.verdict == verdict;
@@ -180,7 +189,7 @@ pub fn render([root, user, system]: [&[Shown]; 3], about: &str) -> String {
                 vector.hunts,
                 cell(vector, root),
                 cell(vector, user),
-                again(cell(vector, system)),
+                again(cell(vector, system), vector),
             );
         }
     }
@@ -195,7 +204,7 @@ pub fn render([root, user, system]: [&[Shown]; 3], about: &str) -> String {
         let other = other.map(told).unwrap_or_default();
         let _ = writeln!(out, "| {} | {} | {} | {other} |", one.vector, one.id, told(one));
     }
-    for one in system.iter().filter(|one| one.id.starts_with("outside-")) {
+    for one in system.iter().filter(|one| root.iter().all(|other| other.id != one.id)) {
         let (number, id, told) = (one.vector, &one.id, plain(&one.note, 110));
         let _ = writeln!(out, "| {number} | {id} | - | in system mode: {told} |");
     }
@@ -203,8 +212,8 @@ pub fn render([root, user, system]: [&[Shown]; 3], about: &str) -> String {
 }
 
 /// A vector of which nothing was tried in system mode.
-fn again(cell: String) -> String {
-    if cell.is_empty() { "as in user mode".into() } else { cell }
+fn again(cell: String, vector: &Vector) -> String {
+    if cell.is_empty() { format!("as in user mode: {}", vector.system) } else { cell }
 }
 
 /// In one line of so many letters, without what is another at each run.

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use zagi::redteam::{Canaries, Canary};
 
-use super::Shown;
+use super::{Mode, Shown};
+use crate::broker::Broker;
 use crate::https::Https;
-use crate::machine::{Machine, Said, Who};
+use crate::machine::{Machine, Said};
 
 /// Sends one request by hand, over TLS to the host; prints what came back.
 const CLIENT: &str = r#"
@@ -81,10 +82,11 @@ struct Stage {
     dir: PathBuf,
     canaries: Canaries,
     key: String,
+    _broker: Option<Broker>,
 }
 
-fn stage(who: Who) -> Stage {
-    let mut machine = Machine::new(who);
+fn stage(mode: Mode) -> Stage {
+    let mut machine = Machine::new(mode.who());
     let canaries = Canaries::new(["value", "sent-on"]).expect("the kernel has random bytes");
     // A token has no colons.
     let key = canaries.of("value").expect("it has one").text().replace(':', "_");
@@ -103,7 +105,9 @@ fn stage(who: Who) -> Stage {
         sent.text().replace(':', "_")
     );
     machine.sh(&work, &make).ok();
-    machine.zagi(&["mount", "--no-deps", "./origin", "w"]).ok();
+    let _broker = mode.broker_that_trusts(&machine, Some(&upstream.certificate));
+    let shared: &[&str] = if _broker.is_some() { &["--allow-other"] } else { &[] };
+    machine.zagi(&[&["mount", "--no-deps", "./origin", "w"], shared].concat()).ok();
     let dir = work.join("w");
     std::fs::write(work.join("client"), CLIENT).expect("it can be written");
     let script = format!(
@@ -113,11 +117,11 @@ fn stage(who: Who) -> Stage {
         upstream.port
     );
     machine.sh(&dir, &script).ok();
-    Stage { machine, upstream, dir, canaries, key }
+    Stage { machine, upstream, dir, canaries, key, _broker }
 }
 
-pub(super) fn measure(who: Who) -> Vec<Shown> {
-    let Stage { machine, upstream, dir, canaries, key } = stage(who);
+pub(super) fn measure(mode: Mode) -> Vec<Shown> {
+    let Stage { machine, upstream, dir, canaries, key, _broker } = stage(mode);
     let [value, sent] = ["value", "sent-on"].map(|id| canaries.of(id).expect("it has one"));
     let port = upstream.port.to_string();
     let mut bare = machine.command("/usr/bin/python3", &dir);

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use zagi::redteam::{Canaries, Canary};
 
 use super::agent::{Running, SEARCH};
-use super::{Shown, ends};
-use crate::machine::{Machine, Said, Who};
+use super::{Mode, Shown, ends};
+use crate::broker::Broker;
+use crate::machine::{self, Machine, Said};
 
 /// A project with secrets, of a user who has opened them before.
 struct Stage {
     machine: Machine,
+    /// In system mode.
+    broker: Option<Broker>,
     dir: PathBuf,
     canaries: Canaries,
 }
@@ -30,16 +33,20 @@ const IDS: [&str; 10] = [
     "objects",
 ];
 
-pub(super) fn measure(who: Who) -> Vec<Shown> {
-    let machine = Machine::new(who);
+pub(super) fn measure(mode: Mode) -> Vec<Shown> {
+    let machine = Machine::new(mode.who());
+    let broker = mode.broker(&machine);
     let work = machine.work();
     machine.sh(&work, "mkdir -p web $HOME; cd web; git init -q; echo x > file").ok();
     let canaries = Canaries::new(IDS).expect("the kernel has random bytes");
-    let stage = Stage { dir: work.join("web"), machine, canaries };
+    let stage = Stage { dir: work.join("web"), machine, broker, canaries };
     let mut shown = vec![stage.rolled_back(), stage.forged()];
     shown.extend(stage.audit());
-    shown.extend(stage.held());
-    shown.extend(stage.left());
+    if stage.broker.is_none() {
+        // There a process that holds values is another's: `outside`, `lent`.
+        shown.extend(stage.held());
+        shown.extend(stage.left());
+    }
     shown
 }
 
@@ -50,8 +57,39 @@ impl Stage {
 
     fn sh(&self, script: &str) -> Said {
         let program = self.machine.program().display();
-        let home = self.machine.home();
+        let home = self.home();
         self.machine.sh(&self.dir, &format!("Z={program}; H={}; {script}", home.display()))
+    }
+
+    /// Where identity and audit log are.
+    fn home(&self) -> PathBuf {
+        let Some(broker) = &self.broker else { return self.machine.home() };
+        let user = nix::unistd::User::from_name(machine::ORDINARY);
+        let uid = user.ok().flatten().expect("it is there").uid;
+        broker.state().join(format!("users/{uid}/home/.zagi"))
+    }
+
+    /// By who may do that there: in system mode root alone.
+    fn inside(&self, script: &str) -> Said {
+        if self.broker.is_none() {
+            return self.sh(script);
+        }
+        let mut sh = std::process::Command::new("sh");
+        sh.args(["-ec", &format!("H={}; {script}", self.home().display())]);
+        Said::of(sh.current_dir(&self.dir))
+    }
+
+    fn reveal(&self, name: &str) -> Said {
+        let command = format!("secrets get {name} --reveal");
+        match &self.broker {
+            None => self.sh(&format!("$Z {command}")),
+            // At a terminal, which has one stream.
+            Some(broker) => {
+                let Said { code, out, .. } =
+                    Said::of(&mut broker.sudo(&self.machine, &self.dir, &command, ""));
+                Said { code, out: String::new(), err: out }
+            }
+        }
     }
 
     fn set(&self, name: &str, id: &str, options: &str) {
@@ -71,11 +109,15 @@ impl Stage {
         self.sh("cp .zagi/secrets.enc old").ok();
         self.set("A", "current", "--raw");
         self.sh("cp .zagi/secrets.enc new; cp old .zagi/secrets.enc").ok();
-        let fresh = self.sh(
-            "mkdir -p fresh/secrets; cp $H/secrets/identity fresh/secrets; chmod -R go= fresh; \
-             ZAGI_HOME=$PWD/fresh $Z secrets get A --reveal",
-        );
-        let said = self.sh("$Z secrets get A --reveal");
+        let by_itself = "sed -n '/BEGIN AGE/,/END AGE/p' .zagi/secrets.enc | \
+                         age --decrypt --identity $H/secrets/identity";
+        let fresh = "mkdir -p fresh/secrets; cp $H/secrets/identity fresh/secrets; chmod -R go= fresh; \
+             ZAGI_HOME=$PWD/fresh $Z secrets get A --reveal";
+        let fresh = match self.broker {
+            None => self.sh(fresh),
+            Some(_) => self.inside(by_itself),
+        };
+        let said = self.reveal("A");
         self.sh("mv new .zagi/secrets.enc; rm -rf old fresh").ok();
         Shown::new(
             31,
@@ -94,11 +136,11 @@ impl Stage {
         );
         self.sh("cp .zagi/secrets.enc new; sed -i s/api.example.com/evil.example.com/ .zagi/secrets.enc")
             .ok();
-        let control = self.sh(
+        let control = self.inside(
             "grep -q evil .zagi/secrets.enc; sed -n '/BEGIN AGE/,/END AGE/p' .zagi/secrets.enc | \
              age --decrypt --identity $H/secrets/identity",
         );
-        let said = self.sh("$Z secrets get B --reveal");
+        let said = self.reveal("B");
         self.sh("mv new .zagi/secrets.enc").ok();
         Shown::new(31, "forged", self.got("forged", &control), self.got("forged", &said))
     }
@@ -106,26 +148,29 @@ impl Stage {
     /// No record, no release.
     fn audit(&self) -> Vec<Shown> {
         let mut shown = Vec::new();
-        for (id, name, before, after) in [
-            (
-                "cut",
-                "C",
-                "cp $H/audit/secrets.log l; sed -i '$d' $H/audit/secrets.log",
-                "mv l $H/audit/secrets.log",
-            ),
-            ("killed", "D", "ulimit -f 0", "true"),
-        ] {
-            self.set(name, id, "--raw");
-            let control = self.sh(&format!("$Z secrets get {name} --reveal"));
-            let said = self.sh(&format!("{before}; $Z secrets get {name} --reveal"));
-            self.sh(after).ok();
-            shown.push(Shown::new(55, id, self.got(id, &control), self.got(id, &said)));
+        self.set("C", "cut", "--raw");
+        let control = self.reveal("C");
+        self.inside(
+            "cp -p $H/audit/secrets.log ../l; sed -i '$d' $H/audit/secrets.log; \
+                     chown --reference=../l $H/audit/secrets.log",
+        )
+        .ok();
+        let said = self.reveal("C");
+        self.inside("mv ../l $H/audit/secrets.log").ok();
+        shown.push(Shown::new(55, "cut", self.got("cut", &control), self.got("cut", &said)));
+        if self.broker.is_none() {
+            // The limits of who asks are not the broker's.
+            self.set("D", "killed", "--raw");
+            let control = self.reveal("D");
+            let said = self.sh("ulimit -f 0; $Z secrets get D --reveal");
+            let (control, inside) = (self.got("killed", &control), self.got("killed", &said));
+            shown.push(Shown::new(55, "killed", control, inside));
         }
         self.set("E", "full", "--raw");
-        let full = Full::new(&self.machine);
-        let control = self.sh("$Z secrets get E --reveal");
-        self.sh("head -c 1000000 /dev/zero > $H/audit/filler 2>/dev/null || true").ok();
-        let said = self.sh("$Z secrets get E --reveal");
+        let full = Full::new(&self.home());
+        let control = self.reveal("E");
+        self.inside("head -c 1000000 /dev/zero > $H/audit/filler 2>/dev/null || true").ok();
+        let said = self.reveal("E");
         drop(full);
         shown.push(Shown::new(55, "full", self.got("full", &control), self.got("full", &said)));
         shown
@@ -243,8 +288,8 @@ fn holder(file: &Path) -> u32 {
 struct Full(PathBuf);
 
 impl Full {
-    fn new(machine: &Machine) -> Full {
-        let audit = machine.home().join("audit");
+    fn new(home: &Path) -> Full {
+        let audit = home.join("audit");
         let root = |script: &str| {
             let mut sh = std::process::Command::new("sh");
             Said::of(sh.args(["-ec", script, "sh"]).arg(&audit)).ok();

@@ -95,26 +95,22 @@ fn release(
     argv: &[String],
 ) -> Result<Release, CommandError> {
     let mut release = Release::default();
-    if settings.lent.is_some() {
-        // Another user's directory cannot be written to: it is always a copy.
-        release.frozen =
-            Some(approval::freeze(&session.ctx, (&place.of, &place.description), argv, &[])?.0);
-    }
     let vault = session.vault()?;
+    if let Some(vault) = &vault {
+        release.granted = granted(&vault.document, Some(argv), None);
+    }
+    let raw: Vec<Granted> = release.granted.iter().filter(|g| g.is_raw()).cloned().collect();
+    if raw.is_empty() && settings.lent.is_some() {
+        // Another user's directory cannot be written to: it is always a copy.
+        release.frozen = Some(approval::freeze(&session.ctx, place, argv, &[])?.0);
+    }
     if settings.lent.is_none() {
         let lines = asked::missing(&session.root, vault.as_ref())?;
         lines.iter().for_each(|line| session.say(line));
     }
-    let Some(vault) = vault else { return Ok(release) };
-    let granted = granted(&vault.document, Some(argv), None);
-    if granted.is_empty() {
-        return Ok(release);
-    }
-    let raw: Vec<Granted> = granted.iter().filter(|granted| granted.is_raw()).cloned().collect();
-    release.granted = granted;
+    let Some(vault) = vault.filter(|_| !release.granted.is_empty()) else { return Ok(release) };
     if !raw.is_empty() {
-        let (frozen, asked) =
-            approval::freeze(&session.ctx, (&place.of, &place.description), argv, &raw)?;
+        let (frozen, asked) = approval::freeze(&session.ctx, place, argv, &raw)?;
         if let Some(asked) = asked {
             only_root(settings, "an approval")?;
             approve(&asked, argv, &raw)?;

@@ -16,7 +16,7 @@ use zagi_sandbox::{Plan, Profile};
 use super::description::Description;
 use super::error::{WorkspaceError, at};
 use super::pins;
-use super::tools;
+use super::tools::{self, Seen};
 use crate::context::Context;
 use crate::dependencies;
 use crate::egress::{self, Broker, Credential, Way};
@@ -57,9 +57,18 @@ pub(super) fn bare(root: &Path, who: Who<'_>) -> Plan {
 
 /// The sandbox of `who` in a workspace, with its tools.
 pub(super) fn surround(ctx: &Context, description: &Description, who: Who<'_>) -> Plan {
+    surround_with(ctx, description, who, tools::of(ctx, description, &description.path))
+}
+
+/// The same, with the tools that it had when they were looked at.
+pub(super) fn surround_with(
+    ctx: &Context,
+    description: &Description,
+    who: Who<'_>,
+    Seen { tools, borrowed, .. }: Seen,
+) -> Plan {
     let root = &description.path;
     let mut plan = bare(root, who);
-    let (tools, borrowed) = tools::of(ctx, description, root);
     let mut seen = BTreeSet::new();
     dependencies::show(&mut plan, &tools, &borrowed, &mut seen);
     plan.env = tools.vars;

@@ -17,6 +17,7 @@
 //! in the sandbox. When it dies the app does.
 
 pub mod approval;
+mod lent;
 mod place;
 mod ports;
 
@@ -78,11 +79,16 @@ pub fn run(
         None => description.path.clone(),
     };
     let who = Who { profile: Profile::App, argv, cwd, files: &files, home: None };
-    let surround = || Ok(confined::surround(&place.of, description, who));
-    let mut plan = place.look(ctx, &[&scratch.0], surround)?;
-    for bind in plan.binds.iter().filter(|bind| bind.source != files) {
-        place.keep_apart(ctx, &bind.source)?;
-    }
+    let surround = || {
+        let Some(frozen) = &release.frozen else {
+            return Ok(confined::surround(&place.of, description, who));
+        };
+        let mut plan =
+            confined::surround_with(&place.of, description, who, frozen.environment.clone());
+        lent::exchange(ctx, place, &frozen.copies, (&mut plan, &files))?;
+        Ok(plan)
+    };
+    let mut plan = place.look(ctx, &[&scratch.0, &ctx.home.store()], surround)?;
     let own = plan.binds.len();
     plan = confined::serviced(plan, services.inside()?);
     plan.publish = true;

@@ -10,9 +10,19 @@ use crate::dependencies::Tools;
 use crate::environment::activate::Activation;
 use crate::environment::realise;
 
-/// The environment that the workspace at `path` has now, and the object directories that its
-/// `.git` borrows from.
-pub(super) fn of(ctx: &Context, description: &Description, path: &Path) -> (Tools, Vec<PathBuf>) {
+/// The environment of a workspace, as it was when somebody looked.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// What a sandbox shows of it.
+    pub tools: Tools,
+    /// The object directories that its `.git` borrows from.
+    pub borrowed: Vec<PathBuf>,
+    /// The variables of a process in the workspace, but the user's own.
+    pub own: BTreeMap<OsString, OsString>,
+}
+
+/// What the workspace at `path` has now.
+pub(super) fn of(ctx: &Context, description: &Description, path: &Path) -> Seen {
     let home = &ctx.home;
     let realised = realise::look_up(ctx, &description.environment);
     let (dir, trees, view, activation) = match realised {
@@ -20,22 +30,14 @@ pub(super) fn of(ctx: &Context, description: &Description, path: &Path) -> (Tool
         None => (home.envs().join("none"), Vec::new(), None, Activation::default()),
     };
     let activation = with_projects(activation, description);
+    let own = activation.environment(path, &BTreeMap::new());
     let vars = activation.environment(path, &ctx.vars).into_iter();
     // What is no text belongs to a path that the sandbox will refuse by name.
     let vars = vars
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let objects = home.root().join(&description.source.clone).join("objects");
-    (Tools { dir, trees, vars: vars.collect(), view }, vec![objects])
-}
-
-/// The variables of a process in the workspace, but the user's own.
-pub(super) fn own_variables(
-    ctx: &Context,
-    description: &Description,
-) -> BTreeMap<OsString, OsString> {
-    let realised = realise::look_up(ctx, &description.environment);
-    let activation = realised.map(|realised| realised.activation).unwrap_or_default();
-    with_projects(activation, description).environment(&description.path, &BTreeMap::new())
+    let tools = Tools { dir, trees, vars: vars.collect(), view };
+    Seen { tools, borrowed: vec![objects], own }
 }
 
 /// What the environment sets, and what the project and its dependencies set besides.

@@ -246,7 +246,7 @@ impl<'a> Trial<'a> {
 
     /// The workspace with the environment that it has now.
     fn place<'p>(&'p self, description: &'p Description) -> Place<'p> {
-        let (tools, borrowed) = tools::of(self.ctx, description, &self.path);
+        let tools::Seen { tools, borrowed, .. } = tools::of(self.ctx, description, &self.path);
         let (workspace, tmp, hosts) = (&self.path, self.tmp.path(), self.hosts.clone());
         Place { tools, workspace, tmp, borrowed, hosts, log: &self.log }
     }

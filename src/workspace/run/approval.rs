@@ -23,10 +23,11 @@ use serde::{Deserialize, Serialize};
 use super::place::Place;
 use crate::context::Context;
 use crate::secrets::broker::Granted;
-use crate::store::{Hold, Kind, Store, TreeId};
-use crate::workspace::description::{self, Description};
+use crate::store::{Entry, Hold, Kind, Store, TreeId};
+use crate::workspace::description;
 use crate::workspace::error::{WorkspaceError, at};
-use crate::workspace::tools;
+use crate::workspace::run::lent::{self, Copied};
+use crate::workspace::tools::{self, Seen};
 
 const VERSION: u32 = 2;
 /// How long what was approved stays in the store to be compared with, in seconds.
@@ -39,6 +40,9 @@ const SHOWN_LINES: usize = 400;
 const LARGEST: u64 = 1 << 20;
 /// What changes without the app's code being another.
 const GITS: &[u8] = b".git";
+/// What leads git, below that, to programs.
+const LEADS: [&[u8]; 6] =
+    [b"config", b"config.worktree", b"commondir", b"hooks", b"info", b"modules"];
 
 /// By name, as text that can be shown.
 type Variables = BTreeMap<String, String>;
@@ -61,6 +65,10 @@ struct Approval {
 pub struct Frozen {
     /// In the store.
     pub tree: TreeId,
+    /// The environment, as it was then.
+    pub(super) environment: Seen,
+    /// What else of another user's is shown, as it was then.
+    pub(super) copies: Vec<Copied>,
     hash: String,
     variables: Variables,
     file: PathBuf,
@@ -81,14 +89,14 @@ pub struct Asked {
     pub diff: String,
 }
 
-/// Puts the files of a workspace, which is of the home `of`, into the store; what is to be approved,
-/// if they are not yet.
+/// Puts the files of a workspace into the store; what is to be approved, if they are not yet.
 pub fn freeze(
     ctx: &Context,
-    (of, description): (&Context, &Description),
+    place: &Place,
     argv: &[String],
     granted: &[Granted],
 ) -> Result<(Frozen, Option<Asked>), WorkspaceError> {
+    let description = &place.description;
     let store = Store::open(&ctx.home.store())?.with_events(ctx.events.clone());
     let take = || match place.user() {
         // The broker can read what that user cannot: directories of others.
@@ -102,25 +110,19 @@ pub fn freeze(
         hash.update(bytes);
     };
     part(b"zagi approval 2");
-    for entry in store.tree(&captured.tree)?.entries.iter().filter(|e| &*e.name != GITS) {
-        part(&entry.name);
-        match &entry.kind {
-            Kind::File { exec, id, .. } => {
-                part(&[b'f', u8::from(*exec)]);
-                part(id.to_string().as_bytes());
-            }
-            Kind::Directory(id) => part(format!("d{id}").as_bytes()),
-            Kind::Symlink(target) => {
-                part(b"l");
-                part(target);
-            }
-        }
-    }
+    files(&store, &captured.tree, place.user().is_some(), &mut part)?;
     part(description.environment.as_bytes());
-    let variables = tools::own_variables(of, description);
+    let look = || Ok(tools::of(&place.of, description, &description.path));
+    let environment = place.look(ctx, &[], look)?;
+    let variables = environment.own.clone();
     for (name, value) in &variables {
         part(name.as_encoded_bytes());
         part(value.as_encoded_bytes());
+    }
+    let copies = lent::copied(ctx, place, &environment, &store)?;
+    for copied in &copies {
+        part(copied.source.as_os_str().as_encoded_bytes());
+        part(copied.tree.to_string().as_bytes());
     }
     // So that nothing of what follows is taken for one of them.
     part(b"");
@@ -139,6 +141,8 @@ pub fn freeze(
     let last = read(&file)?;
     let frozen = Frozen {
         tree: captured.tree,
+        environment,
+        copies,
         hash,
         variables: shown(variables),
         file,
@@ -153,6 +157,39 @@ pub fn freeze(
             Ok((frozen, Some(asked)))
         }
     }
+}
+
+/// The parts of the hash that are a workspace's files; of another user's also what leads git to programs.
+fn files(
+    store: &Store,
+    tree: &TreeId,
+    lent: bool,
+    part: &mut impl FnMut(&[u8]),
+) -> Result<(), WorkspaceError> {
+    let whole = store.tree(tree)?;
+    let mut entries: Vec<&Entry> = whole.entries.iter().filter(|e| &*e.name != GITS).collect();
+    let gits = match whole.get(GITS).map(|entry| &entry.kind) {
+        // No agent writes to these, but the user's other processes do.
+        Some(Kind::Directory(id)) if lent => Some(store.tree(id)?),
+        _ => None,
+    };
+    let leads = |e: &&Entry| LEADS.iter().any(|name| *e.name == **name);
+    entries.extend(gits.iter().flat_map(|gits| gits.entries.iter().filter(leads)));
+    for entry in entries {
+        part(&entry.name);
+        match &entry.kind {
+            Kind::File { exec, id, .. } => {
+                part(&[b'f', u8::from(*exec)]);
+                part(id.to_string().as_bytes());
+            }
+            Kind::Directory(id) => part(format!("d{id}").as_bytes()),
+            Kind::Symlink(target) => {
+                part(b"l");
+                part(target);
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Frozen {

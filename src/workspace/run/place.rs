@@ -87,8 +87,8 @@ impl Place {
         }
     }
 
-    /// Hides what is the broker's from the app, but the sources of the binds from `own` on, and `files`.
-    /// All others must be their user's.
+    /// Hides what is the broker's from the app, but the sources of the binds from `own` on, `files`, and the
+    /// copies in its store. All others must be their user's.
     pub(super) fn hide(
         &self,
         ctx: &Context,
@@ -98,7 +98,10 @@ impl Place {
     ) -> Result<(), WorkspaceError> {
         let Some(user) = self.user else { return Ok(()) };
         let path = state(ctx)?;
-        let but = plan.binds.iter().skip(own).map(|bind| bind.source.clone());
+        let (theirs, ours) = plan.binds.split_at(own);
+        // Nothing that they name has such a path: it was refused.
+        let copies = theirs.iter().filter(|bind| bind.source.starts_with(ctx.home.store()));
+        let but = copies.chain(ours).map(|bind| bind.source.clone());
         let but: Vec<PathBuf> = but.chain([files.to_owned()]).collect();
         let named = plan.binds.iter().map(|bind| &bind.source).filter(|at| !but.contains(at));
         let only = self.look(ctx, &[], || theirs::of(user, named))?;
