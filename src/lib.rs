@@ -46,6 +46,8 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(test)]
+mod chance;
 pub mod cli;
 pub mod config;
 pub mod context;

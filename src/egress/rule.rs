@@ -33,9 +33,11 @@ impl FromStr for Rule {
         let wrong = || RuleError(text.to_owned());
         let (host, port) = split(text).ok_or_else(wrong)?;
         let host = match host.strip_prefix("*.") {
-            Some(name) if name.contains('.') => Host::Below(self::name(name).ok_or_else(wrong)?),
-            // `*` alone and `*.com` are no choice of hosts.
-            Some(_) => return Err(wrong()),
+            // `*` alone and `*.com`, also with the dot of the root, are no choice of hosts.
+            Some(below) => {
+                let below = name(below).filter(|name| name.contains('.'));
+                Host::Below(below.ok_or_else(wrong)?)
+            }
             None => match host.parse() {
                 Ok(address) => Host::Address(address),
                 Err(_) => Host::Name(name(host).ok_or_else(wrong)?),

@@ -33,6 +33,8 @@ pub mod document;
 pub mod dotenv;
 mod error;
 pub mod identity;
+#[cfg(test)]
+mod mutated;
 mod payload;
 pub mod pins;
 pub mod place;

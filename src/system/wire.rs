@@ -189,4 +189,25 @@ mod tests {
         let whole = framed(&request()).unwrap();
         assert!(ask(&whole).to_string().contains("three streams"));
     }
+
+    #[test]
+    fn a_changed_question_is_refused_or_says_the_same() {
+        let (sound, mut read) = (framed(&request()).unwrap(), 0);
+        crate::chance::changes(1000, &[&sound], |bytes| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            (&ours).write_all(bytes).unwrap();
+            drop(ours);
+            let Ok(request) = receive::<Request>(&theirs) else { return };
+            read += 1;
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            send(&ours, &request).unwrap();
+            assert_eq!(receive::<Request>(&theirs).unwrap(), request);
+            // Streams did not come along.
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            (&ours).write_all(bytes).unwrap();
+            drop(ours);
+            assert!(receive_request(&theirs).is_err());
+        });
+        assert!(read > 20, "{read}");
+    }
 }
