@@ -1,5 +1,6 @@
 //! Sound bytes, changed by chance: what tests of readers begin with.
 
+#[cfg(test)]
 use std::ops::Range;
 
 /// Numbers by chance, from a seed.

@@ -84,6 +84,8 @@ fn contenders(dir: &Path) -> Vec<Contender> {
     ] {
         pinned = pinned.pin(workspace.join(path), directory);
     }
+    let mut published = at_work(Profile::App);
+    published.publish = true;
     let on_streams = pinned.clone();
     let script = format!("i=0; while [ $i -lt {TIMES} ]; do {PROGRAM}; i=$((i+1)); done");
     let mut unwatched = at_work(Profile::Agent);
@@ -94,6 +96,7 @@ fn contenders(dir: &Path) -> Vec<Contender> {
         new("zagi install", ours(plan(Profile::Install))),
         new("zagi service", ours(plan(Profile::Service))),
         new("zagi app", ours(at_work(Profile::App))),
+        new("zagi app, its ports published", ours(published)),
         new("zagi agent", ours(at_work(Profile::Agent))),
         new("zagi agent, 4 pins", ours(pinned)),
         new("zagi agent, 4 pins, launch", Box::new(move || launch(&on_streams))),

@@ -33,8 +33,6 @@ pub mod document;
 pub mod dotenv;
 mod error;
 pub mod identity;
-#[cfg(test)]
-mod mutated;
 mod payload;
 pub mod pins;
 pub mod place;

@@ -1,5 +1,7 @@
 //! Files that are not what they say, made by who knows the format as well as we do.
 
+mod mutated;
+
 use std::path::{Path, PathBuf};
 
 use age::NoCallbacks;

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::audit::{Log, Row, Use};
-use super::document::{Document, Recipient};
-use super::payload::Payload;
-use super::pins::Pins;
-use super::place::Place;
-use super::policy::Policy;
-use super::sign::Key;
-use super::{Pages, dotenv};
+use super::super::audit::{Log, Row, Use};
+use super::super::document::{Document, Recipient};
+use super::super::payload::Payload;
+use super::super::pins::Pins;
+use super::super::place::Place;
+use super::super::policy::Policy;
+use super::super::sign::Key;
+use super::super::{Pages, dotenv};
 use crate::chance::changes;
 
 /// Signed files of one key and of its successor.
