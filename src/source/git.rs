@@ -18,8 +18,8 @@ use super::error::SourceError;
 use crate::context::Context;
 use crate::event::Event;
 
-/// What `fetch --stdin` and `--no-write-fetch-head` need.
-const NEEDED: (u32, u32) = (2, 29);
+/// What `GIT_CONFIG_COUNT` needs, by which addresses are given.
+const NEEDED: (u32, u32) = (2, 31);
 
 /// Variables by which git would look elsewhere than it is told to.
 const MISLEADING: [&str; 11] = [
@@ -77,6 +77,8 @@ pub(super) struct Run<'a> {
     pub deadline: Option<Duration>,
     /// Report its progress under this name.
     pub progress: Option<&'a str>,
+    /// Where it runs; else where this process does.
+    pub dir: Option<&'a Path>,
     /// What is in no error: addresses with a password.
     pub hidden: &'a [String],
 }
@@ -92,6 +94,7 @@ impl<'a> Run<'a> {
             output: None,
             deadline: None,
             progress: None,
+            dir: None,
             hidden: &[],
         }
     }
@@ -112,22 +115,29 @@ impl<'a> Git<'a> {
         Ok(Git { ctx, program, ssh: None })
     }
 
-    /// As [`Git::find`], for what old versions cannot do, and for `url`.
-    pub fn for_remote(ctx: &'a Context, url: &str) -> Result<Git<'a>, SourceError> {
+    /// As [`Git::find`], for what old versions cannot do, and for `url`, which is a remote of the
+    /// repository `of`, if of one.
+    pub fn for_remote(
+        ctx: &'a Context,
+        url: &str,
+        of: Option<&Path>,
+    ) -> Result<Git<'a>, SourceError> {
         let mut git = Git::find(ctx)?;
-        let said = git.run(Run::new(url, &[OsStr::new("--version")]))?;
+        let said = git.run(Run::new("git", &[OsStr::new("--version")]))?;
         let said = String::from_utf8_lossy(&said).trim().to_owned();
         let mut numbers =
             said.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
         let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if found < NEEDED {
-            return Err(SourceError::OldGit { program: git.program, found: said, needed: "2.29" });
+            return Err(SourceError::OldGit { program: git.program, found: said, needed: "2.31" });
         }
         let over_ssh = url.starts_with("ssh://") || !url.contains("://");
         let configured = ["GIT_SSH_COMMAND", "GIT_SSH"].iter().any(|v| ctx.var(v).is_some());
         if over_ssh && !configured {
             let args = ["config", "--get", "core.sshCommand"].map(OsStr::new);
-            let plain = git.run(Run::new(url, &args)).is_err();
+            let env = of.map(in_repository);
+            let env = env.as_ref().map_or(&[][..], |env| env);
+            let plain = git.run(Run { env, dir: of, ..Run::new("git", &args) }).is_err();
             // ssh asks on the terminal itself, and waits for a host for minutes.
             git.ssh = plain.then(|| "ssh -o BatchMode=yes -o ConnectTimeout=5".into());
         }
@@ -175,7 +185,13 @@ impl<'a> Git<'a> {
 
     fn command(&self, run: &Run<'_>) -> Command {
         let mut command = Command::new(&self.program);
+        // As options they hold for every version, and whatever the user passes in another way.
+        let settings = SETTINGS.iter().map(|(name, value)| format!("{name}={value}"));
+        command.args(settings.flat_map(|setting| ["-c".to_owned(), setting]));
         command.args(run.args).env_clear();
+        if let Some(dir) = run.dir {
+            command.current_dir(dir);
+        }
         let misleading = |name: &OsStr| MISLEADING.iter().any(|other| name == *other);
         command.envs(self.ctx.vars.iter().filter(|(name, _)| !misleading(name)));
         command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
@@ -188,8 +204,7 @@ impl<'a> Git<'a> {
         // After those that the user passes in the same way.
         let count = |text: &OsStr| text.to_str()?.parse::<usize>().ok();
         let mut n = self.ctx.var("GIT_CONFIG_COUNT").and_then(count).unwrap_or(0);
-        let ours = SETTINGS.iter().map(|(name, value)| (*name, OsStr::new(value)));
-        for (name, value) in ours.chain(run.settings.iter().copied()) {
+        for (name, value) in run.settings {
             command.env(format!("GIT_CONFIG_KEY_{n}"), name);
             command.env(format!("GIT_CONFIG_VALUE_{n}"), value);
             n += 1;

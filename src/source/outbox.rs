@@ -11,6 +11,11 @@
 //! objects/info/alternates  the shared clone's
 //! refs/zagi/asked/<n>      what waits to be pushed
 //! ```
+//!
+//! A remote that is a directory of this machine runs what that directory's own hooks say, as it does for
+//! its user. So it must be one that no agent can write to, and it is meant by its path without links.
+
+mod difference;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -19,16 +24,20 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 
+use super::address::without_password;
 use super::error::SourceError;
 use super::git::{Git, Run, in_repository};
 use crate::context::Context;
+pub use difference::{Difference, Lines};
 
 /// After what is in the work tree's configuration.
-const BARE: &str = "\n[core]\n\tbare = true\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n";
+const BARE: &str = "\n[core]\n\tbare = true\n\thooksPath = /dev/null\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n";
 /// What waits is kept by references below this.
 const ASKED: &str = "refs/zagi/asked";
 /// A pack of nothing: its head, and a SHA-1.
 const EMPTY: u64 = 12 + 20;
+/// A pack that is pushed is not larger, in bytes.
+const MOST: u64 = 4 << 30;
 
 /// A remote of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +45,18 @@ pub struct Remote {
     /// `origin`.
     pub name: String,
     /// From where it is fetched, and to where it is pushed if nothing else is said.
-    pub urls: Vec<String>,
+    pub urls: Vec<Url>,
     /// To where it is pushed.
-    pub push_urls: Vec<String>,
+    pub push_urls: Vec<Url>,
+}
+
+/// Where a remote is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    /// As the configuration has it.
+    pub written: String,
+    /// A directory of this machine in full and without links; others as they are written.
+    meant: Option<String>,
 }
 
 /// A reference, and what it is to be.
@@ -79,21 +97,9 @@ pub enum Safety {
     Exactly,
 }
 
-/// What an update changes, for people.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Difference {
-    /// A line a commit that is new.
-    pub commits: String,
-    /// A line a commit that the remote would have no more.
-    pub replaced: String,
-    /// A line a file.
-    pub files: String,
-    /// What differs in them.
-    pub diff: String,
-}
-
-/// The remotes in git's `config`uration, in its order. What cannot be read has none.
-pub fn remotes(config: &[u8]) -> Vec<Remote> {
+/// The remotes in the `config`uration of the work tree at `root`. What cannot be read has none. A
+/// directory of this machine that may not be one (`apart`), or is not there, is left out.
+pub fn remotes(config: &[u8], root: &Path, apart: impl Fn(&Path) -> bool) -> Vec<Remote> {
     let about = gix::config::file::Metadata::from(gix::config::Source::Local);
     let Ok(file) = gix::config::File::from_bytes_no_includes(config, about, Default::default())
     else {
@@ -103,17 +109,37 @@ pub fn remotes(config: &[u8]) -> Vec<Remote> {
     for section in file.sections_by_name("remote").into_iter().flatten() {
         let name = section.header().subsection_name().map(ToString::to_string);
         let Some(name) = name.filter(|name| is_remote(name)) else { continue };
-        let values = |key: &str| section.values(key).iter().map(ToString::to_string).collect();
-        let (urls, push_urls): (Vec<String>, Vec<String>) = (values("url"), values("pushurl"));
-        match all.iter_mut().find(|remote| remote.name == name) {
-            Some(remote) => {
-                remote.urls.extend(urls);
-                remote.push_urls.extend(push_urls);
-            }
-            None => all.push(Remote { name, urls, push_urls }),
+        if !all.iter().any(|remote| remote.name == name) {
+            all.push(Remote { name: name.clone(), urls: Vec::new(), push_urls: Vec::new() });
         }
+        let Some(remote) = all.iter_mut().find(|remote| remote.name == name) else { continue };
+        let urls = |key: &str| -> Vec<Url> {
+            let written = section.values(key).into_iter().map(|url| url.to_string());
+            written.map(|written| Url { meant: meant(&written, root, &apart), written }).collect()
+        };
+        remote.urls.extend(urls("url"));
+        remote.push_urls.extend(urls("pushurl"));
     }
+    let is_whole = |remote: &Remote| {
+        let mut urls = remote.urls.iter().chain(&remote.push_urls);
+        !remote.urls.is_empty() && urls.all(|url| url.meant.is_some())
+    };
+    all.retain(is_whole);
     all
+}
+
+/// What an address means from wherever git runs; nothing, where it may not be gone to.
+fn meant(written: &str, root: &Path, apart: impl Fn(&Path) -> bool) -> Option<String> {
+    let path = match (written.strip_prefix("file://"), written.find(':'), written.find('/')) {
+        (Some(path), _, _) => path.strip_prefix('/').map(|_| path)?,
+        // Of another machine, or another way there; as git tells them (git-clone(1), "GIT URLS").
+        (None, Some(colon), slash) if slash.is_none_or(|slash| colon < slash) => {
+            return Some(written.to_owned());
+        }
+        (None, _, _) => written,
+    };
+    let path = root.join(path).canonicalize().ok().filter(|path| apart(path))?;
+    path.to_str().map(str::to_owned)
 }
 
 /// Whether it can be given to git as a remote's name and as nothing else.
@@ -129,12 +155,13 @@ pub struct Outbox<'a> {
 }
 
 impl<'a> Outbox<'a> {
-    /// Makes the one at `dir`, or has the one that is there use `config`. It borrows from `clone`.
+    /// Makes the one at `dir`, or has the one that is there use `config` and its `remotes`. It borrows from
+    /// `clone`.
     pub fn make(
         ctx: &'a Context,
         dir: &Path,
         clone: &Path,
-        config: &[u8],
+        (config, remotes): (&[u8], &[Remote]),
     ) -> Result<Outbox<'a>, SourceError> {
         for below in ["objects/info", "objects/pack", "refs"] {
             let below = dir.join(below);
@@ -143,6 +170,7 @@ impl<'a> Outbox<'a> {
         let mut borrowed = clone.join("objects").into_os_string().into_encoded_bytes();
         borrowed.push(b'\n');
         let config = [config, BARE.as_bytes()].concat();
+        let outbox = Outbox::at(ctx, dir);
         for (name, bytes) in [
             ("HEAD", &b"ref: refs/heads/main\n"[..]),
             ("objects/info/alternates", &borrowed),
@@ -150,9 +178,31 @@ impl<'a> Outbox<'a> {
         ] {
             let (path, new) = (dir.join(name), dir.join("new"));
             fs::write(&new, bytes).map_err(SourceError::io(&new))?;
+            if name == "config" {
+                outbox.point(&new, remotes)?;
+            }
             fs::rename(&new, &path).map_err(SourceError::io(&path))?;
         }
-        Ok(Outbox::at(ctx, dir))
+        Ok(outbox)
+    }
+
+    /// Has the remotes in the file `config` be where they are meant to.
+    fn point(&self, config: &Path, remotes: &[Remote]) -> Result<(), SourceError> {
+        let file = format!("--file={}", config.display());
+        for remote in remotes {
+            for (key, urls) in [("url", &remote.urls), ("pushurl", &remote.push_urls)] {
+                let as_written = |url: &Url| url.meant.as_ref().is_none_or(|m| *m == url.written);
+                if urls.iter().all(as_written) {
+                    continue;
+                }
+                let key = format!("remote.{}.{key}", remote.name);
+                self.git(&["config", &file, "--unset-all", &key])?;
+                for meant in urls.iter().filter_map(|url| url.meant.as_deref()) {
+                    self.git(&["config", &file, "--add", &key, meant])?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The one at `dir`, which was made.
@@ -165,8 +215,24 @@ impl<'a> Outbox<'a> {
         let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
         git.run(Run {
             env: &in_repository(&self.dir),
-            ..Run::new("what waits to be pushed", &args)
+            ..self.here("what waits to be pushed", &args)
         })
+    }
+
+    /// A run in the repository, and nowhere else: an address that is no whole one leads to nothing.
+    fn here<'r>(&'r self, address: &'r str, args: &'r [&'r OsStr]) -> Run<'r> {
+        Run { dir: Some(&self.dir), ..Run::new(address, args) }
+    }
+
+    /// The git for `remote`, and the remote's address, which is in no error.
+    fn for_remote(&self, remote: &str, way: Way) -> Result<(Git<'a>, [String; 1]), SourceError> {
+        let address = self.address(remote, way)?;
+        Ok((Git::for_remote(self.ctx, &address, Some(&self.dir))?, [address]))
+    }
+
+    /// Where `remote` is pushed to, without a password.
+    pub fn shown(&self, remote: &str) -> Result<String, SourceError> {
+        Ok(without_password(&self.address(remote, Way::Push)?))
     }
 
     /// Where `remote` is.
@@ -180,11 +246,10 @@ impl<'a> Outbox<'a> {
 
     /// What `remote` has; for a push or a fetch it may be at another address.
     pub fn references(&self, remote: &str, way: Way) -> Result<References, SourceError> {
-        let hidden = [self.address(remote, way)?];
-        let git = Git::for_remote(self.ctx, &hidden[0])?;
+        let (git, hidden) = self.for_remote(remote, way)?;
         let args = ["ls-remote", "--symref", "--", &hidden[0]].map(OsStr::new);
         let env = in_repository(&self.dir);
-        let said = git.run(Run { env: &env, hidden: &hidden, ..Run::new(remote, &args) })?;
+        let said = git.run(Run { env: &env, hidden: &hidden, ..self.here(remote, &args) })?;
         let mut references = References::default();
         for line in String::from_utf8_lossy(&said).lines() {
             match line.split_once('\t') {
@@ -210,8 +275,7 @@ impl<'a> Outbox<'a> {
         if missing.is_empty() {
             return Ok(());
         }
-        let hidden = [self.address(remote, Way::Fetch)?];
-        let git = Git::for_remote(self.ctx, &hidden[0])?;
+        let (git, hidden) = self.for_remote(remote, Way::Fetch)?;
         let args = ["fetch", "--no-tags", "--no-write-fetch-head", "--progress", "--stdin", remote];
         let (args, input) = (args.map(OsStr::new), missing.join("\n"));
         let run = Run {
@@ -219,7 +283,7 @@ impl<'a> Outbox<'a> {
             hidden: &hidden,
             input: input.as_bytes(),
             progress: Some(remote),
-            ..Run::new(remote, &args)
+            ..self.here(remote, &args)
         };
         git.run(run)?;
         Ok(())
@@ -251,19 +315,23 @@ impl<'a> Outbox<'a> {
         let args: Vec<&OsStr> = args.into_iter().map(OsStr::new).collect();
         let tmp = self.ctx.home.tmp();
         let mut file = tempfile::tempfile_in(&tmp).map_err(SourceError::io(&tmp))?;
-        let hidden = [self.address(remote, Way::Fetch)?];
-        // What this one lacks, because it is partial itself, git fetches here at once.
-        let lazy = [in_repository(&self.dir)[0], ("GIT_NO_LAZY_FETCH", OsStr::new("0"))];
+        let (git, hidden) = self.for_remote(remote, Way::Fetch)?;
+        let lazy = self.lazy();
         let run = Run {
             env: &lazy,
             input: input.as_bytes(),
             output: Some(&file),
             hidden: &hidden,
-            ..Run::new(remote, &args)
+            ..self.here(remote, &args)
         };
-        Git::for_remote(self.ctx, &hidden[0])?.run(run)?;
+        git.run(run)?;
         file.rewind().map_err(SourceError::io(&tmp))?;
         Ok(file)
+    }
+
+    /// In the repository, where what it lacks, because it is partial, git may fetch.
+    fn lazy(&self) -> [(&'static str, &OsStr); 2] {
+        [in_repository(&self.dir)[0], ("GIT_NO_LAZY_FETCH", OsStr::new("0"))]
     }
 
     /// Those of `ids` that are here.
@@ -277,7 +345,12 @@ impl<'a> Outbox<'a> {
         let packs = self.dir.join("objects/pack");
         let file = tempfile::Builder::new().prefix("pack-").suffix(".pack").tempfile_in(&packs);
         let mut file = file.map_err(SourceError::io(&packs))?;
-        let length = io::copy(pack, &mut file).map_err(SourceError::io(file.path()))?;
+        let length = io::copy(&mut pack.take(MOST + 1), &mut file);
+        let length = length.map_err(SourceError::io(file.path()))?;
+        if length > MOST {
+            let e = io::Error::other("more than 4 GiB at once is not pushed for an agent");
+            return Err(SourceError::io(file.path())(e));
+        }
         if length <= EMPTY {
             return Ok(());
         }
@@ -288,27 +361,26 @@ impl<'a> Outbox<'a> {
         Ok(())
     }
 
-    /// Pushes to `remote`; the last lines that it said.
+    /// Pushes to `remote`; the last lines that it said. Deletes only what `old` says.
     pub fn push(
         &self,
         remote: &str,
         update: &Update,
         safety: Safety,
     ) -> Result<Vec<String>, SourceError> {
-        let hidden = [self.address(remote, Way::Push)?];
-        let git = Git::for_remote(self.ctx, &hidden[0])?;
+        let (git, hidden) = self.for_remote(remote, Way::Push)?;
         let hex = |id: Option<ObjectId>| id.map(|id| id.to_hex().to_string()).unwrap_or_default();
         let lease = format!("--force-with-lease={}:{}", update.name, hex(update.old));
         let refspec = format!("{}:{}", hex(update.new), update.name);
         let mut args = vec!["push", "--no-verify", "--recurse-submodules=no", "--no-follow-tags"];
-        if safety == Safety::Exactly {
+        if safety == Safety::Exactly || update.new.is_none() {
             args.push(&lease);
         }
         args.extend(["--", remote, &refspec]);
         let args: Vec<&OsStr> = args.into_iter().map(OsStr::new).collect();
-        let env = in_repository(&self.dir);
+        let env = self.lazy();
         let run =
-            Run { env: &env, hidden: &hidden, progress: Some(remote), ..Run::new(remote, &args) };
+            Run { env: &env, hidden: &hidden, progress: Some(remote), ..self.here(remote, &args) };
         let (_, said) = git.run_and_hear(run)?;
         Ok(said.into())
     }
@@ -321,44 +393,5 @@ impl<'a> Outbox<'a> {
             None => self.git(&["update-ref", "-d", &name]),
         }?;
         Ok(())
-    }
-
-    /// What `update` changes; where nothing is there yet it is compared with what it has in common with
-    /// `base`. Of each part there are at most `lines`.
-    pub fn difference(
-        &self,
-        update: &Update,
-        base: Option<ObjectId>,
-        lines: usize,
-    ) -> Result<Difference, SourceError> {
-        let Some(new) = update.new.map(|id| id.to_hex().to_string()) else {
-            return Ok(Difference::default());
-        };
-        let old = update.old.filter(|old| self.known([*old].into_iter()) == [*old]);
-        let from = match old.or(base) {
-            Some(from) => self.git(&["merge-base", &from.to_hex().to_string(), &new]).ok(),
-            None => None,
-        };
-        let from = from.map(|said| String::from_utf8_lossy(&said).trim().to_owned());
-        let log =
-            ["log", "--no-color", "--no-decorate", "--no-show-signature", "--format=%h %an  %s"];
-        let most = format!("--max-count={lines}");
-        let ask = |args: &[&str]| -> Result<String, SourceError> {
-            let text = self.git(args)?;
-            let text = String::from_utf8_lossy(&text);
-            Ok(text.lines().take(lines).map(|line| format!("{line}\n")).collect())
-        };
-        let range = from.as_ref().map_or(new.clone(), |from| format!("{from}..{new}"));
-        let commits = ask(&[&log[..], &[&most, &range]].concat())?;
-        let replaced = match old {
-            Some(old) => ask(&[&log[..], &[&most, &format!("{new}..{}", old.to_hex())]].concat())?,
-            None => String::new(),
-        };
-        let empty = ObjectId::empty_tree(gix::hash::Kind::Sha1).to_hex().to_string();
-        let from = from.unwrap_or(empty);
-        let diff = ["diff", "--no-color", "--no-ext-diff", "--no-textconv"];
-        let files = ask(&[&diff[..], &["--stat", &from, &new]].concat())?;
-        let diff = ask(&[&diff[..], &[&from, &new]].concat())?;
-        Ok(Difference { commits, replaced, files, diff })
     }
 }

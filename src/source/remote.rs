@@ -157,7 +157,7 @@ impl Remote<'_> {
 
     /// Asks the remote what the revision is, and fetches what is not here of it.
     fn ask(&self) -> Result<(ObjectId, Option<String>, u64, How), SourceError> {
-        let git = Git::for_remote(self.ctx, self.url)?;
+        let git = Git::for_remote(self.ctx, self.url, None)?;
         let target = self.target(&git)?;
         let lock = self.bare.lock()?;
         if !self.bare.exists() {

@@ -223,9 +223,9 @@ impl Agent {
         for waiting in push::waiting(ctx, &self.description.path)? {
             if waiting.agent == self.name {
                 let (name, number) = (&self.name, waiting.number);
-                let (branch, remote) = (waiting.branch(), &waiting.remote);
+                let (reference, remote) = (&waiting.reference, &waiting.remote);
                 warn(format!(
-                    "{name} wants to push {branch} to {remote}: `zagi agent --approve {number}` shows it and asks"
+                    "{name} wants to push {reference} to {remote}: `zagi agent --approve {number}` shows it and asks"
                 ));
             }
         }

@@ -58,8 +58,10 @@ pub enum WorkspaceError {
     Agent { source: SandboxError },
     #[error("`{0}` is not one of the remotes that the repository had when the agent started")]
     NoSuchRemote(String),
-    #[error("{most} pushes of this agent's wait already")]
+    #[error("more than {most} pushes of one agent cannot wait")]
     TooManyPushes { most: usize },
+    #[error("no push {number} waits any more, or its agent asked for something else meanwhile")]
+    NoSuchPush { number: u64 },
     #[error(transparent)]
     Secrets(#[from] SecretsError),
     #[error(transparent)]

@@ -9,7 +9,8 @@
 //! - All else waits: git is told so, and by which command the user sees and approves it, at a
 //!   terminal, where no agent can be. What is approved is just that commit on just that state of the
 //!   remote; if the remote has moved meanwhile it is refused.
-//! - Only to the remotes that the repository had when the agent started, at the addresses that it had.
+//! - Only to the remotes that the repository had when the agent started, at the addresses that it had; to
+//!   none that is a directory which an agent may write to, whose hooks would run as the user.
 //!
 //! `workspaces/<id>/pushes/` under `$ZAGI_HOME`:
 //!
@@ -17,22 +18,24 @@
 //! repository/   the outbox
 //! <n>.json      a push that waits, a [`Waiting`]; version 1
 //! last          the last number that was given
-//! lock          held by whoever changes these
+//! lock          held by whoever changes these, and never while the network or an agent is waited for
+//! used          held by every agent that may use the outbox: when there is none and nothing waits, it
+//!               is made anew
 //! ```
 
+mod desk;
 pub mod wire;
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gix::ObjectId;
-use nix::fcntl::{Flock, FlockArg};
-use serde::{Deserialize, Serialize};
+use nix::fcntl::Flock;
 use zagi_sandbox::Plan;
 
 use super::grants::{self, Grants};
@@ -40,8 +43,10 @@ use super::log::{Log, What};
 use crate::context::Context;
 use crate::event::Silent;
 use crate::source::outbox::{self, Difference, Outbox, Remote, Safety, Update, Way};
-use crate::workspace::description::{self, Description};
+use crate::workspace::description::Description;
 use crate::workspace::error::{WorkspaceError, at};
+pub use desk::Waiting;
+use desk::{Desk, WAITING};
 use wire::{Answer, Outcome, Question, Wanted};
 
 /// The name by which git finds this program as a way to a remote (gitremote-helpers(7)).
@@ -49,136 +54,16 @@ pub const HELPER: &str = "git-remote-zagi";
 /// How git names such a way.
 const TRANSPORT: &str = "zagi::";
 
-const VERSION: u32 = 1;
 /// How long git may take between two parts of a pack: it may have much to count.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How many may ask at a time.
 const ASKING: usize = 8;
-/// How many of an agent's pushes may wait.
-const WAITING: usize = 50;
+/// A reference's name is not longer, in bytes.
+const LONGEST: usize = 250;
 /// How many lines of each part of a difference are shown.
 const LINES: usize = 400;
 /// The namespace of branches.
 const HEADS: &str = "refs/heads/";
-
-/// A push that waits for its user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Waiting {
-    version: u32,
-    /// By which it is named.
-    pub number: u64,
-    /// Since when, in seconds since the epoch.
-    pub time: i64,
-    /// Whose it is.
-    pub agent: String,
-    /// To which remote.
-    pub remote: String,
-    /// To which reference.
-    pub reference: String,
-    /// What the remote had.
-    pub old: Option<String>,
-    /// What it is to have; nothing deletes it.
-    pub new: Option<String>,
-}
-
-impl Waiting {
-    /// The reference as people say it.
-    pub fn branch(&self) -> &str {
-        self.reference.strip_prefix(HEADS).unwrap_or(&self.reference)
-    }
-
-    fn update(&self) -> Update {
-        let id = |hex: &Option<String>| ObjectId::from_hex(hex.as_ref()?.as_bytes()).ok();
-        Update { name: self.reference.clone(), old: id(&self.old), new: id(&self.new) }
-    }
-}
-
-/// What waits in one workspace.
-struct Desk {
-    dir: PathBuf,
-}
-
-impl Desk {
-    fn of(ctx: &Context, description: &Description) -> Desk {
-        Desk { dir: description::directory(&ctx.home, &description.id).join("pushes") }
-    }
-
-    fn repository(&self) -> PathBuf {
-        self.dir.join("repository")
-    }
-
-    fn file(&self, number: u64) -> PathBuf {
-        self.dir.join(format!("{number}.json"))
-    }
-
-    fn lock(&self) -> Result<Flock<File>, WorkspaceError> {
-        fs::create_dir_all(&self.dir).map_err(at(&self.dir))?;
-        let path = self.dir.join("lock");
-        let file = File::create(&path).map_err(at(&path))?;
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| at(&path)(e.into()))
-    }
-
-    /// By number.
-    fn all(&self) -> Result<Vec<Waiting>, WorkspaceError> {
-        let entries = match fs::read_dir(&self.dir) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(at(&self.dir))?,
-        };
-        let paths = entries.flatten().map(|entry| entry.path());
-        let paths = paths.filter(|path| path.extension().is_some_and(|e| e == "json"));
-        let mut all = Vec::new();
-        for path in paths {
-            let text = fs::read_to_string(&path).map_err(at(&path))?;
-            let waiting: Waiting = serde_json::from_str(&text).map_err(|e| at(&path)(e.into()))?;
-            if waiting.version != VERSION {
-                let e = format!("its version is {}, this zagi reads {VERSION}", waiting.version);
-                return Err(at(&path)(std::io::Error::other(e)));
-            }
-            all.push(waiting);
-        }
-        all.sort_by_key(|waiting| waiting.number);
-        Ok(all)
-    }
-
-    /// Adds one, in the place of what the same agent wanted there before. The lock is held.
-    fn add(&self, outbox: &Outbox<'_>, mut waiting: Waiting) -> Result<u64, WorkspaceError> {
-        let all = self.all()?;
-        waiting.number = self.number(&all)?;
-        let same = |other: &&Waiting| {
-            (&other.agent, &other.remote, &other.reference)
-                == (&waiting.agent, &waiting.remote, &waiting.reference)
-        };
-        for before in all.iter().filter(same) {
-            self.remove(outbox, before)?;
-        }
-        let theirs = all.iter().filter(|other| other.agent == waiting.agent && !same(other));
-        if theirs.count() >= WAITING {
-            return Err(WorkspaceError::TooManyPushes { most: WAITING });
-        }
-        outbox.keep(waiting.number, waiting.update().new)?;
-        let (path, new) = (self.file(waiting.number), self.dir.join("new"));
-        let text = serde_json::to_string(&waiting).map_err(|e| at(&path)(e.into()))?;
-        fs::write(&new, text).map_err(at(&new))?;
-        fs::rename(&new, &path).map_err(at(&path))?;
-        Ok(waiting.number)
-    }
-
-    /// A number that no other push had, so that nobody approves one by another's.
-    fn number(&self, all: &[Waiting]) -> Result<u64, WorkspaceError> {
-        let path = self.dir.join("last");
-        let last = fs::read_to_string(&path).ok().and_then(|text| text.parse().ok());
-        let number = last.unwrap_or(0).max(all.last().map_or(0, |last| last.number)) + 1;
-        fs::write(&path, number.to_string()).map_err(at(&path))?;
-        Ok(number)
-    }
-
-    fn remove(&self, outbox: &Outbox<'_>, waiting: &Waiting) -> Result<(), WorkspaceError> {
-        let path = self.file(waiting.number);
-        fs::remove_file(&path).map_err(at(&path))?;
-        Ok(outbox.keep(waiting.number, None)?)
-    }
-}
 
 /// Where an agent's git asks, outside.
 pub(super) struct Door {
@@ -188,6 +73,7 @@ pub(super) struct Door {
     grants: Grants,
     remotes: Vec<Remote>,
     log: Arc<Log>,
+    _used: Flock<File>,
 }
 
 impl Door {
@@ -201,14 +87,20 @@ impl Door {
         let path = description.path.join(".git/config");
         // Without one there is no repository to push from.
         let Ok(config) = fs::read(&path) else { return Ok(None) };
-        let remotes = outbox::remotes(&config);
+        // Nobody's outside of these: what an agent may write to is a workspace's or an agent's home.
+        let apart = |path: &Path| {
+            let home = ctx.home.root().canonicalize();
+            home.is_ok_and(|home| !path.starts_with(home))
+                && matches!(Description::around(&ctx.home, path), Ok(None))
+        };
+        let remotes = outbox::remotes(&config, &description.path, apart);
         if remotes.is_empty() {
             return Ok(None);
         }
         let desk = Desk::of(ctx, description);
         let lock = desk.lock()?;
         let clone = ctx.home.root().join(&description.source.clone);
-        Outbox::make(ctx, &desk.repository(), &clone, &config)?;
+        let (_, used) = desk.open(ctx, &clone, (&config, &remotes))?;
         drop(lock);
         Ok(Some(Door {
             // The terminal is the agent's.
@@ -218,6 +110,7 @@ impl Door {
             grants: grants.clone(),
             remotes,
             log: log.clone(),
+            _used: used,
         }))
     }
 
@@ -236,7 +129,7 @@ impl Door {
             for url in remote.urls.iter().chain(&remote.push_urls) {
                 let key = format!("url.{TRANSPORT}{}.insteadOf", remote.name);
                 plan.env.insert(format!("GIT_CONFIG_KEY_{n}"), key);
-                plan.env.insert(format!("GIT_CONFIG_VALUE_{n}"), url.clone());
+                plan.env.insert(format!("GIT_CONFIG_VALUE_{n}"), url.written.clone());
                 n += 1;
             }
         }
@@ -311,7 +204,6 @@ impl Door {
             hex.iter().filter_map(|id| ObjectId::from_hex(id.as_bytes()).ok()).collect()
         };
         let wanted = ids(wanted);
-        let _lock = self.desk.lock()?;
         outbox.fetch(remote, &wanted)?;
         self.tell(What::Fetched { remote: remote.to_owned() });
         Ok(outbox.pack(remote, (&wanted, &ids(had)), partial)?)
@@ -325,7 +217,9 @@ impl Door {
     ) -> Result<Answer, WorkspaceError> {
         self.known(remote)?;
         let outbox = Outbox::at(&self.ctx, &self.desk.repository());
-        let _lock = self.desk.lock()?;
+        if updates.len() > WAITING {
+            return Err(WorkspaceError::TooManyPushes { most: WAITING });
+        }
         outbox.receive(pack)?;
         let outcome = |wanted: Wanted| match self.one(&outbox, remote, &wanted) {
             Ok(said) => Outcome { name: wanted.name, error: None, said },
@@ -355,16 +249,8 @@ impl Door {
             let remotes = said.into_iter().filter(|line| line.starts_with("remote:"));
             return Ok(remotes.collect());
         }
-        let waiting = Waiting {
-            version: VERSION,
-            number: 0,
-            time: self.log.now(),
-            agent: self.agent.clone(),
-            remote: remote.to_owned(),
-            reference: wanted.name.clone(),
-            old: wanted.old.clone(),
-            new: wanted.new.clone(),
-        };
+        let of = (self.agent.as_str(), remote, wanted);
+        let waiting = Waiting::new(self.log.now(), of);
         let number = self.desk.add(outbox, waiting).map_err(|e| refused(e.to_string()))?;
         let (to, reference) = (remote.to_owned(), wanted.name.clone());
         self.tell(What::PushAsked { remote: to, reference, number });
@@ -388,8 +274,12 @@ fn pushed(remote: &str, update: &Update) -> What {
 /// What is wanted, if that can be.
 fn update(outbox: &Outbox<'_>, wanted: &Wanted) -> Result<Update, String> {
     let name = gix::refs::FullName::try_from(wanted.name.as_str()).ok();
-    if name.is_none() || !wanted.name.starts_with("refs/") {
-        return Err(format!("`{}` is no reference", wanted.name));
+    // It will be read by people, at terminals that obey some characters and do not show others.
+    let shown = |c: char| !c.is_control() && !c.escape_debug().to_string().starts_with("\\u");
+    let readable = wanted.name.len() <= LONGEST && wanted.name.chars().all(shown);
+    if name.is_none() || !readable || !wanted.name.starts_with("refs/") {
+        let name: String = wanted.name.chars().take(LONGEST).collect();
+        return Err(format!("`{}` is no reference", name.escape_debug()));
     }
     let id = |hex: &Option<String>| match hex {
         None => Ok(None),
@@ -409,20 +299,29 @@ pub fn waiting(ctx: &Context, dir: &Path) -> Result<Vec<Waiting>, WorkspaceError
     Desk::of(ctx, &crate::workspace::around(ctx, dir)?).all()
 }
 
+/// What is to be said yes or no to.
+#[derive(Debug)]
+pub struct Shown {
+    /// Where it would go, without a password.
+    pub address: String,
+    /// What it would change.
+    pub difference: Difference,
+}
+
 /// What one of them would change.
-pub fn difference(
-    ctx: &Context,
-    dir: &Path,
-    waiting: &Waiting,
-) -> Result<Difference, WorkspaceError> {
+pub fn show(ctx: &Context, dir: &Path, waiting: &Waiting) -> Result<Shown, WorkspaceError> {
     let description = crate::workspace::around(ctx, dir)?;
     let desk = Desk::of(ctx, &description);
     let base = ObjectId::from_hex(description.source.commit.as_bytes()).ok();
     let outbox = Outbox::at(ctx, &desk.repository());
-    Ok(outbox.difference(&waiting.update(), base, LINES)?)
+    let (remote, update) = (waiting.remote.as_str(), waiting.update());
+    Ok(Shown {
+        address: outbox.shown(remote)?,
+        difference: outbox.difference(remote, &update, (base, LINES))?,
+    })
 }
 
-/// Pushes just this; what the remote said.
+/// Pushes just this, if it still waits; what the remote said.
 pub fn approve(
     ctx: &Context,
     dir: &Path,
@@ -430,14 +329,18 @@ pub fn approve(
 ) -> Result<Vec<String>, WorkspaceError> {
     let description = crate::workspace::around(ctx, dir)?;
     let desk = Desk::of(ctx, &description);
-    let _lock = desk.lock()?;
+    let lock = desk.lock()?;
+    desk.holds(waiting)?;
+    drop(lock);
     let outbox = Outbox::at(ctx, &desk.repository());
     let update = waiting.update();
     let said = outbox.push(&waiting.remote, &update, Safety::Exactly)?;
-    let own = super::directory(ctx, &description, &waiting.agent);
-    let log = Log::open(&own, ctx.now).map_err(at(&own))?;
-    log.write(pushed(&waiting.remote, &update)).map_err(at(&own))?;
-    desk.remove(&outbox, waiting)?;
+    note(ctx, &description, &waiting.agent, pushed(&waiting.remote, &update))?;
+    let _lock = desk.lock()?;
+    // Its agent may have asked for something else meanwhile, which waits in its place.
+    if desk.holds(waiting).is_ok() {
+        desk.remove(&outbox, waiting)?;
+    }
     Ok(said)
 }
 
@@ -446,20 +349,33 @@ pub fn reject(ctx: &Context, dir: &Path, waiting: &Waiting) -> Result<(), Worksp
     let description = crate::workspace::around(ctx, dir)?;
     let desk = Desk::of(ctx, &description);
     let _lock = desk.lock()?;
-    let own = super::directory(ctx, &description, &waiting.agent);
-    let log = Log::open(&own, ctx.now).map_err(at(&own))?;
+    desk.holds(waiting)?;
     let (remote, reference) = (waiting.remote.clone(), waiting.reference.clone());
     let why = "its user said no".to_owned();
-    log.write(What::PushRefused { remote, reference, why }).map_err(at(&own))?;
+    note(ctx, &description, &waiting.agent, What::PushRefused { remote, reference, why })?;
     desk.remove(&Outbox::at(ctx, &desk.repository()), waiting)
 }
 
-/// The line that would let an agent push there by itself.
+/// Writes into an agent's log.
+fn note(
+    ctx: &Context,
+    description: &Description,
+    agent: &str,
+    what: What,
+) -> Result<(), WorkspaceError> {
+    let own = super::directory(ctx, description, agent);
+    Log::open(&own, ctx.now).and_then(|log| log.write(what)).map_err(at(&own))
+}
+
+/// The line that would let an agent push there by itself, if it can be written without a doubt.
 pub fn allowing(waiting: &Waiting) -> Option<String> {
     let branch = waiting.reference.strip_prefix(HEADS)?;
-    Some(format!(
-        "`push = [\"{branch}\"]` below `[agent.{}]` in `$ZAGI_HOME/{}` would let it do so by itself",
-        waiting.agent,
-        grants::FILE
-    ))
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    branch.chars().all(plain).then(|| {
+        format!(
+            "`push = [\"{branch}\"]` below `[agent.{}]` in `$ZAGI_HOME/{}` would let it do so by itself",
+            waiting.agent,
+            grants::FILE
+        )
+    })
 }
