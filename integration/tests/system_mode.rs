@@ -3,8 +3,9 @@
 mod agent;
 mod exchange;
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use zagi_integration::broker::Broker;
@@ -73,6 +74,23 @@ fn processes(word: &str) -> Vec<u32> {
         String::from_utf8_lossy(&line).contains(word)
     };
     numbered.filter(has).collect()
+}
+
+/// Ends with the value.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Kills a process with the group that it leads, and so nobody of another test's.
+fn end(mut leader: Child) {
+    let group = nix::unistd::Pid::from_raw(leader.id() as i32);
+    nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).expect("ours");
+    leader.wait().expect("ours");
 }
 
 /// What the user's own shell reads of a process, by every way there is.
@@ -151,8 +169,8 @@ fn what_shows_or_approves_is_roots_to_ask(system: &System) {
 fn the_control_is_seen(system: &System) {
     // The same looks into a process of the user's own.
     let mut control = system.machine.command("sh", &system.dir);
-    let mut control =
-        control.args(["-c", "sleep 371; true"]).env("RAW", RAW).spawn().expect("starts");
+    control.args(["-c", "sleep 371; true"]).env("RAW", RAW).process_group(0);
+    let control = control.spawn().expect("starts");
     let begun = Instant::now();
     while processes("sleep\x00371").is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(20));
@@ -160,14 +178,7 @@ fn the_control_is_seen(system: &System) {
     }
     let seen = look(&system.machine, &system.dir, &processes("sleep\x00371"));
     assert!(seen.contains(RAW) && seen.contains("traced"), "the control: {seen}");
-    for pid in processes("sleep\x00371") {
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(pid as i32),
-            nix::sys::signal::Signal::SIGKILL,
-        );
-    }
-    let _ = control.kill();
-    let _ = control.wait();
+    end(control);
 }
 
 /// A run that lasts, approved by root; and it ends with who asked.
@@ -175,7 +186,11 @@ fn the_app_and_the_broker_are_not(system: &System) {
     let command = "run -- sh app.sh 373";
     let mut command = system.broker.sudo(&system.machine, &system.dir, command, "y\\n");
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut running = command.spawn().expect("starts");
+    let running = command.process_group(0).spawn().expect("starts");
+    // Another test's terminal.
+    let mut other = Command::new("script");
+    other.args(["-qec", "sleep 374", "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut other = Ended(other.spawn().expect("starts"));
     let begun = Instant::now();
     while processes("sleep\x00373").is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(30), "it runs");
@@ -195,14 +210,8 @@ fn the_app_and_the_broker_are_not(system: &System) {
     assert_eq!(found.out, "", "nor does it keep one");
 
     // It ends with who asked.
-    for pid in processes("script\x00-qec") {
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(pid as i32),
-            nix::sys::signal::Signal::SIGKILL,
-        );
-    }
-    let _ = running.kill();
-    let _ = running.wait();
+    end(running);
+    assert!(other.0.try_wait().expect("ours").is_none(), "who is not of the test lives on");
     let begun = Instant::now();
     while !processes("sleep\x00373").is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it runs on");
