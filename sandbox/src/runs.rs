@@ -10,8 +10,9 @@
 //!
 //! - A process has other threads, which may exchange the words after they were read. Code needs no
 //!   execve(2) to run: an interpreter runs what it reads.
-//! - What is told was about to be executed. A file that is not there is not told of (whoever looks
-//!   through `PATH` tries many), but what the kernel refuses for another reason is.
+//! - What is told was about to be executed. A file that is certainly not there is not told of (whoever
+//!   looks through `PATH` tries many), but what the kernel refuses for another reason is, and a link
+//!   that leads nowhere.
 //! - With the caller stopped (Ctrl-Z), whoever inside executes something waits.
 //!
 //! And it is seen inside: a program that wants to be asked about system calls itself is refused
@@ -23,7 +24,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::sys::notify::{self, Call};
 
@@ -216,12 +218,23 @@ impl Reader<'_> {
         {
             return true;
         }
-        let Ok(cwd) = self.linked("cwd") else { return true };
         let Ok(root) = File::open(self.process.join("root")) else { return true };
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        !matches!(openat2(&root, &cwd.join(program), how), Err(Errno::ENOENT | Errno::ENOTDIR))
+        match self.place(&root, program) {
+            Some(path) => !is_missing(&root, &path),
+            None => true,
+        }
+    }
+
+    /// A path from the root of the process. None: where the process is has no name there, as of a
+    /// directory that was removed.
+    fn place(&self, root: &File, program: &Path) -> Option<PathBuf> {
+        if program.is_absolute() {
+            return Some(program.to_owned());
+        }
+        let cwd = self.linked("cwd").ok()?;
+        let named = File::from(look(root, &cwd, OFlag::O_DIRECTORY).ok()?).metadata().ok()?;
+        let is = fs::metadata(self.process.join("cwd")).ok()?;
+        ((named.dev(), named.ino()) == (is.dev(), is.ino())).then(|| cwd.join(program))
     }
 
     /// The words of the list at `at`, and whether there is more of them.
@@ -268,6 +281,37 @@ impl Reader<'_> {
             }
         }
         Ok((found, true))
+    }
+}
+
+fn look(root: &File, path: &Path, more: OFlag) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | more)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    openat2(root, path, how)
+}
+
+/// Whether there is certainly no such file. A link on the way that leads nowhere may lead somewhere for
+/// who executes it: what `/proc` has for `self` depends on who looks, and this thread is nobody there.
+fn is_missing(root: &File, path: &Path) -> bool {
+    if !matches!(look(root, path, OFlag::empty()), Err(Errno::ENOENT | Errno::ENOTDIR)) {
+        return false;
+    }
+    // Up to the first part that is not there for this thread: there must be nothing of its name.
+    let mut before = path;
+    loop {
+        let missing = before;
+        let Some(parent) = before.parent() else { return false };
+        before = parent;
+        match look(root, before, OFlag::empty()) {
+            Ok(dir) => {
+                let named = look(root, missing, OFlag::O_NOFOLLOW);
+                return matches!(named, Err(Errno::ENOENT | Errno::ENOTDIR))
+                    && fstatfs(&dir).is_ok_and(|fs| fs.filesystem_type() != PROC_SUPER_MAGIC);
+            }
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(_) => return false,
+        }
     }
 }
 

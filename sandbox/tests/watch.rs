@@ -17,6 +17,10 @@ use crate::support::*;
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("what_is_executed_is_told", what_is_executed_is_told),
     ("each_way_to_execute_is_told", each_way_to_execute_is_told),
+    (
+        "links_that_lead_elsewhere_for_others_are_told",
+        links_that_lead_elsewhere_for_others_are_told,
+    ),
     ("what_fails_fails_as_ever", what_fails_fails_as_ever),
     ("long_commands_are_cut", long_commands_are_cut),
     ("many_at_once_are_told_once_each", many_at_once_are_told_once_each),
@@ -141,6 +145,36 @@ fn each_way_to_execute_is_told() {
     let (exit, _, runs) = told(&plan);
     assert_eq!(exit, Exit::Code(0));
     assert_eq!(runs[1].program, "/usr/bin/true");
+}
+
+/// What `/proc/self` is depends on who looks, and a directory that was removed has no name.
+fn links_that_lead_elsewhere_for_others_are_told() {
+    let (exit, said, runs) = shell(
+        "ln -s /proc/self/root/usr/bin/uname x; ./x >/dev/null; ln -s x y; ./y >/dev/null; \
+         ln -s /proc/thread-self/root/usr/bin d; d/true; ln -s d/.. e; e/bin/true 2; \
+         cd /proc; self/root/usr/bin/true 3; cd self/root/usr/bin; ./true 4; cd /; proc/self/root/bin/true 5",
+    );
+    assert_eq!((exit, said.as_str()), (Exit::Code(0), ""));
+    let expected = [
+        "./x",
+        "./y",
+        "d/true",
+        "e/bin/true 2",
+        "self/root/usr/bin/true 3",
+        "./true 4",
+        "proc/self/root/bin/true 5",
+    ];
+    let run = lines(&runs).into_iter().filter(|line| !line.starts_with("/usr/bin/ln"));
+    assert_eq!(run.collect::<Vec<_>>(), expected);
+    let (exit, said, runs) =
+        shell("cp /bin/true evil; mkdir gone; cd gone; rmdir ../gone; ../evil; PATH=..; evil");
+    assert_eq!((exit, said.as_str()), (Exit::Code(0), ""));
+    assert_eq!(lines(&runs)[3..], ["../evil", "../evil: evil"]);
+    // A name that is looked for in vain is not, be it through links that are there.
+    let (_, _, runs) =
+        shell("ln -s /usr far; PATH=far/none:far/bin:none/x; true; uname; ls / | none");
+    let programs: Vec<&str> = runs.iter().map(|ran| ran.program.as_str()).collect();
+    assert_eq!(programs, ["/usr/bin/ln", "far/bin/uname", "far/bin/ls"]);
 }
 
 fn what_fails_fails_as_ever() {
