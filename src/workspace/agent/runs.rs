@@ -15,7 +15,7 @@ use crate::redact::{Needles, Redactor};
 const EACH: u64 = 500;
 /// and of all so many. Of what is executed more often the number is, at the end.
 const ALL: u64 = 5000;
-/// So many programs are counted each by itself.
+/// So many programs are counted each by itself; others are written as long as there is room for any.
 const PROGRAMS: usize = 500;
 
 /// Somebody who writes.
@@ -65,7 +65,7 @@ struct Counted {
     written: u64,
     /// And how many of them were written.
     programs: BTreeMap<String, (u64, u64)>,
-    /// Those that have no name here.
+    /// Those that have no name here, and were not written.
     others: u64,
 }
 
@@ -73,8 +73,10 @@ impl Counted {
     /// Counts one more; whether it is to be written.
     fn count(&mut self, program: &str) -> bool {
         if !self.programs.contains_key(program) && self.programs.len() >= PROGRAMS {
-            self.others += 1;
-            return false;
+            let write = self.written < ALL;
+            self.written += u64::from(write);
+            self.others += u64::from(!write);
+            return write;
         }
         let (times, written) = self.programs.entry(program.to_owned()).or_default();
         *times += 1;
@@ -104,6 +106,16 @@ mod tests {
         assert_eq!(cc, EACH);
         let more: Vec<_> = counted.more().collect();
         assert_eq!(more, [("/usr/bin/cc".to_owned(), 2000 - EACH)]);
+    }
+
+    #[test]
+    fn many_names_hide_none() {
+        let mut counted = Counted::default();
+        let names = (0..PROGRAMS).filter(|n| counted.count(&format!("./{n}"))).count();
+        assert_eq!(names, PROGRAMS);
+        let evil = (0..ALL).filter(|_| counted.count("./evil")).count() as u64;
+        assert_eq!(evil, ALL - PROGRAMS as u64);
+        assert_eq!(counted.more().collect::<Vec<_>>(), [(String::new(), PROGRAMS as u64)]);
     }
 
     #[test]
