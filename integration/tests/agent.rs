@@ -91,6 +91,8 @@ fn what_it_runs_is_logged() {
         let script = "git log --format=%s; printf '#!/bin/sh\\nexec ls \"$@\"\\n' > build; \
                       chmod +x build; ./build file -1; no-such-program; \
                       /usr/bin/printf 'two\\033[31m\\nlines' >/dev/null; \
+                      bash -c 'exec -a /usr/bin/git ./build file -s' >/dev/null; \
+                      ln -s /proc/self/root/usr/bin/uname linked; ./linked -s >/dev/null; \
                       i=0; while [ $i -lt 550 ]; do /bin/true $i; i=$((i+1)); done";
         let said = agent(&machine, &dir, script).ok();
         assert_eq!(said.out, "first\nfile\n", "{said:?}");
@@ -99,7 +101,14 @@ fn what_it_runs_is_logged() {
             .lines()
             .filter_map(|line| line.split_once(" ran       ").map(|(_, ran)| ran))
             .collect();
-        for line in ["git log --format=%s", "./build file -1", "ls file -1", "/bin/true 499"] {
+        for line in [
+            "git log --format=%s",
+            "./build file -1",
+            "ls file -1",
+            &format!("{}/build (as /usr/bin/git) file -s", dir.display()),
+            "./linked -s",
+            "/bin/true 499",
+        ] {
             assert_eq!(ran.iter().filter(|ran| **ran == line).count(), 1, "{line}: {log}");
         }
         assert_eq!(ran.iter().filter(|ran| ran.starts_with("/bin/true ")).count(), 500, "{log}");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use zagi_sandbox::Console;
 
 use super::error::CommandError;
-use super::output::{confirmed, exit_code, print, print_json, words};
+use super::output::{confirmed, exit_code, print, print_json, printable, words};
 use super::pushes;
 use super::secrets::session::{self, Session};
 use super::settings::Settings;
@@ -97,7 +97,8 @@ impl AgentCommand {
         if let Some(asked) = asked {
             let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
             if terminal {
-                eprintln!("`{}` of this repository asks for:\n\n{}", grants::PATH, asked.text());
+                let text = printable(asked.text());
+                eprintln!("`{}` of this repository asks for:\n\n{text}", grants::PATH);
             }
             if terminal && confirmed("grant it until it is another?")? {
                 agent.approve(&asked)?;
@@ -201,7 +202,9 @@ fn line(name: &str, entry: &Entry) -> String {
         What::RanMore { program, times } if program.is_empty() => {
             format!("ran       others, {times} times")
         }
-        What::RanMore { program, times } => format!("ran       {program}, {times} more times"),
+        What::RanMore { program, times } => {
+            format!("ran       {}, {times} more times", whole(program))
+        }
         What::Reached { host } => format!("reached   {host}"),
         What::NotListed { host } => {
             format!("denied    {host}; {}", agent::allowing(name, host))
@@ -227,26 +230,90 @@ fn line(name: &str, entry: &Entry) -> String {
         What::Ended { exit } => format!("ended     {exit}"),
     };
     // An agent chooses its words; a terminal obeys some.
-    let what = what.replace(char::is_control, "?");
+    let what = printable(&what).replace(['\n', '\t'], "?");
     format!("{time}  {name:<10} {what}\n")
 }
 
-/// A command, as somebody would have typed it; and the file, where that has another name.
+/// What was executed, as somebody would have typed it; and the file first, where the words call it
+/// something else.
 fn ran(program: &str, argv: &[String], cut: bool) -> String {
     if program.is_empty() {
         return "something that could not be read".to_owned();
     }
-    let word = |word: &String| match word.char_indices().nth(WORD) {
-        Some((end, _)) => format!("{}…", &word[..end]),
-        None => word.clone(),
-    };
-    let mut words = argv.iter().map(word).collect::<Vec<_>>().join(" ");
-    if cut {
-        words.push_str(" …");
-    }
+    let (first, rest) = argv.split_first().map_or(("", argv), |(first, rest)| (&**first, rest));
     let name = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
-    match argv.first().is_some_and(|first| name(first) == name(program)) {
-        true => words,
-        false => format!("{program} as {words}"),
+    let same = match first.contains('/') {
+        true => first == program,
+        false => name(program).is_some_and(|name| name == *first),
+    };
+    let mut out = match same {
+        true => whole(first),
+        false => format!("{} (as {})", whole(program), word(first)),
+    };
+    for argument in rest {
+        out.push(' ');
+        out.push_str(&word(argument));
+    }
+    if cut {
+        out.push_str(" …");
+    }
+    out
+}
+
+/// A word of a command, so that it looks like no other and not like several.
+fn word(word: &str) -> String {
+    match word.char_indices().nth(WORD) {
+        Some((end, _)) => whole(&format!("{}…", &word[..end])),
+        None => whole(word),
+    }
+}
+
+/// The same, however long it is.
+fn whole(word: &str) -> String {
+    let odd = |c: char| c.is_whitespace() || "'\"`\\()".contains(c);
+    match word.is_empty() || word.contains(odd) {
+        true => format!("'{}'", word.replace('\'', r"'\''")),
+        false => word.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_executed_is_shown_whatever_it_calls_itself() {
+        for (program, argv, shown) in [
+            ("/usr/bin/git", &["git", "push"][..], "git push"),
+            ("/bin/echo", &["/bin/echo", "a"], "/bin/echo a"),
+            ("./evil", &["/usr/bin/git", "push"], "./evil (as /usr/bin/git) push"),
+            ("./evil", &["git", "push"], "./evil (as git) push"),
+            ("./git", &["/usr/bin/git", "push"], "./git (as /usr/bin/git) push"),
+            ("/bin/busybox", &["ls"], "/bin/busybox (as ls)"),
+            ("/bin/true", &[], "/bin/true (as '')"),
+            ("./x y", &["./x y"], "'./x y'"),
+            (
+                "/bin/a",
+                &["a", "b c", "", "it's", "\"", "\u{2003}"],
+                r#"a 'b c' '' 'it'\''s' '"' '\u{2003}'"#,
+            ),
+            ("./evil", &["git (as x)", "y"], "./evil (as 'git (as x)') y"),
+            ("", &["git"], "something that could not be read"),
+        ] {
+            let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(ran(program, &argv, false), shown.replace(r"\u{2003}", "\u{2003}"));
+        }
+        let deep = format!("/{}/evil", "d".repeat(WORD));
+        assert_eq!(ran(&deep, &["git".to_owned()], false), format!("{deep} (as git)"));
+        let long = ran("/bin/a", &["a".to_owned(), "b".repeat(WORD + 1)], true);
+        assert_eq!(long, format!("a {}… …", "b".repeat(WORD)));
+    }
+
+    #[test]
+    fn a_line_is_one_and_a_terminal_obeys_nothing_of_it() {
+        let argv = vec!["git".to_owned(), "\u{1b}[2J\n\u{202e}x".to_owned()];
+        let what = What::Ran { program: "/usr/bin/git".to_owned(), argv, cut: false };
+        let shown = line("t", &Entry { time: 0, what });
+        assert!(shown.ends_with("  ran       git '?[2J??x'\n"), "{shown}");
     }
 }

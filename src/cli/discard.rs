@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::error::CommandError;
-use super::output::confirmed;
+use super::output::{confirmed, quoted};
 use super::settings::Settings;
 use crate::event;
 use crate::workspace::{self, Loss};
@@ -62,7 +62,7 @@ fn say(loss: &Loss) {
     }
     eprintln!("this would be lost:");
     for change in loss.changes.iter().take(NAMED) {
-        eprintln!("  {} {}", change.kind.letter(), change.path);
+        eprintln!("  {} {}", change.kind.letter(), quoted(change.path.as_bytes()).0);
     }
     if loss.changes.len() > NAMED {
         eprintln!("  … and {} more", loss.changes.len() - NAMED);

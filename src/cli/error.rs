@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+use super::printable::printable;
+
 /// The kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -60,14 +62,14 @@ impl CommandError {
         CommandError::failed(message)
     }
 
-    /// Writes it to standard error.
+    /// Writes it to standard error. It may quote what a stranger wrote.
     pub fn print(&self) {
-        eprintln!("error: {}", self.message);
+        eprintln!("error: {}", printable(&self.message));
         if !self.hints.is_empty() {
             eprintln!();
         }
         for hint in &self.hints {
-            eprintln!("hint: {hint}");
+            eprintln!("hint: {}", printable(hint));
         }
     }
 

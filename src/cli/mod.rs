@@ -31,6 +31,7 @@ mod lock;
 mod logs;
 mod mount;
 mod output;
+mod printable;
 mod ps;
 mod pushes;
 mod remote_helper;

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use zagi_sandbox::Exit;
 
 use super::error::CommandError;
+use super::printable::is_odd;
+pub use super::printable::printable;
 
 /// Prints a value as JSON, with a newline.
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), CommandError> {
@@ -32,7 +34,7 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), CommandError> {
 
 /// Asks at the terminal; anything but a yes is a no.
 pub fn confirmed(question: &str) -> Result<bool, CommandError> {
-    eprint!("{question} [y/N] ");
+    eprint!("{} [y/N] ", printable(question));
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     std::io::stdin()
@@ -40,12 +42,6 @@ pub fn confirmed(question: &str) -> Result<bool, CommandError> {
         .read_line(&mut answer)
         .map_err(|e| CommandError::failed(format!("cannot read the answer: {e}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-/// Somebody else's lines, of which a terminal obeys nothing.
-pub fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c };
-    text.chars().map(shown).collect()
 }
 
 /// Words of a command line, as text.
@@ -72,7 +68,7 @@ pub fn exit_code(exit: Exit) -> ExitCode {
 pub fn quoted(path: &[u8]) -> (std::borrow::Cow<'_, str>, bool) {
     if let Ok(text) = std::str::from_utf8(path)
         && !text.starts_with('"')
-        && !text.chars().any(char::is_control)
+        && !text.chars().any(is_odd)
     {
         return (text.into(), false);
     }
@@ -82,7 +78,7 @@ pub fn quoted(path: &[u8]) -> (std::borrow::Cow<'_, str>, bool) {
             match c {
                 '"' | '\\' => text.extend(['\\', c]),
                 '\n' => text.push_str("\\n"),
-                c if c.is_control() => {
+                c if is_odd(c) => {
                     let mut bytes = [0; 4];
                     let escaped = c.encode_utf8(&mut bytes).bytes().map(|b| format!("\\x{b:02x}"));
                     text.extend(escaped);
@@ -131,6 +127,7 @@ mod tests {
     fn paths_are_one_line_and_plain_where_they_can_be() {
         assert_eq!(quoted("a b/é\\".as_bytes()), ("a b/é\\".into(), false));
         assert_eq!(quoted(b"a\nb\\\xff\x1b"), ("\"a\\nb\\\\\\xff\\x1b\"".into(), true));
+        assert_eq!(quoted("a\u{202e}b".as_bytes()), ("\"a\\xe2\\x80\\xaeb\"".into(), true));
         assert_eq!(quoted(b"\"x"), ("\"\\\"x\"".into(), true));
     }
 }

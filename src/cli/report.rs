@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output::printable;
 use crate::event::{Event, Events, Silent};
 
 /// A bar appears only after this long.
@@ -46,7 +47,7 @@ impl Events for Report {
             Event::Progress { what, done, total } => {
                 let Some(bar) = current.as_mut() else { return };
                 if self.verbose && bar.named != what {
-                    eprintln!("    {what}");
+                    eprintln!("    {}", printable(&what));
                     bar.named.clone_from(&what);
                 }
                 if self.terminal {
@@ -55,9 +56,11 @@ impl Events for Report {
             }
             Event::End { step, detail, note, took } => {
                 clear(current.take());
+                let (detail, note) = (printable(&detail), printable(&note));
                 eprintln!("  {step:<13} {detail:<46} {note:<18} {:>7}", seconds(took));
             }
             Event::Warning(text) => {
+                let text = printable(&text);
                 if let Some(Bar { bar: Some(bar), .. }) = &*current {
                     bar.suspend(|| eprintln!("warning: {text}"));
                 } else {
@@ -101,7 +104,7 @@ impl Bar {
             None => bar.unset_length(),
         }
         bar.set_position(done);
-        bar.set_message(what.to_owned());
+        bar.set_message(printable(what));
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use super::ask;
 use super::session::{Session, Who};
 use crate::cli::error::CommandError;
+use crate::cli::output::printable;
 use crate::cli::settings::Settings;
 use crate::secrets::Signer;
 use crate::secrets::document::Document;
@@ -56,11 +57,11 @@ impl Accept {
 }
 
 fn show(document: &Document) {
-    eprintln!("  project    {}", document.project);
+    eprintln!("  project    {}", printable(&document.project));
     eprintln!("  revision   {}", document.revision);
     eprintln!("  signer     {}", document.signer);
     for recipient in &document.recipients {
-        eprintln!("  can read   {}  {}", recipient.name, recipient.key);
+        eprintln!("  can read   {}  {}", printable(&recipient.name), printable(&recipient.key));
     }
     let names: Vec<&str> = document.policies.keys().map(String::as_str).collect();
     eprintln!("  secrets    {}", names.join(", "));
@@ -71,7 +72,7 @@ fn asked(question: &str) -> Result<bool, CommandError> {
         return Err(CommandError::failed("there is no terminal to ask at")
             .hint("`--signer KEY` says whose file you expect"));
     }
-    eprint!("{question} [y/N] ");
+    eprint!("{} [y/N] ", printable(question));
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     std::io::stdin()

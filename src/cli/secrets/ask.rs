@@ -16,6 +16,7 @@ use nix::sys::termios::{
 };
 
 use crate::cli::error::CommandError;
+use crate::cli::output::printable;
 use crate::secrets::Pages;
 
 /// The longest that standard input may be. Bytes.
@@ -130,7 +131,7 @@ pub struct Ask {
 
 /// On one line, and without what would drive the terminal.
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable(&text.replace(char::is_control, " "))
 }
 
 impl Callbacks for Ask {

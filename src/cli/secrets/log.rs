@@ -1,7 +1,7 @@
 //! `zagi secrets log`: the record of each use.
 
 use crate::cli::error::CommandError;
-use crate::cli::output::{print, print_json};
+use crate::cli::output::{print, print_json, printable};
 use crate::cli::settings::Settings;
 use crate::secrets::audit::Log as Audit;
 
@@ -41,9 +41,7 @@ impl Log {
         let mut out = String::new();
         for row in &rows {
             let what = &row.of;
-            let clean = |text: &str| -> String {
-                text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-            };
+            let clean = |text: &str| printable(&text.replace(char::is_control, " "));
             let (names, by) = (clean(&what.names.join(",")), clean(&what.by));
             let file = clean(&what.file);
             let to = match what.to.as_str() {

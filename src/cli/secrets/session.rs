@@ -6,6 +6,7 @@ use age::Identity;
 
 use super::ask::Ask;
 use crate::cli::error::CommandError;
+use crate::cli::output::printable;
 use crate::cli::settings::Settings;
 use crate::cli::system::no_file_if_lent;
 use crate::context::Context;
@@ -71,7 +72,7 @@ impl<'a> Session<'a> {
     /// Says something that is no data.
     pub fn say(&self, text: &str) {
         if !self.settings.quiet() {
-            eprintln!("{text}");
+            eprintln!("{}", printable(text));
         }
     }
 
