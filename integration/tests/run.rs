@@ -312,6 +312,14 @@ fn an_agent_has_what_it_is_granted_and_services_of_its_own() {
     assert!(!holds(&log, RAW), "{log}");
 }
 
+fn what_cannot_be_asked_for_is_no_reason_not_to_run(machine: &Machine, dir: &Path) {
+    let wish = "mkdir .zagi && echo '[secrets]\nA = { host = \"a.b\" }' > .zagi/env.toml";
+    machine.sh(dir, wish).ok();
+    let said = Said::of(&mut machine.zagi_in(dir, &["run", "--", "echo", "runs"])).ok();
+    assert!(said.out == "runs\n" && said.err.contains("needs `header`, too"), "{said:?}");
+    machine.sh(dir, "rm .zagi/env.toml").ok();
+}
+
 #[test]
 fn raw_secrets_go_to_code_that_was_approved() {
     let machine = Machine::new(Who::Ordinary);
@@ -325,6 +333,7 @@ fn raw_secrets_go_to_code_that_was_approved() {
     machine.zagi(&["mount", origin.to_str().expect("text"), "w"]).ok();
     let dir = machine.work().join("w");
     let zagi = machine.program().display().to_string();
+    what_cannot_be_asked_for_is_no_reason_not_to_run(&machine, &dir);
     machine.sh(&dir, &format!("printf {RAW} | {zagi} secrets set RAW --raw; printf '{{\"k\":1}}' | {zagi} secrets set SA --file sa.json")).ok();
     let run = || Said::of(&mut machine.zagi_in(&dir, &["run", "--", "sh", "app.sh"]));
     // Nobody to ask: nothing runs.

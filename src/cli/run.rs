@@ -105,8 +105,7 @@ fn release(
         release.frozen = Some(approval::freeze(&session.ctx, place, argv, &[])?.0);
     }
     if settings.lent.is_none() {
-        let lines = asked::missing(&session.root, vault.as_ref())?;
-        lines.iter().for_each(|line| session.say(line));
+        asked::say_missing(session, vault.as_ref());
     }
     let Some(vault) = vault.filter(|_| !release.granted.is_empty()) else { return Ok(release) };
     if !raw.is_empty() {
@@ -128,7 +127,7 @@ fn release(
 /// Asks whether just this code may have the values.
 fn approve(asked: &approval::Asked, argv: &[String], raw: &[Granted]) -> Result<(), CommandError> {
     let names: Vec<&str> = raw.iter().map(|granted| granted.name.as_str()).collect();
-    let (names, command) = (names.join(", "), argv.join(" "));
+    let (names, command) = (printable(&names.join(", ")), printable(&argv.join(" ")));
     let refused = |what: &str| {
         CommandError::failed(format!("`{command}` is not approved to have {names}: {what}"))
     };

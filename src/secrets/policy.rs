@@ -22,6 +22,8 @@ pub const FIELDS: [&str; 9] =
     ["host", "header", "format", "method", "path", "raw", "file", "command", "agent"];
 /// Those that hold one text or a list.
 const LISTS: [&str; 3] = ["method", "command", "agent"];
+/// So many methods one may have; there are nine in all that HTTP itself knows.
+const METHODS: usize = 16;
 /// Those that say for whom it is, whatever the way.
 pub const GRANTS: [&str; 2] = ["command", "agent"];
 
@@ -173,6 +175,9 @@ impl Policy {
             if values.is_empty() {
                 return Err(format!("`{field}` is empty"));
             }
+            if field == "method" && values.len() > METHODS {
+                return Err(format!("`method`: there are more than {METHODS}"));
+            }
             for value in values {
                 if let Some(reason) = wrong(field, value) {
                     return Err(format!("`{field} = {value:?}`: {reason}"));
@@ -187,9 +192,21 @@ fn is_token(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
 
+/// How long a field's value may be. Somebody is to see all of what they are asked about.
+fn most(field: &str) -> usize {
+    match field {
+        "host" => 255,
+        "method" => 32,
+        "path" => 1024,
+        "command" => 4096,
+        _ => 128,
+    }
+}
+
 /// What is wrong with one field's value.
 fn wrong(field: &str, value: &str) -> Option<&'static str> {
     let printable = |text: &str| text.chars().all(|c| c == ' ' || c.is_ascii_graphic());
+    let fits = value.len() <= most(field);
     let fine = match field {
         "host" => {
             let (name, port) = value.split_once(':').unwrap_or((value, "443"));
@@ -205,21 +222,17 @@ fn wrong(field: &str, value: &str) -> Option<&'static str> {
         "method" => {
             !value.is_empty() && value.chars().all(|c| is_token(c) && !c.is_ascii_lowercase())
         }
-        "format" => value.matches("{}").count() == 1 && printable(value),
+        "format" => value.matches("{}").count() == 1 && printable(value) && !value.contains("  "),
         "path" => {
             let fixed = value.strip_suffix('*').unwrap_or(value);
             fixed.starts_with('/')
                 && fixed.chars().all(|c| c.is_ascii_graphic() && !"*?#\\".contains(c))
                 && !fixed.split('/').any(|part| part == "." || part == "..")
         }
-        "command" => {
-            value.len() <= 4096 && printable(value) && value.split(' ').all(|word| !word.is_empty())
-        }
+        "command" => printable(value) && value.split(' ').all(|word| !word.is_empty()),
         "file" | "agent" => {
             let letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            value.len() <= 128
-                && value.chars().all(letter)
-                && value.starts_with(|c: char| c.is_ascii_alphanumeric())
+            value.chars().all(letter) && value.starts_with(|c: char| c.is_ascii_alphanumeric())
         }
         _ => true,
     };
@@ -227,13 +240,17 @@ fn wrong(field: &str, value: &str) -> Option<&'static str> {
         "host" => "it is one host, in lower case, as `api.example.com` or `api.example.com:8443`",
         "header" => "it is a header's name",
         "method" => "it is a method, in upper case, as `GET`",
-        "format" => "it has `{}` in it once, where the value goes",
+        "format" => "it has `{}` in it once, where the value goes, and one space between words",
         "path" => "it begins with `/`, and may end with `*`",
         "command" => "it is a command's words, with one space between",
         "agent" => "it is an agent's name: letters, digits, `-`, `_` and `.`",
         _ => "it is a file's name without a directory: letters, digits, `-`, `_` and `.`",
     };
-    (!fine).then_some(expected)
+    match (fits, fine) {
+        (false, _) => Some("it is too long"),
+        (true, false) => Some(expected),
+        (true, true) => None,
+    }
 }
 
 #[cfg(test)]
@@ -267,6 +284,30 @@ mod tests {
         assert_eq!(other, parse("file = 'x'\nagent = ['a', 'b']").unwrap());
         policy.grant("agent", vec!["a".into(), "b".into()], true);
         assert_eq!(policy, parse("raw = true").unwrap());
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_looked_at_is_refused() {
+        let brokered = |more: &str| parse(&format!("host = 'a.b'\nheader = 'X'\n{more}"));
+        let long = |field: &str, begin: &str, length: usize| {
+            brokered(&format!("{field} = '{begin}{}'", "A".repeat(length - begin.len())))
+        };
+        for (field, begin, most) in [("format", "{}", 128), ("method", "", 32), ("path", "/", 1024)]
+        {
+            assert!(long(field, begin, most).is_ok(), "{field}");
+            assert!(long(field, begin, most + 1).is_err_and(|e| e.contains("too long")), "{field}");
+        }
+        let two = |host: usize, header: usize| {
+            let (host, header) = ("a".repeat(host), "X".repeat(header));
+            parse(&format!("host = '{host}'\nheader = '{header}'"))
+        };
+        assert!(two(255, 128).is_ok());
+        assert!(two(256, 128).is_err_and(|e| e.contains("too long")));
+        assert!(two(255, 129).is_err_and(|e| e.contains("too long")));
+        let e = brokered("format = '{}  x'").unwrap_err();
+        assert!(e.contains("one space"), "{e}");
+        let methods = |n: usize| brokered(&format!("method = {:?}", vec!["GET"; n]));
+        assert!(methods(METHODS).is_ok() && methods(METHODS + 1).is_err());
     }
 
     #[test]

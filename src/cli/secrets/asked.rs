@@ -2,43 +2,53 @@
 //! and taken only where somebody says yes to it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use crate::cli::error::CommandError;
+use super::session::Session;
 use crate::environment::files::{Directory, Files};
 use crate::environment::spec::{self, Spec};
 use crate::secrets::policy::{Policy, Release};
 use crate::secrets::vault::Vault;
-use crate::workspace::WorkspaceError;
 
-/// The secrets that the project at `root` asks for, and how.
-pub(in crate::cli) fn asked(root: &Path) -> Result<BTreeMap<String, Policy>, CommandError> {
-    let Some(bytes) = Directory::new(root).read(spec::PATH) else { return Ok(BTreeMap::new()) };
-    let spec = Spec::parse(spec::PATH, &String::from_utf8_lossy(&bytes));
-    let wishes = spec.map_err(WorkspaceError::from)?.secrets;
-    let policy = |(name, wish): (String, spec::Wish)| match Policy::of(&wish) {
-        Ok(policy) => Ok((name, policy)),
-        Err(e) => Err(CommandError::failed(format!("{}: secrets.{name}: {e}", spec::PATH))),
+/// The secrets that the project asks for, and how. What cannot be is said, and no reason to stop: it is
+/// not the user's word.
+pub(super) fn asked(session: &Session<'_>) -> BTreeMap<String, Policy> {
+    let Some(bytes) = Directory::new(&session.root).read(spec::PATH) else {
+        return BTreeMap::new();
     };
-    wishes.into_iter().map(policy).collect()
+    let unheard = |why: &dyn std::fmt::Display| {
+        session.say(&format!("warning: what the project asks for is not heeded: {why}"));
+    };
+    let spec = match Spec::parse(spec::PATH, &String::from_utf8_lossy(&bytes)) {
+        Ok(spec) => spec,
+        Err(e) => {
+            unheard(&e);
+            return BTreeMap::new();
+        }
+    };
+    let mut wishes = BTreeMap::new();
+    for (name, wish) in spec.secrets {
+        match Policy::of(&wish) {
+            Ok(policy) => {
+                wishes.insert(name, policy);
+            }
+            Err(e) => unheard(&format!("{}: secrets.{name}: {e}", spec::PATH)),
+        }
+    }
+    wishes
 }
 
-/// What it asks for and no app gets: a line each, with the command that sets it.
-pub(in crate::cli) fn missing(
-    root: &Path,
-    vault: Option<&Vault>,
-) -> Result<Vec<String>, CommandError> {
+/// Says what it asks for and no app gets: a line each, with the command that sets it.
+pub(in crate::cli) fn say_missing(session: &Session<'_>, vault: Option<&Vault>) {
     let set = |name: &String| {
         let policy = vault.and_then(|vault| vault.document.policies.get(name));
         policy.is_some_and(|policy| policy.release() != Release::None)
     };
-    let asked = asked(root)?.into_iter().filter(|(name, _)| !set(name));
-    let line = |(name, policy): (String, Policy)| {
-        let options = options(&policy);
-        let file = spec::PATH;
-        format!("{name} is asked for in {file} and not set: `zagi secrets set {name}{options}`")
-    };
-    Ok(asked.map(line).collect())
+    for (name, policy) in asked(session).into_iter().filter(|(name, _)| !set(name)) {
+        let (file, options) = (spec::PATH, options(&policy));
+        session.say(&format!(
+            "{name} is asked for in {file} and not set: `zagi secrets set {name}{options}`"
+        ));
+    }
 }
 
 /// A policy as options of `zagi secrets set`, each after a space.

@@ -52,9 +52,7 @@ impl List {
         let session = Session::begin(settings, self.who)?;
         let vault = session.vault()?;
         if !self.json && settings.lent.is_none() {
-            asked::missing(&session.root, vault.as_ref())?
-                .iter()
-                .for_each(|line| session.say(line));
+            asked::say_missing(&session, vault.as_ref());
         }
         let Some(vault) = vault else {
             if self.json {

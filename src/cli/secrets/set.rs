@@ -1,12 +1,13 @@
 //! `zagi secrets set`: a value, and what it may be used for.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 
 use super::ask;
 use super::asked;
 use super::session::{Session, Who, check_name};
 use crate::cli::error::CommandError;
-use crate::cli::output::confirmed;
+use crate::cli::output::{confirmed, printable};
 use crate::cli::settings::Settings;
 use crate::environment::spec;
 use crate::secrets::Pages;
@@ -92,8 +93,15 @@ impl Set {
         }
         let session = Session::begin(settings, self.who)?;
         let mut policy = self.rules.policy(&self.name)?;
+        let mut wish = None;
         if policy.is_none() && settings.lent.is_none() {
-            policy = wished(&session, &self.name)?;
+            wish = asked::asked(&session).remove(&self.name);
+            wish = wish.filter(|wish| wish.release() != Release::None);
+            if let Some(wish) = &wish
+                && wished(&session, &self.name, wish)?
+            {
+                policy = Some(wish.clone());
+            }
         }
         let mut change = Change::default();
         if !self.keep {
@@ -125,10 +133,7 @@ impl Set {
                  and `--header`",
                 self.name
             ));
-            if settings.lent.is_none()
-                && let Some(wish) = asked::asked(&session.root)?.get(&self.name)
-                && wish.release() != Release::None
-            {
+            if let Some(wish) = &wish {
                 let (file, options) = (spec::PATH, asked::options(wish));
                 session.say(&format!("{file} asks for it by `--keep{options}`"));
             }
@@ -137,19 +142,21 @@ impl Set {
     }
 }
 
-/// How the project asks for a new secret, where somebody at a terminal says yes to it.
-fn wished(session: &Session<'_>, name: &str) -> Result<Option<Policy>, CommandError> {
+/// Whether somebody at a terminal says yes to how the project asks for a new secret. What a stranger
+/// wrote is shown before the question, which ends with what matters.
+fn wished(session: &Session<'_>, name: &str, wish: &Policy) -> Result<bool, CommandError> {
     let before = session.vault()?.and_then(|vault| vault.document.policies.get(name).cloned());
-    if before.is_some_and(|before| before.release() != Release::None) || !ask::is_terminal() {
-        return Ok(None);
+    if before.is_some_and(|before| before.release() != Release::None)
+        || !(ask::is_terminal() && io::stderr().is_terminal())
+    {
+        return Ok(false);
     }
-    let Some(wish) = asked::asked(&session.root)?.remove(name) else { return Ok(None) };
-    if wish.release() == Release::None {
-        return Ok(None);
-    }
-    let options = asked::options(&wish);
-    let question = format!("{} asks for it so:{options}. Use it just so?", spec::PATH);
-    Ok(confirmed(&question)?.then_some(wish))
+    eprintln!("{} asks for it so:{}", spec::PATH, printable(&asked::options(wish)));
+    let question = match (wish.get("host"), wish.get("header")) {
+        (Some(host), Some(header)) => format!("let {name} go to {host}, in {header}?"),
+        _ => format!("let the app have the value of {name}?"),
+    };
+    confirmed(&question)
 }
 
 /// The value of a variable has no NUL, and not the end of line that `echo` adds; a file is taken as
