@@ -30,10 +30,10 @@ const GOT: [&str; 7] = ["environ", "root", "fd", "ptrace", "mem", "namespaces", 
 const ASK: &str = r#"
 import json, os, socket, struct, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
-ask = dict(version=1, user=0, home=sys.argv[2], root=sys.argv[3], cwd=sys.argv[3], argv=["secrets", "list"], vars=[])
+ask = dict(version=2, user=0, home=sys.argv[2], root=sys.argv[3], cwd=sys.argv[3], argv=["secrets", "list"], vars=[])
 text = json.dumps(ask).encode()
 socket.send_fds(s, [struct.pack("<I", len(text)) + text], [0, 1, 2])
-s.recv(4)
+print(s.recv(4) + s.recv(4096), file=sys.stderr)
 "#;
 
 pub(super) fn measure() -> Vec<Shown> {

@@ -26,10 +26,12 @@ fn what_the_table_says_is_so() {
         let begun = modes.map(|mode| scope.spawn(move || redteam::measure(mode)));
         begun.map(|mode| mode.join().expect("it was measured"))
     });
-    for (shown, mode) in all.iter().zip([Mode::Root, Mode::User, Mode::System]) {
-        let wrong = table::wrong(shown, mode);
-        assert!(wrong.is_empty(), "{mode:?}\n{}", wrong.join("\n"));
-    }
+    let modes = all.iter().zip([Mode::Root, Mode::User, Mode::System]);
+    let wrong = modes.flat_map(|(shown, mode)| {
+        table::wrong(shown, mode).into_iter().map(move |line| format!("{mode:?}: {line}"))
+    });
+    let wrong: Vec<String> = wrong.collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     if std::env::var_os("ZAGI_REDTEAM_RESULTS").is_some() {
         let said = |program: &str, arguments: &[&str]| {
             Said::of(Command::new(program).args(arguments)).ok().out.trim().to_owned()

@@ -26,7 +26,7 @@
 mod desk;
 pub mod wire;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
@@ -42,6 +42,7 @@ use super::grants::{self, Grants};
 use super::log::{Log, What};
 use crate::context::Context;
 use crate::event::Silent;
+use crate::ordinary;
 use crate::source::outbox::{self, Difference, Outbox, Remote, Safety, Update, Way};
 use crate::workspace::description::Description;
 use crate::workspace::error::{WorkspaceError, at};
@@ -60,6 +61,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const ASKING: usize = 8;
 /// A reference's name is not longer, in bytes.
 const LONGEST: usize = 250;
+/// A configuration of git's is not larger, in bytes.
+const LARGEST: u64 = 1 << 20;
 /// How many lines of each part of a difference are shown.
 const LINES: usize = 400;
 /// The namespace of branches.
@@ -85,8 +88,8 @@ impl Door {
         log: &Arc<Log>,
     ) -> Result<Option<Door>, WorkspaceError> {
         let path = description.path.join(".git/config");
-        // Without one there is no repository to push from.
-        let Ok(config) = fs::read(&path) else { return Ok(None) };
+        // Without one there is no repository to push from; an agent before may have left a pipe.
+        let Ok(config) = ordinary::read(&path, LARGEST) else { return Ok(None) };
         // Nobody's outside of these: what an agent may write to is a workspace's or an agent's home.
         let apart = |path: &Path| {
             let home = ctx.home.root().canonicalize();
