@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::agent::Running;
 use super::app::{Stage, found};
 use super::{Mode, Shown, ends};
-use crate::machine::Said;
+use crate::broker::ASK;
+use crate::machine::{Said, processes};
 
 /// What bash runs before a script, with the proof in it.
 const BEFORE: &str = "$(printf %s \"$RAW\" | sha256sum >&2)";
@@ -26,16 +27,6 @@ done 2>&1"#;
 /// All of that.
 const GOT: [&str; 7] = ["environ", "root", "fd", "ptrace", "mem", "namespaces", "signal"];
 
-/// Asks the broker for the names of a project's secrets.
-const ASK: &str = r#"
-import json, os, socket, struct, sys
-s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
-ask = dict(version=2, user=0, home=sys.argv[2], root=sys.argv[3], cwd=sys.argv[3], argv=["secrets", "list"], vars=[])
-text = json.dumps(ask).encode()
-socket.send_fds(s, [struct.pack("<I", len(text)) + text], [0, 1, 2])
-print(s.recv(4) + s.recv(4096), file=sys.stderr)
-"#;
-
 pub(super) fn measure() -> Vec<Shown> {
     let script =
         "echo 'tool; git hook run --ignore-missing later' > app.sh; echo 'sleep 414' > wait.sh";
@@ -43,7 +34,7 @@ pub(super) fn measure() -> Vec<Shown> {
     stage.set("RAW", "raw", "bash app.sh");
     stage.set("CORE", "core", "sh wait.sh");
     let mut shown = vec![tools(&stage), variables(&stage), hook(&stage), socket(&stage)];
-    shown.extend(processes(&stage));
+    shown.extend(of_the_broker(&stage));
     shown
 }
 
@@ -106,7 +97,7 @@ fn socket(stage: &Stage) -> Shown {
     stage.sh("cp ../ask ask.py").ok();
     let broker = stage.broker.as_ref().expect("system mode");
     let command = format!(
-        "/usr/bin/python3 ask.py {} {} {}",
+        "/usr/bin/python3 ask.py {} {} {} secrets list",
         broker.state().with_file_name("run").join("socket").display(),
         stage.machine.home().display(),
         stage.dir.display()
@@ -121,7 +112,7 @@ fn socket(stage: &Stage) -> Shown {
 }
 
 /// The broker's processes, while an app runs that has values.
-fn processes(stage: &Stage) -> [Shown; 2] {
+fn of_the_broker(stage: &Stage) -> [Shown; 2] {
     let broker = stage.broker.as_ref().expect("system mode");
     let value = stage.canaries.of("core").expect("it has one").text();
     let mut careless = stage.machine.command("sh", &stage.machine.work());
@@ -149,7 +140,7 @@ fn processes(stage: &Stage) -> [Shown; 2] {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         status.lines().any(|line| line == format!("PPid:\t{}", broker.id()))
     };
-    let lent: Vec<u32> = with("__lent").into_iter().filter(is_ours).collect();
+    let lent: Vec<u32> = processes("__lent").into_iter().filter(is_ours).collect();
     assert!(!lent.is_empty());
     let said = look(&[&[broker.id()], &lent[..]].concat());
     let inside = match said.out.contains("got ") {
@@ -187,20 +178,9 @@ fn processes(stage: &Stage) -> [Shown; 2] {
     [looked, Shown::new(24, "outside-core", control, inside)]
 }
 
-/// Processes with a word in their command lines, by whoever.
-fn with(word: &str) -> Vec<u32> {
-    let all = std::fs::read_dir("/proc").expect("there is one").flatten();
-    let numbered = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let has = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(word)
-    };
-    numbered.filter(has).collect()
-}
-
 fn wait(word: &str) {
     let begun = Instant::now();
-    while with(word).is_empty() {
+    while processes(word).is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(30), "{word}");
         std::thread::sleep(Duration::from_millis(20));
     }

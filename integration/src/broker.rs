@@ -12,6 +12,17 @@ use crate::machine::{self, Machine, Said};
 /// The broker's user.
 const USER: &str = "zagi-broker";
 
+/// A program of Python's that asks the broker past `zagi`: socket, home, project and words; what is printed is its reply,
+/// or what the command printed.
+pub const ASK: &str = "
+import json, os, socket, struct, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+ask = dict(version=2, user=0, home=sys.argv[2], root=sys.argv[3], cwd=sys.argv[3], argv=sys.argv[4:], vars=[])
+text = json.dumps(ask).encode(); text = struct.pack('<I', len(text)) + text
+socket.send_fds(s, [text], [0, 1, 2])
+n, = struct.unpack('<I', s.recv(4, socket.MSG_WAITALL)); print(s.recv(n, socket.MSG_WAITALL).decode())
+";
+
 /// A broker at work. It ends with this value.
 pub struct Broker {
     process: Child,

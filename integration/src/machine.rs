@@ -254,3 +254,17 @@ impl Said {
 pub fn in_group(command: &mut Command) -> &mut Command {
     command.process_group(0)
 }
+
+/// The processes whose command line has `word` in it, by whoever.
+///
+/// # Panics
+/// Where there is no `/proc`.
+pub fn processes(word: &str) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").expect("there is one").flatten();
+    let numbered = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(word)
+    };
+    numbered.filter(has).collect()
+}

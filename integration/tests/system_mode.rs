@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use zagi_integration::broker::Broker;
+use zagi_integration::broker::{ASK, Broker};
 use zagi_integration::https::Https;
-use zagi_integration::machine::{Machine, Said, Who};
+use zagi_integration::machine::{Machine, Said, Who, processes};
 
 const KEY: &str = "sk_live_c4nary0b7e5a1d99";
 const RAW: &str = "r4w-c4nary-0c55aa91";
@@ -63,17 +63,6 @@ impl System {
     fn sudo(&self, argv: &[&str], answer: &str) -> Said {
         Said::of(&mut self.broker.sudo(&self.machine, &self.dir, &argv.join(" "), answer))
     }
-}
-
-/// The processes whose command line has `word` in it, by whoever.
-fn processes(word: &str) -> Vec<u32> {
-    let all = std::fs::read_dir("/proc").expect("there is one").flatten();
-    let numbered = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let has = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(word)
-    };
-    numbered.filter(has).collect()
 }
 
 /// Ends with the value.
@@ -218,16 +207,6 @@ fn the_app_and_the_broker_are_not(system: &System) {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
-
-/// Asks the broker past `zagi`: what is printed is its reply, or what the command printed.
-const ASK: &str = "
-import json, os, socket, struct, sys
-s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
-ask = dict(version=2, user=0, home=sys.argv[2], root=sys.argv[3], cwd=sys.argv[3], argv=sys.argv[4:], vars=[])
-text = json.dumps(ask).encode(); text = struct.pack('<I', len(text)) + text
-socket.send_fds(s, [text], [0, 1, 2])
-n, = struct.unpack('<I', s.recv(4, socket.MSG_WAITALL)); print(s.recv(n, socket.MSG_WAITALL).decode())
-";
 
 /// The user names the broker's own directories as a project, and as a part of an environment.
 fn what_is_the_brokers_own_is_shown_by_nobodys_word(system: &System) {

@@ -5,9 +5,10 @@ use std::io::{Read, Seek, SeekFrom};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use zagi_integration::machine::Said;
+use zagi_integration::broker::ASK;
+use zagi_integration::machine::{Said, processes};
 
-use super::{ASK, KEY, RAW, System, processes};
+use super::{KEY, RAW, System};
 
 const OTHER: &str = "0ther-c4nary-77e1";
 

@@ -5,9 +5,10 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use zagi_integration::broker::ASK;
 use zagi_integration::machine::{ORDINARY, Said};
 
-use super::{ASK, System};
+use super::System;
 
 const CANARY: &str = "c4nary-0f-the-brokers-0wn";
 
