@@ -157,8 +157,11 @@ fn what_is_approved_is_what_was_shown() {
     assert_eq!(said.code, 0, "{said:?}");
     let lost = "lost there:\r\n";
     let lost = said.out.split_once(lost).expect("said").1.lines().next().expect("one");
-    assert!(lost.ends_with("U  moved") && said.out.contains("FORCE to "), "{said:?}");
-    assert!(said.out.contains("by which 1 commits are lost"), "{said:?}");
+    assert!(
+        lost.ends_with("U  moved") && said.out.contains("wants to FORCE refs/heads/main at origin"),
+        "{said:?}"
+    );
+    assert!(said.out.contains("what is lost there is 1 commits"), "{said:?}");
     assert_eq!(stage.remote(), "refs/heads/main second\n");
     // What was asked first is gone, and what is rejected.
     stage.agent(&format!("{COMMIT} third && git push origin HEAD:refs/heads/other; git push --tags; git tag x && git push --tags"));
@@ -167,6 +170,14 @@ fn what_is_approved_is_what_was_shown() {
         listed.contains("other to origin") && listed.contains("refs/tags/x to origin"),
         "{listed}"
     );
+    // What waited, and is granted and pushed then, waits no more.
+    let agents = stage.machine.home().join("agents.toml");
+    let granted = "version = 1\n[agent.t]\npush = [\"t/*\", \"other\"]\n";
+    stage.outside(&stage.dir, &format!("printf '{granted}' > {}", agents.display()));
+    stage.agent("git push origin HEAD:refs/heads/other").ok();
+    let listed = stage.zagi(&["agent", "--pushes"]).ok().out;
+    assert!(!listed.contains("refs/heads/other") && listed.contains("refs/tags/x"), "{listed}");
+    stage.outside(&stage.remote, "git update-ref -d refs/heads/other");
     stage.zagi(&["agent", "--reject", "4"]).ok();
     let said = stage.zagi(&["agent", "--reject", "4"]);
     assert!(said.err.contains("no push 4 waits"), "{said:?}");
@@ -193,7 +204,7 @@ fn what_is_not_shown_is_said() {
     let said = stage.approve(2, "y");
     assert!(said.code == 0 && !said.out.contains("would let it"), "{said:?}");
     let said = stage.approve(3, "n");
-    assert!(said.out.contains("wants to DELETE (it is at"), "{said:?}");
+    assert!(said.out.contains("wants to DELETE refs/heads/main at origin ("), "{said:?}");
     assert!(stage.remote().contains("refs/heads/main first\n"));
 }
 

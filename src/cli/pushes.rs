@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::error::CommandError;
 use super::output::{confirmed, print, print_json, printable};
 use crate::context::Context;
-use crate::workspace::agent::push::{self, Waiting};
+use crate::workspace::agent::push::{self, Shown, Waiting};
 use crate::workspace::session;
 
 pub(super) fn list(ctx: &Context, dir: &Path, json: bool) -> Result<ExitCode, CommandError> {
@@ -63,19 +63,7 @@ pub(super) fn approve(ctx: &Context, dir: &Path, number: u64) -> Result<ExitCode
     if let Some(command) = difference.command.as_ref().filter(|_| difference.diff.more > 0) {
         eprintln!("\nAll of it: {command}");
     }
-    let lost = difference.lost.text.lines().count() as u64 + difference.lost.more;
-    let what = match (&waiting.old, &waiting.new) {
-        (Some(old), None) => format!("DELETE (it is at {})", short(old)),
-        (_, None) => "DELETE".to_owned(),
-        (None, Some(new)) => format!("make, at {},", short(new)),
-        (Some(_), Some(new)) if lost > 0 => {
-            format!("FORCE to {}, by which {lost} commits are lost,", short(new))
-        }
-        (Some(old), Some(new)) => format!("bring from {} to {}", short(old), short(new)),
-    };
-    let (agent, reference, remote) = (&waiting.agent, &waiting.reference, &waiting.remote);
-    let text = format!("\n{agent} wants to {what} {reference}\nat {remote}: {}", shown.address);
-    eprintln!("{}", printable(&text));
+    eprintln!("\n{}", printable(&sentence(&waiting, &shown)));
     if !confirmed("push just this?")? {
         return Err(
             refused("you said no").hint(format!("`zagi agent --reject {number}` forgets it"))
@@ -88,6 +76,26 @@ pub(super) fn approve(ctx: &Context, dir: &Path, number: u64) -> Result<ExitCode
         eprintln!("hint: {line}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is asked for, in a sentence.
+fn sentence(waiting: &Waiting, shown: &Shown) -> String {
+    let Waiting { agent, reference, remote, old, new, .. } = waiting;
+    let (lost, address) = (&shown.difference.lost, &shown.address);
+    let lost = lost.text.lines().count() as u64 + lost.more;
+    let there = format!("{reference} at {remote} ({address})");
+    match (old, new) {
+        (Some(old), None) => format!("{agent} wants to DELETE {there}, which is at {}", short(old)),
+        (None, None) => format!("{agent} wants to DELETE {there}"),
+        (None, Some(new)) => format!("{agent} wants to make {there}, at {}", short(new)),
+        (Some(_), Some(new)) if lost > 0 => {
+            let new = short(new);
+            format!("{agent} wants to FORCE {there} to {new}: what is lost there is {lost} commits")
+        }
+        (Some(old), Some(new)) => {
+            format!("{agent} wants to push {} to {there}, which is at {}", short(new), short(old))
+        }
+    }
 }
 
 pub(super) fn reject(ctx: &Context, dir: &Path, number: u64) -> Result<ExitCode, CommandError> {

@@ -249,6 +249,8 @@ impl Door {
             let safety = if wanted.force { Safety::Exactly } else { Safety::FastForward };
             let said = outbox.push(remote, &update, safety).map_err(|e| refused(e.to_string()))?;
             self.tell(pushed(remote, &update));
+            let of = (self.agent.as_str(), remote, wanted.name.as_str());
+            self.desk.settle(outbox, of).map_err(|e| e.to_string())?;
             let remotes = said.into_iter().filter(|line| line.starts_with("remote:"));
             return Ok(remotes.collect());
         }

@@ -53,6 +53,11 @@ impl Waiting {
         }
     }
 
+    /// Of whom, to which remote and reference.
+    fn of(&self) -> (&str, &str, &str) {
+        (&self.agent, &self.remote, &self.reference)
+    }
+
     pub(super) fn update(&self) -> Update {
         let id = |hex: &Option<String>| ObjectId::from_hex(hex.as_ref()?.as_bytes()).ok();
         Update { name: self.reference.clone(), old: id(&self.old), new: id(&self.new) }
@@ -144,10 +149,8 @@ impl Desk {
         let _lock = self.lock()?;
         let all = self.all()?;
         waiting.number = self.number(&all)?;
-        let same = |other: &&Waiting| {
-            (&other.agent, &other.remote, &other.reference)
-                == (&waiting.agent, &waiting.remote, &waiting.reference)
-        };
+        let of = (waiting.agent.as_str(), waiting.remote.as_str(), waiting.reference.as_str());
+        let same = |other: &&Waiting| of == other.of();
         for before in all.iter().filter(same) {
             self.remove(outbox, before)?;
         }
@@ -161,6 +164,18 @@ impl Desk {
         fs::write(&new, text).map_err(at(&new))?;
         fs::rename(&new, &path).map_err(at(&path))?;
         Ok(waiting.number)
+    }
+
+    /// Forgets what an agent wanted at a remote's reference: it was pushed there.
+    pub fn settle(
+        &self,
+        outbox: &Outbox<'_>,
+        of: (&str, &str, &str),
+    ) -> Result<(), WorkspaceError> {
+        let _lock = self.lock()?;
+        let all = self.all()?;
+        let mut same = all.iter().filter(|waiting| waiting.of() == of);
+        same.try_for_each(|waiting| self.remove(outbox, waiting))
     }
 
     /// A number that no other push had, so that nobody approves one by another's.
