@@ -15,6 +15,7 @@
 //! A remote that is a directory of this machine runs what that directory's own hooks say, as it does for
 //! its user. So it must be one that no agent can write to, and it is meant by its path without links.
 
+mod config;
 mod difference;
 
 use std::ffi::OsStr;
@@ -28,6 +29,7 @@ use super::address::without_password;
 use super::error::SourceError;
 use super::git::{Git, Run, in_repository};
 use crate::context::Context;
+pub use config::{Config, Remote};
 pub use difference::{Difference, Lines};
 
 /// After what is in the work tree's configuration.
@@ -38,26 +40,6 @@ const ASKED: &str = "refs/zagi/asked";
 const EMPTY: u64 = 12 + 20;
 /// A pack that is pushed is not larger, in bytes.
 const MOST: u64 = 4 << 30;
-
-/// A remote of a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
-    /// `origin`.
-    pub name: String,
-    /// From where it is fetched, and to where it is pushed if nothing else is said.
-    pub urls: Vec<Url>,
-    /// To where it is pushed.
-    pub push_urls: Vec<Url>,
-}
-
-/// Where a remote is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Url {
-    /// As the configuration has it.
-    pub written: String,
-    /// A directory of this machine in full and without links; others as they are written.
-    meant: Option<String>,
-}
 
 /// A reference, and what it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,57 +79,6 @@ pub enum Safety {
     Exactly,
 }
 
-/// The remotes in the `config`uration of the work tree at `root`. What cannot be read has none. A
-/// directory of this machine that may not be one (`apart`), or is not there, is left out.
-pub fn remotes(config: &[u8], root: &Path, apart: impl Fn(&Path) -> bool) -> Vec<Remote> {
-    let about = gix::config::file::Metadata::from(gix::config::Source::Local);
-    let Ok(file) = gix::config::File::from_bytes_no_includes(config, about, Default::default())
-    else {
-        return Vec::new();
-    };
-    let mut all: Vec<Remote> = Vec::new();
-    for section in file.sections_by_name("remote").into_iter().flatten() {
-        let name = section.header().subsection_name().map(ToString::to_string);
-        let Some(name) = name.filter(|name| is_remote(name)) else { continue };
-        if !all.iter().any(|remote| remote.name == name) {
-            all.push(Remote { name: name.clone(), urls: Vec::new(), push_urls: Vec::new() });
-        }
-        let Some(remote) = all.iter_mut().find(|remote| remote.name == name) else { continue };
-        let urls = |key: &str| -> Vec<Url> {
-            let written = section.values(key).into_iter().map(|url| url.to_string());
-            written.map(|written| Url { meant: meant(&written, root, &apart), written }).collect()
-        };
-        remote.urls.extend(urls("url"));
-        remote.push_urls.extend(urls("pushurl"));
-    }
-    let is_whole = |remote: &Remote| {
-        let mut urls = remote.urls.iter().chain(&remote.push_urls);
-        !remote.urls.is_empty() && urls.all(|url| url.meant.is_some())
-    };
-    all.retain(is_whole);
-    all
-}
-
-/// What an address means from wherever git runs; nothing, where it may not be gone to.
-fn meant(written: &str, root: &Path, apart: impl Fn(&Path) -> bool) -> Option<String> {
-    let path = match (written.strip_prefix("file://"), written.find(':'), written.find('/')) {
-        (Some(path), _, _) => path.strip_prefix('/').map(|_| path)?,
-        // Of another machine, or another way there; as git tells them (git-clone(1), "GIT URLS").
-        (None, Some(colon), slash) if slash.is_none_or(|slash| colon < slash) => {
-            return Some(written.to_owned());
-        }
-        (None, _, _) => written,
-    };
-    let path = root.join(path).canonicalize().ok().filter(|path| apart(path))?;
-    path.to_str().map(str::to_owned)
-}
-
-/// Whether it can be given to git as a remote's name and as nothing else.
-fn is_remote(name: &str) -> bool {
-    let shaped = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
-    !name.is_empty() && !name.starts_with(['-', '.', '/']) && name.chars().all(shaped)
-}
-
 /// Such a repository.
 pub struct Outbox<'a> {
     ctx: &'a Context,
@@ -155,13 +86,12 @@ pub struct Outbox<'a> {
 }
 
 impl<'a> Outbox<'a> {
-    /// Makes the one at `dir`, or has the one that is there use `config` and its `remotes`. It borrows from
-    /// `clone`.
+    /// Makes the one at `dir`, or has the one that is there use `config`. It borrows from `clone`.
     pub fn make(
         ctx: &'a Context,
         dir: &Path,
         clone: &Path,
-        (config, remotes): (&[u8], &[Remote]),
+        config: &Config,
     ) -> Result<Outbox<'a>, SourceError> {
         for below in ["objects/info", "objects/pack", "refs"] {
             let below = dir.join(below);
@@ -169,8 +99,7 @@ impl<'a> Outbox<'a> {
         }
         let mut borrowed = clone.join("objects").into_os_string().into_encoded_bytes();
         borrowed.push(b'\n');
-        let config = [config, BARE.as_bytes()].concat();
-        let outbox = Outbox::at(ctx, dir);
+        let config = [&config.text, BARE.as_bytes()].concat();
         for (name, bytes) in [
             ("HEAD", &b"ref: refs/heads/main\n"[..]),
             ("objects/info/alternates", &borrowed),
@@ -178,31 +107,9 @@ impl<'a> Outbox<'a> {
         ] {
             let (path, new) = (dir.join(name), dir.join("new"));
             fs::write(&new, bytes).map_err(SourceError::io(&new))?;
-            if name == "config" {
-                outbox.point(&new, remotes)?;
-            }
             fs::rename(&new, &path).map_err(SourceError::io(&path))?;
         }
-        Ok(outbox)
-    }
-
-    /// Has the remotes in the file `config` be where they are meant to.
-    fn point(&self, config: &Path, remotes: &[Remote]) -> Result<(), SourceError> {
-        let file = format!("--file={}", config.display());
-        for remote in remotes {
-            for (key, urls) in [("url", &remote.urls), ("pushurl", &remote.push_urls)] {
-                let as_written = |url: &Url| url.meant.as_ref().is_none_or(|m| *m == url.written);
-                if urls.iter().all(as_written) {
-                    continue;
-                }
-                let key = format!("remote.{}.{key}", remote.name);
-                self.git(&["config", &file, "--unset-all", &key])?;
-                for meant in urls.iter().filter_map(|url| url.meant.as_deref()) {
-                    self.git(&["config", &file, "--add", &key, meant])?;
-                }
-            }
-        }
-        Ok(())
+        Ok(Outbox::at(ctx, dir))
     }
 
     /// The one at `dir`, which was made.

@@ -43,7 +43,7 @@ use super::log::{Log, What};
 use crate::context::Context;
 use crate::event::Silent;
 use crate::ordinary;
-use crate::source::outbox::{self, Difference, Outbox, Remote, Safety, Update, Way};
+use crate::source::outbox::{Config, Difference, Outbox, Remote, Safety, Update, Way};
 use crate::workspace::description::Description;
 use crate::workspace::error::{WorkspaceError, at};
 pub use desk::Waiting;
@@ -89,21 +89,21 @@ impl Door {
     ) -> Result<Option<Door>, WorkspaceError> {
         let path = description.path.join(".git/config");
         // Without one there is no repository to push from; an agent before may have left a pipe.
-        let Ok(config) = ordinary::read(&path, LARGEST) else { return Ok(None) };
-        // Nobody's outside of these: what an agent may write to is a workspace's or an agent's home.
+        let Ok(text) = ordinary::read(&path, LARGEST) else { return Ok(None) };
+        // What an agent may write to is a workspace, or its home, which is in this one.
         let apart = |path: &Path| {
             let home = ctx.home.root().canonicalize();
             home.is_ok_and(|home| !path.starts_with(home))
                 && matches!(Description::around(&ctx.home, path), Ok(None))
         };
-        let remotes = outbox::remotes(&config, &description.path, apart);
-        if remotes.is_empty() {
+        let config = Config::of(&text, &description.path, apart);
+        let Some(config) = config.filter(|config| !config.remotes.is_empty()) else {
             return Ok(None);
-        }
+        };
         let desk = Desk::of(ctx, description);
         let lock = desk.lock()?;
         let clone = ctx.home.root().join(&description.source.clone);
-        let (_, used) = desk.open(ctx, &clone, (&config, &remotes))?;
+        let (_, used) = desk.open(ctx, &clone, &config)?;
         drop(lock);
         Ok(Some(Door {
             // The terminal is the agent's.
@@ -111,7 +111,7 @@ impl Door {
             desk,
             agent: agent.to_owned(),
             grants: grants.clone(),
-            remotes,
+            remotes: config.remotes,
             log: log.clone(),
             _used: used,
         }))
@@ -129,10 +129,10 @@ impl Door {
         let count = plan.env.get("GIT_CONFIG_COUNT").and_then(|text| text.parse().ok());
         let mut n: usize = count.unwrap_or_default();
         for remote in &self.remotes {
-            for url in remote.urls.iter().chain(&remote.push_urls) {
+            for url in &remote.urls {
                 let key = format!("url.{TRANSPORT}{}.insteadOf", remote.name);
                 plan.env.insert(format!("GIT_CONFIG_KEY_{n}"), key);
-                plan.env.insert(format!("GIT_CONFIG_VALUE_{n}"), url.written.clone());
+                plan.env.insert(format!("GIT_CONFIG_VALUE_{n}"), url.clone());
                 n += 1;
             }
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::wire::Wanted;
 use crate::context::Context;
-use crate::source::outbox::{Outbox, Remote, Update};
+use crate::source::outbox::{Config, Outbox, Update};
 use crate::workspace::description::{self, Description};
 use crate::workspace::error::{WorkspaceError, at};
 
@@ -98,7 +98,7 @@ impl Desk {
         &self,
         ctx: &'c Context,
         clone: &Path,
-        config: (&[u8], &[Remote]),
+        config: &Config,
     ) -> Result<(Outbox<'c>, Flock<File>), WorkspaceError> {
         let alone = self.locked("used", FlockArg::LockExclusiveNonblock);
         if alone.is_ok() && self.all()?.is_empty() {
