@@ -336,6 +336,18 @@ fn its_way_to_the_network_is_a_list_and_a_log() {
 }
 
 #[test]
+fn a_program_that_is_not_there_is_said_as_a_shell_says_it() {
+    let machine = Machine::new(Who::Ordinary);
+    let dir = mounted(&machine);
+    machine.sh(&dir, "echo text > plain").ok();
+    for verb in ["agent", "run"] {
+        let said = |program| Said::of(&mut machine.zagi_in(&dir, &[verb, "--", program]));
+        said("nosuchprogram").fails(127, "`nosuchprogram` was not found");
+        said("./plain").fails(126, "`./plain` is not executable");
+    }
+}
+
+#[test]
 fn a_repositorys_own_grants_are_asked_about() {
     let machine = Machine::new(Who::Ordinary);
     let port = server();

@@ -1,6 +1,7 @@
 //! What a command failed of: said in words, with hints that can be run. The kind decides the
 //! exit code.
 
+use std::io;
 use std::process::ExitCode;
 
 use super::printable::printable;
@@ -40,6 +41,18 @@ impl CommandError {
     /// A launcher could not launch; `code` is 125, 126 or 127.
     pub fn launch(code: u8, message: impl Into<String>) -> CommandError {
         CommandError::new(Kind::Launch(code), message)
+    }
+
+    /// The program of a launcher did not start, as a shell says it.
+    pub fn not_started(name: &str, error: &io::Error) -> CommandError {
+        match error.kind() {
+            io::ErrorKind::NotFound => CommandError::launch(127, format!("`{name}` was not found"))
+                .hint("`ls .zagi/env/bin` shows the tools of this workspace"),
+            io::ErrorKind::PermissionDenied => {
+                CommandError::launch(126, format!("`{name}` is not executable"))
+            }
+            _ => CommandError::launch(125, format!("cannot run `{name}`: {error}")),
+        }
     }
 
     /// Adds what to do about it.

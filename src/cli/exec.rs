@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -134,14 +133,5 @@ pub(super) fn replace_with(
 }
 
 fn became(mut command: Command, program: &OsString) -> CommandError {
-    let error = command.exec();
-    let name = program.to_string_lossy();
-    match error.kind() {
-        io::ErrorKind::NotFound => CommandError::launch(127, format!("`{name}` was not found"))
-            .hint("`ls .zagi/env/bin` shows the tools of this workspace"),
-        io::ErrorKind::PermissionDenied => {
-            CommandError::launch(126, format!("`{name}` is not executable"))
-        }
-        _ => CommandError::launch(125, format!("cannot run `{name}`: {error}")),
-    }
+    CommandError::not_started(&program.to_string_lossy(), &command.exec())
 }

@@ -1,6 +1,8 @@
 //! From the library's errors to what the user reads: the message with its causes, and what to
 //! run next.
 
+use zagi_sandbox::SandboxError;
+
 use super::error::CommandError;
 use crate::config::ConfigError;
 use crate::environment::resolve::ResolveError;
@@ -139,6 +141,9 @@ impl From<WorkspaceError> for CommandError {
             WorkspaceError::Source(e) => e.into(),
             WorkspaceError::Resolve(e) => e.into(),
             WorkspaceError::Daemon(e) => e.into(),
+            WorkspaceError::Agent { source: SandboxError::Exec { program, source } } => {
+                CommandError::not_started(&program, &source)
+            }
             WorkspaceError::Dependencies(e) => {
                 let error = CommandError::from_chain(&e);
                 match e.hint() {
