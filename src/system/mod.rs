@@ -45,6 +45,8 @@ pub use wire::{Reply, Request};
 
 /// Where the broker is asked, unless the configuration says otherwise.
 pub const SOCKET: &str = "/run/zagi-broker/socket";
+/// By what it is started, where the setup command had systemd do that.
+const UNIT: &str = "/etc/systemd/system/zagi-broker.service";
 /// Where it keeps what is its users'.
 pub const STATE: &str = "/var/lib/zagi-broker";
 /// The first argument of the process that runs a command for somebody.
@@ -69,10 +71,14 @@ pub struct Lent {
 }
 
 /// Where the broker is asked, if this machine is in system mode: where the configuration says, or at
-/// [`SOCKET`].
+/// [`SOCKET`] where that is there or the system starts one.
 pub fn broker(config: Option<&Config>) -> Option<PathBuf> {
     let named = config.and_then(|config| config.secrets.broker.clone());
-    Some(named.unwrap_or_else(|| SOCKET.into())).filter(|socket| socket.exists())
+    // Whether it answers is another question: nobody does without it because it is dead.
+    named.or_else(|| {
+        let is_there = [SOCKET, UNIT].iter().any(|path| Path::new(path).exists());
+        is_there.then(|| SOCKET.into())
+    })
 }
 
 /// Asks the broker to run a command on these streams, and waits for its end.
