@@ -54,9 +54,12 @@ impl System {
 
     fn set(&self, name: &str, value: &str, more: &str) {
         let zagi = self.machine.program().display();
-        self.machine
-            .sh(&self.dir, &format!("printf %s '{value}' | {zagi} secrets set {name} {more}"))
-            .ok();
+        let script = format!("printf %s '{value}' | {zagi} secrets set {name} {more}");
+        let said = self.machine.sh(&self.dir, &script).ok();
+        // The user's file is spoken of, and not the broker's copy.
+        let file = self.dir.join(".zagi/secrets.enc").display().to_string();
+        let state = self.broker.state().display().to_string();
+        assert!(said.err.contains(&file) && !said.err.contains(&state), "{said:?}");
     }
 
     /// `zagi` as root, by `sudo` of the user.

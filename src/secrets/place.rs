@@ -38,6 +38,11 @@ impl Place {
         Place { root: root.to_owned(), path: root.join(PATH) }
     }
 
+    /// The same, called what it is a copy of: the one of the project at `root`.
+    pub fn called(self, root: &Path) -> Place {
+        Place { path: root.join(PATH), ..self }
+    }
+
     /// Of the project whose root is `open`, for as long as that is: whatever `root` leads to meanwhile.
     pub fn opened(root: &Path, open: &impl AsRawFd) -> Place {
         let through = format!("/proc/self/fd/{}", open.as_raw_fd());

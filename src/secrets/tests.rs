@@ -54,7 +54,7 @@ impl World {
     }
 
     fn open(&self, who: &str) -> Result<Vault, SecretsError> {
-        Vault::open(&self.home(who), &self.root()).map(Option::unwrap)
+        Vault::open(&self.home(who), place::Place::new(&self.root())).map(Option::unwrap)
     }
 
     fn unlock(&self, who: &str, vault: &Vault) -> Result<Values, SecretsError> {
@@ -65,13 +65,15 @@ impl World {
     fn change(&self, who: &str, change: &Change) {
         let home = self.home(who);
         let turn = turn(&home).unwrap();
-        let (mut vault, values) = match Vault::open(&home, &self.root()).unwrap() {
-            Some(vault) => {
-                let values = self.unlock(who, &vault).unwrap();
-                (vault, values)
-            }
-            None => Vault::create(&home, &self.root(), self.recipient(who)).unwrap(),
-        };
+        let (mut vault, values) =
+            match Vault::open(&home, place::Place::new(&self.root())).unwrap() {
+                Some(vault) => {
+                    let values = self.unlock(who, &vault).unwrap();
+                    (vault, values)
+                }
+                None => Vault::create(&home, place::Place::new(&self.root()), self.recipient(who))
+                    .unwrap(),
+            };
         let receipt = receipt(&home, &vault.document.project, &[]);
         vault.commit(&turn, &values, change, &receipt, (&no_plugins(), &NoCallbacks)).unwrap();
     }
@@ -258,10 +260,10 @@ fn what_is_older_or_another_is_refused_until_it_is_accepted() {
     let e = error(&world, "alice");
     assert!(matches!(e, SecretsError::Forked { revision: 2, .. }), "{e}");
     std::fs::remove_file(world.file()).unwrap();
-    let e = Vault::open(&home, &world.root()).err().unwrap();
+    let e = Vault::open(&home, place::Place::new(&world.root())).err().unwrap();
     assert!(matches!(e, SecretsError::Gone { revision: 2, .. }), "{e}");
     accept(&home, &place, None).unwrap();
-    assert!(Vault::open(&home, &world.root()).unwrap().is_none());
+    assert!(Vault::open(&home, place::Place::new(&world.root())).unwrap().is_none());
 }
 
 #[test]
@@ -328,7 +330,10 @@ fn nothing_is_read_or_written_outside_of_the_tree() {
     std::fs::rename(world.root().join(".zagi"), &outside).unwrap();
     symlink("../outside", world.root().join(".zagi")).unwrap();
     let odd = |reason: &str| {
-        let e = Vault::open(&world.home("alice"), &world.root()).err().unwrap().to_string();
+        let e = Vault::open(&world.home("alice"), place::Place::new(&world.root()))
+            .err()
+            .unwrap()
+            .to_string();
         assert!(e.contains(reason), "{e}");
     };
     odd("leads out of the tree");

@@ -68,9 +68,9 @@ pub fn accept(home: &Path, place: &Place, document: Option<&Document>) -> Result
 }
 
 impl Vault {
-    /// Opens the file of the project at `root`; `None` where there is none and was none.
-    pub fn open(home: &Path, root: &Path) -> Result<Option<Vault>, SecretsError> {
-        let (place, pins) = (Place::new(root), Pins::new(home));
+    /// Opens the file at `place`; `None` where there is none and was none.
+    pub fn open(home: &Path, place: Place) -> Result<Option<Vault>, SecretsError> {
+        let pins = Pins::new(home);
         let mut found = inspect(&place)?;
         let (document, text, sight) = loop {
             let Some((document, text)) = found else {
@@ -96,7 +96,7 @@ impl Vault {
     /// One that is yet to be written, for `recipient`, and its values, which are none.
     pub fn create(
         home: &Path,
-        root: &Path,
+        place: Place,
         recipient: Recipient,
     ) -> Result<(Vault, Values), SecretsError> {
         let key = Key::generate()?;
@@ -113,7 +113,7 @@ impl Vault {
         let pages = Payload::build(&document.project, 0, &key, &BTreeMap::new());
         let payload = Payload::parse(pages.map_err(SecretsError::Memory)?)
             .expect("what was built can be parsed");
-        let (place, pins) = (Place::new(root), Pins::new(home));
+        let pins = Pins::new(home);
         let values = Values { payload, project: document.project.clone() };
         Ok((Vault { place, document, sight: Sight::Known, pins, text: None }, values))
     }

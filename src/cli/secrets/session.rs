@@ -66,7 +66,11 @@ impl<'a> Session<'a> {
 
     /// Where the file is.
     pub fn place(&self) -> Place {
-        Place::new(&self.root)
+        let place = Place::new(&self.root);
+        match &self.settings.lent {
+            Some(lent) => place.called(&lent.root),
+            None => place,
+        }
     }
 
     /// Says something that is no data.
@@ -83,7 +87,7 @@ impl<'a> Session<'a> {
 
     /// The file, if there is one.
     pub fn vault(&self) -> Result<Option<Vault>, CommandError> {
-        let Some(vault) = Vault::open(self.ctx.home.root(), &self.root)? else { return Ok(None) };
+        let Some(vault) = Vault::open(self.ctx.home.root(), self.place())? else { return Ok(None) };
         if vault.sight == Sight::First {
             let document = &vault.document;
             let names: Vec<&str> = document.recipients.iter().map(|r| r.name.as_str()).collect();
@@ -114,7 +118,7 @@ impl<'a> Session<'a> {
         let user = self.ctx.var("USER").and_then(|name| name.to_str()).unwrap_or("me");
         let name = if is_recipient_name(user) { user } else { "me" };
         let recipient = Recipient { name: name.to_owned(), key: self.own()? };
-        Ok(Vault::create(self.ctx.home.root(), &self.root, recipient)?)
+        Ok(Vault::create(self.ctx.home.root(), self.place(), recipient)?)
     }
 
     /// One's own recipient; the identity is made if there is none.
