@@ -14,7 +14,7 @@ use crate::machine::{Machine, Said};
 
 /// Sends one request by hand, over TLS to the host; prints what came back.
 const CLIENT: &str = r#"
-import base64, os, socket, ssl, sys
+import base64, os, re, socket, ssl, sys
 port, key = int(sys.argv[1]), os.environ['API_KEY']
 def ask(name, head, alpn=None, body=b''):
     try:
@@ -30,7 +30,10 @@ def ask(name, head, alpn=None, body=b''):
                     more = tls.recv(65536)
                     if not more: break
                     answer += more
-                    if b'\r\n\r\n' in answer and len(answer.split(b'\r\n\r\n', 1)[1]) > 0: break
+                    # To its end: who leaves before lets the host stop, too, and not read on.
+                    first, end, rest = answer.partition(b'\r\n\r\n')
+                    said = re.search(rb'(?i)content-length: *(\d+)', first)
+                    if end and len(rest) >= max(1, int(said[1]) if said else 1): break
     except OSError as e: answer = str(e).encode()
     sys.stdout.buffer.write(b'--- ' + name.encode() + b'\n' + answer + b'\n')
 bearer = 'Host: HOST\nAuthorization: Bearer KEY\nConnection: close\n\n'
