@@ -58,6 +58,9 @@ pub mod event;
 pub mod home;
 pub mod nearest;
 pub mod ordinary;
+#[cfg(test)]
+#[path = "../tests/support/program.rs"]
+mod program;
 pub mod proxy;
 pub mod redact;
 pub mod redteam;

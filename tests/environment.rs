@@ -9,6 +9,7 @@ mod suits;
 mod upstream;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -27,7 +28,7 @@ use zagi::store::Store;
 
 use self::archive::{Archive, deb, npm_package, sri};
 use crate::support::http::{Reply, Request, Server};
-use crate::support::{Machine, NOW};
+use crate::support::{Machine, NOW, program};
 
 const DAY: i64 = 86_400;
 /// A day that the registry does not tell.
@@ -119,7 +120,15 @@ fn debian() -> Archive {
 }
 
 fn run(program: &Path, argument: &str) -> String {
-    let out = Command::new(program).arg(argument).env_clear().output().expect("it starts");
+    let mut command = Command::new(program);
+    command.arg(argument).env_clear();
+    let out = loop {
+        match command.output() {
+            // This process wrote it, and a child of another test may have it open yet.
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            out => break out.expect("it starts"),
+        }
+    };
     assert!(out.status.success(), "{out:?}");
     String::from_utf8(out.stdout).expect("it says text")
 }
@@ -422,11 +431,7 @@ fn a_program_of_this_machine_is_adopted_aloud_and_by_its_hash() {
     let mut ctx = machine.context("http://127.0.0.1:1");
     let bin = machine.dir.path().join("bin");
     std::fs::create_dir(&bin).expect("it can be made");
-    let put = |text: &str| {
-        std::fs::write(bin.join("t"), text).expect("it can be written");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(bin.join("t"), mode).expect("it is ours");
-    };
+    let put = |text: &str| program::write(&bin.join("t"), text.as_bytes());
     put("#!/bin/sh\necho \"T, version 4.2.1 (test)\"\n");
     let mut vars = (*ctx.vars).clone();
     vars.insert("PATH".into(), bin.clone().into());

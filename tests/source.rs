@@ -13,9 +13,9 @@ use zagi::environment::files::Files as _;
 use zagi::registry::http::Client;
 use zagi::source::{Address, GitFiles, How, Resolved, SourceError, checkout, resolve};
 
-use crate::support::Machine;
 use crate::support::git::{Repository, git, is_fetch, serve, serve_well};
 use crate::support::http::{Reply, Server};
+use crate::support::{Machine, program};
 
 /// Resolves `text` as a command in the machine's directory would.
 fn source(ctx: &Context, host: &str, text: &str) -> Result<Resolved, SourceError> {
@@ -250,9 +250,7 @@ fn what_the_server_refuses_has_a_name() {
 fn with_git(machine: &Machine, ctx: &Context, script: &str) -> Context {
     let bin = machine.dir.path().join("bin");
     fs::create_dir_all(&bin).expect("it is ours");
-    fs::write(bin.join("git"), format!("#!/bin/sh\n{script}")).expect("it is ours");
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(bin.join("git"), executable).expect("it is ours");
+    program::write(&bin.join("git"), format!("#!/bin/sh\n{script}").as_bytes());
     let path = [bin.as_path(), Path::new("/usr/bin"), Path::new("/bin")];
     let path = std::env::join_paths(path).expect("no colon is in them");
     Context { vars: Arc::new(BTreeMap::from([("PATH".into(), path)])), ..ctx.clone() }

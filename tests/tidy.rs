@@ -193,8 +193,8 @@ fn floor(room: &str) -> Option<u32> {
         "source" | "dependencies" | "services" | "system" => 3,
         "environment" | "secrets" => 2,
         "egress" | "redteam" | "registry" | "store" => 1,
-        "context" | "home" | "config" | "event" | "nearest" | "ordinary" | "chance" | "proxy"
-        | "redact" => 0,
+        "context" | "home" | "config" | "event" | "nearest" | "ordinary" | "chance" | "program"
+        | "proxy" | "redact" => 0,
         _ => return None,
     })
 }

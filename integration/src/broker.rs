@@ -50,11 +50,10 @@ impl Broker {
         let dir = tempfile::Builder::new().prefix("zagi-broker-").tempdir().expect("made");
         // Root's, and to be passed through by everybody.
         let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(dir.path(), open.clone()).expect("ours");
+        std::fs::set_permissions(dir.path(), open).expect("ours");
         let (state, run) = (dir.path().join("state"), dir.path().join("run"));
         let program = dir.path().join("zagi");
-        std::fs::copy(machine::program(), &program).expect("copied");
-        std::fs::set_permissions(&program, open).expect("ours");
+        machine::install(&machine::program(), &program);
         let script = |verb: &str| {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/system-mode");
             let mut command = Command::new("sh");

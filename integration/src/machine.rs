@@ -60,8 +60,7 @@ impl Machine {
         };
         // A copy, since the build directory may lie where an ordinary user cannot look.
         let bin = dir.path().join("zagi");
-        std::fs::copy(program(), &bin).expect("the program can be copied");
-        set_mode(&bin, 0o755);
+        install(&program(), &bin);
         set_mode(dir.path(), 0o755);
         let machine = Machine { program: bin, user, vars: Vec::new(), dir };
         for sub in ["user", "work"] {
@@ -183,6 +182,17 @@ fn ordinary() -> nix::unistd::User {
     nix::unistd::User::from_name(ORDINARY)
         .expect("the user database can be read")
         .unwrap_or_else(|| panic!("there is no user {ORDINARY}: useradd --create-home {ORDINARY}"))
+}
+
+/// Copies the program `from`, for everybody to run.
+///
+/// By a process of its own: what this one has open for writing, a child of any other thread of it has
+/// too between its fork and its exec, and to start the program is `ETXTBSY` meanwhile (execve(2)).
+///
+/// # Panics
+/// Where that cannot be done.
+pub fn install(from: &Path, to: &Path) {
+    Said::of(Command::new("install").args(["-m", "755"]).args([from, to])).ok();
 }
 
 fn set_mode(path: &Path, mode: u32) {

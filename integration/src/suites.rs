@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::machine::{Machine, ORDINARY, Said};
+use crate::machine::{self, Machine, ORDINARY, Said};
 
 /// What became of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn tool(machine: &Machine, name: &str) -> PathBuf {
     let installed = installed(name);
     let own = machine.work().join(name);
     if !own.exists() {
-        std::fs::copy(&installed, &own).expect("a program can be copied");
+        machine::install(&installed, &own);
     }
     own
 }

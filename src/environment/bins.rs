@@ -278,10 +278,7 @@ mod tests {
             shim: true,
             prefer: Some("{workspace}/.venv/bin/tool".into()),
         };
-        let put = |path: &Path, text: &[u8]| {
-            std::fs::write(path, text).unwrap();
-            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
-        };
+        let put = crate::program::write;
         let real = dir.path().join("real 'tool'");
         put(&real, b"#!/bin/sh\necho \"$CACHE|$FLAG|$ZAGI_WORKSPACE|${PATH%%:*}|$1\"\n");
         put(&env.join("bin/tool"), &shim(&bin, &[&real], false, &activation));

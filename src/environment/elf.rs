@@ -407,7 +407,6 @@ fn text(bytes: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
 
     use super::*;
@@ -438,8 +437,7 @@ mod tests {
         assert_eq!(describe(&again).unwrap().unwrap(), after);
         for (name, bytes) in [("once", &patched), ("twice", &again)] {
             let file = dir.path().join(name);
-            std::fs::write(&file, bytes).unwrap();
-            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+            crate::program::write(&file, bytes);
             let out = Command::new(&file).arg("--list").output().unwrap();
             assert!(out.status.success(), "{name}: {out:?}");
         }

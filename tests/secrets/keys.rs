@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::{CANARY, Place, Terminal};
+use crate::support::program;
 
 /// Runs a program of this machine and gives its standard output.
 fn run(program: &str, arguments: &[&str], input: &str) -> String {
@@ -168,10 +169,7 @@ fn plugins_open_it_but_none_that_the_project_brought() {
     let (bin, tools) = (place.dir.path().join("bin"), place.web().join("tools"));
     for dir in [&bin, &tools] {
         std::fs::create_dir(dir).expect("made");
-        let program = dir.join("age-plugin-turn");
-        std::fs::write(&program, PLUGIN).expect("written");
-        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
+        program::write(&dir.join("age-plugin-turn"), PLUGIN.as_bytes());
     }
     // bech32(1) of nothing, made by age-plugin's own rules.
     let identity = age::plugin::Identity::default_for_plugin("turn").expect("a name").to_string();

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::program;
+
 /// In every value, and nowhere but where it is asked for.
 const CANARY: &str = "canary-8c1f";
 
@@ -276,8 +278,7 @@ fn an_editor_sees_them_in_memory_and_nothing_is_left() {
     let editor = place.dir.path().join("editor");
     let script = "#!/bin/sh\nset -e\nstat -f -c %T \"$1\"; stat -c %a \"$1\"\n\
                   cp \"$1\" \"$1~\"; sed -i -e '/^B=/d' -e 's/^A=/C=/' \"$1\"; echo \"A='two words'\" >> \"$1\"\n";
-    std::fs::write(&editor, script).expect("written");
-    std::fs::set_permissions(&editor, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    program::write(&editor, script.as_bytes());
     let mut command = place.command("alice", &["edit"]);
     command.env("EDITOR", &editor);
     let (ok, shown) = Terminal::start(&command).end();
@@ -326,10 +327,8 @@ fn a_process_with_a_value_shows_it_to_nobody() {
     };
     // A copy that an ordinary user can start.
     let program = place.dir.path().join("zagi");
-    std::fs::copy(env!("CARGO_BIN_EXE_zagi"), &program).expect("copied");
-    for path in [place.dir.path(), &program] {
-        chmod(path, 0o755);
-    }
+    program::write(&program, &std::fs::read(env!("CARGO_BIN_EXE_zagi")).expect("it was built"));
+    chmod(place.dir.path(), 0o755);
     for path in [place.web(), place.home("user")] {
         std::fs::create_dir_all(&path).expect("made");
         chmod(&path, 0o777);

@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod git;
 pub mod http;
+pub mod program;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

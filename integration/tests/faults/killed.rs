@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use zagi_integration::machine::{Machine, Said, Who};
+use zagi_integration::machine::{Machine, Said, Who, install};
 use zagi_integration::suites::{fsx, seed};
 
 use super::{Lots, content, kill_hard, mounted, pids, text, time};
@@ -117,7 +117,7 @@ fn the_program_is_upgraded_under_an_open_file() {
     // As installers do it: the new one beside the old, and then in its place.
     let program = machine.program();
     let new = program.with_extension("new");
-    fs::copy(program, &new).unwrap();
+    install(program, &new);
     fs::rename(&new, program).unwrap();
     kill_hard(old);
 

@@ -128,9 +128,7 @@ mod tests {
     fn the_hook_installs_once_and_keeps_the_exit_code() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("za'gi");
-        std::fs::write(&program, "#!/bin/sh\necho \"hooked=$2; false\"\n").unwrap();
-        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
+        crate::program::write(&program, b"#!/bin/sh\necho \"hooked=$2; false\"\n");
         let text = hook(Shell::Bash, &program);
         for before in ["", "PROMPT_COMMAND='true;true'\n", "PROMPT_COMMAND=(true)\n"] {
             let mut script = before.as_bytes().to_vec();
