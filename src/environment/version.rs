@@ -28,7 +28,6 @@ const MOST_COMPONENTS: usize = 8;
 #[serde(try_from = "String", into = "String")]
 pub struct Version {
     text: String,
-    epoch: u64,
     numbers: Vec<u64>,
     pre: Vec<Part>,
     post: Option<u64>,
@@ -63,7 +62,7 @@ impl Version {
     /// The version with just these components.
     pub fn from_numbers(numbers: &[u64]) -> Version {
         let text = numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(".");
-        Version { text, epoch: 0, numbers: numbers.to_vec(), pre: Vec::new(), post: None }
+        Version { text, numbers: numbers.to_vec(), pre: Vec::new(), post: None }
     }
 
     /// Whether it comes before the release that it names: `rc`, `beta`, `dev`, ….
@@ -88,8 +87,7 @@ impl Version {
 
     /// Whether both are of one release, pre- and post-releases aside.
     pub fn same_release(&self, other: &Version) -> bool {
-        self.epoch == other.epoch
-            && compare_numbers(&self.numbers, &other.numbers) == Ordering::Equal
+        compare_numbers(&self.numbers, &other.numbers) == Ordering::Equal
     }
 
     /// Pre-releases, then the release, then post-releases.
@@ -106,28 +104,25 @@ fn error(text: &str) -> VersionError {
     VersionError { text: text.chars().take(60).collect() }
 }
 
-/// `[N!]N(.N)*` and then whatever the ecosystem appends.
+/// `N(.N)*` and then whatever the ecosystem appends. No tool has an epoch (PEP 440's `N!`), and a constraint
+/// could not say it.
 fn scan(text: &str) -> Option<Version> {
-    let (epoch, rest) = match text.split_once('!') {
-        Some((epoch, rest)) => (epoch.parse().ok()?, rest),
-        None => (0, text),
-    };
     let mut numbers = Vec::new();
     let mut at = 0;
     loop {
-        let digits = rest[at..].bytes().take_while(u8::is_ascii_digit).count();
+        let digits = text[at..].bytes().take_while(u8::is_ascii_digit).count();
         if digits == 0 || numbers.len() == MOST_COMPONENTS {
             return None;
         }
-        numbers.push(rest[at..at + digits].parse().ok()?);
+        numbers.push(text[at..at + digits].parse().ok()?);
         at += digits;
-        let mut following = rest[at..].bytes();
+        let mut following = text[at..].bytes();
         if following.next() != Some(b'.') || !following.next().is_some_and(|b| b.is_ascii_digit()) {
             break;
         }
         at += 1;
     }
-    let (tail, build) = rest[at..].split_once('+').unwrap_or((&rest[at..], ""));
+    let (tail, build) = text[at..].split_once('+').unwrap_or((&text[at..], ""));
     let consists =
         |text: &str, of: &[u8]| text.bytes().all(|b| b.is_ascii_alphanumeric() || of.contains(&b));
     if !consists(tail, b"-._~") || !consists(build, b"-._") {
@@ -146,7 +141,7 @@ fn scan(text: &str) -> Option<Version> {
             piece => pre.push(piece),
         }
     }
-    Some(Version { text: text.to_owned(), epoch, numbers, pre, post })
+    Some(Version { text: text.to_owned(), numbers, pre, post })
 }
 
 /// Splits at separators and between letters and digits; names of phases are made one.
@@ -212,9 +207,7 @@ fn compare_pre(a: &[Part], b: &[Part]) -> Ordering {
 
 impl Ord for Version {
     fn cmp(&self, other: &Version) -> Ordering {
-        self.epoch
-            .cmp(&other.epoch)
-            .then_with(|| compare_numbers(&self.numbers, &other.numbers))
+        compare_numbers(&self.numbers, &other.numbers)
             .then_with(|| self.phase().cmp(&other.phase()))
             .then_with(|| self.post.cmp(&other.post))
             .then_with(|| compare_pre(&self.pre, &other.pre))
@@ -290,7 +283,6 @@ mod tests {
             "1.10",
             "22.9.0",
             "v22.19.0",
-            "1!0.1",
         ];
         for (i, a) in sorted.iter().enumerate() {
             for (j, b) in sorted.iter().enumerate() {
@@ -323,6 +315,7 @@ mod tests {
             "é1",
             "1.x",
             "1+a^2",
+            "1!2",
         ] {
             assert!(Version::parse(text).is_err(), "{text}");
         }

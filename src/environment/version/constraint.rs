@@ -321,9 +321,7 @@ fn comparator(
         Some(stripped) => (stripped, true),
         None => (version, false),
     };
-    // No tool has an epoch; that it has none keeps prefixes plain.
-    let read = Version::parse(version).ok().filter(|version| version.epoch == 0);
-    let version = read.ok_or_else(|| ConstraintError::Version {
+    let version = Version::parse(version).ok().ok_or_else(|| ConstraintError::Version {
         text: shortened(whole),
         part: shortened(version),
     })?;
