@@ -121,21 +121,21 @@ fn errors_say_what_why_and_what_to_run() {
         &["exec", "--", "true"],
         1,
         "error: `DIR` is not in a workspace\n\n\
-         hint: `zagi list` shows the workspaces, `zagi mount REPO DIR` makes one\n",
+         hint: `zagi mount REPO DIR` makes one, `zagi list` shows those that there are; `zagi init` gives an ordinary checkout its environment\n",
     );
     fails(
         dir,
         &["events"],
         1,
         "error: `DIR` is not in a workspace\n\n\
-         hint: `zagi list` shows the workspaces, `zagi mount REPO DIR` makes one\n",
+         hint: `zagi mount REPO DIR` makes one, `zagi list` shows those that there are; `zagi init` gives an ordinary checkout its environment\n",
     );
     fails(
         dir,
         &["unmount", "x"],
         1,
         "error: `DIR/x` is not in a workspace\n\n\
-         hint: `zagi list` shows the workspaces, `zagi mount REPO DIR` makes one\n",
+         hint: `zagi mount REPO DIR` makes one, `zagi list` shows those that there are; `zagi init` gives an ordinary checkout its environment\n",
     );
     fails(
         dir,

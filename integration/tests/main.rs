@@ -5,6 +5,7 @@ mod activation;
 mod agent;
 mod amend;
 mod bad_input;
+mod checkout;
 mod daemon;
 mod disks;
 mod events;

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use super::error::CommandError;
 use super::settings::Settings;
-use crate::context::Context;
 use crate::environment::activate::{Activation, Record, read_own};
-use crate::workspace::{self, WorkspaceError};
+use crate::workspace::{self, amend};
 
 /// Run a command with the workspace's tools
 ///
@@ -54,9 +53,9 @@ pub(super) struct Inside {
 /// The environment of the workspace that the command was started in.
 pub(super) fn environment(settings: &Settings) -> Result<Inside, CommandError> {
     let ctx = settings.context()?;
-    let place = place(&ctx, &settings.cwd)?;
+    let found = amend::ready(&ctx, &settings.cwd)?;
     let envs = ctx.home.envs();
-    let (mut activation, enter) = match place.environment.as_str() {
+    let (mut activation, enter) = match found.environment.as_str() {
         "" => (Activation::default(), None),
         key => {
             let record = Record::read(&envs, key).ok_or_else(|| {
@@ -67,41 +66,11 @@ pub(super) fn environment(settings: &Settings) -> Result<Inside, CommandError> {
             (record.activation, enter)
         }
     };
-    activation.project.extend(place.env);
-    activation.vars.extend(place.vars);
-    Ok(Inside { vars: activation.environment(&place.root, &ctx.vars), enter })
-}
-
-/// A workspace, or a checkout that has an environment.
-struct Place {
-    root: PathBuf,
-    /// The environment's key; may be empty.
-    environment: String,
-    /// Variables that the project sets.
-    env: BTreeMap<String, String>,
-    /// Variables by which dependencies are found.
-    vars: BTreeMap<String, String>,
-}
-
-fn place(ctx: &Context, dir: &Path) -> Result<Place, CommandError> {
-    match workspace::around(ctx, dir) {
-        Ok(found) => Ok(Place {
-            // What the project says itself goes before what its services are found by.
-            env: read_own(&workspace::directory(ctx, &found))
-                .into_iter()
-                .chain(found.env)
-                .collect(),
-            root: found.path,
-            environment: found.environment,
-            vars: found.dependencies.into_iter().flat_map(|d| d.vars).collect(),
-        }),
-        Err(WorkspaceError::NotAWorkspace(_)) => {
-            let found = workspace::amend::checkout(ctx, dir)?;
-            let (environment, env) = (found.environment, found.env);
-            Ok(Place { root: found.path, environment, env, vars: BTreeMap::new() })
-        }
-        Err(e) => Err(e.into()),
-    }
+    // What the project says itself goes before what its services are found by.
+    activation.project.extend(read_own(&workspace::directory(&ctx, &found)));
+    activation.project.extend(found.env);
+    activation.vars.extend(found.dependencies.into_iter().flat_map(|d| d.vars));
+    Ok(Inside { vars: activation.environment(&found.path, &ctx.vars), enter })
 }
 
 /// Becomes the command, `inside` of an environment or with the variables that there are;

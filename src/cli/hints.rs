@@ -178,7 +178,9 @@ fn workspace(e: &WorkspaceError) -> Option<String> {
             format!("`zagi discard {}` forgets it", dir.display())
         }
         WorkspaceError::NotAWorkspace(_) => {
-            "`zagi list` shows the workspaces, `zagi mount REPO DIR` makes one".into()
+            "`zagi mount REPO DIR` makes one, `zagi list` shows those that there are; \
+             `zagi init` gives an ordinary checkout its environment"
+                .into()
         }
         WorkspaceError::NotMounted(dir) => format!("`zagi mount {}` resumes it", dir.display()),
         WorkspaceError::Materialised(dir) => {

@@ -183,7 +183,8 @@ fn run(arguments: Arguments, lent: Option<Lent>) -> Result<ExitCode, CommandErro
     {
         return Err(CommandError::failed("the broker runs this command or none"));
     }
-    if of_secrets && let Some(code) = system::forwarded(&settings)? {
+    let runs = matches!(arguments.command, Command::Run(_));
+    if of_secrets && let Some(code) = system::forwarded(&settings, runs)? {
         return Ok(code);
     }
     match arguments.command {

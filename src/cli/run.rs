@@ -16,9 +16,11 @@ use super::settings::Settings;
 use super::system::{lender, only_root};
 use crate::secrets::broker::{Broker, Granted, granted};
 use crate::workspace::run::{self, Place, Release, approval};
-use crate::workspace::{self, session};
+use crate::workspace::{amend, session};
 
 /// Run the workspace's app, with its services and its secrets
+///
+/// Also in an ordinary checkout with `.zagi/env.toml`.
 ///
 /// Services are started. The app runs in a sandbox of its own: it sees the workspace and its tools,
 /// reaches other hosts by a proxy, and what it listens on is at the same port of 127.0.0.1.
@@ -82,7 +84,7 @@ fn inside(command: &[OsString]) -> CommandError {
 fn place(settings: &Settings, session: &Session<'_>) -> Result<Place, CommandError> {
     let ctx = &session.ctx;
     Ok(match &settings.lent {
-        None => Place::own(ctx, workspace::around(ctx, &settings.cwd)?),
+        None => Place::own(ctx, amend::ready(ctx, &settings.cwd)?)?,
         Some(lent) => Place::lent(ctx, lender(ctx, lent), lent.user, (&lent.root, &lent.cwd))?,
     })
 }

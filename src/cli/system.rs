@@ -79,8 +79,8 @@ pub(super) fn request(
     Ok(Some((socket, request, root)))
 }
 
-/// Has the broker run this command, where there is one: its exit code.
-pub(super) fn forwarded(settings: &Settings) -> Result<Option<ExitCode>, CommandError> {
+/// Has the broker run this command, where there is one: its exit code. What `runs` is to find its tools.
+pub(super) fn forwarded(settings: &Settings, runs: bool) -> Result<Option<ExitCode>, CommandError> {
     if settings.lent.is_some() || session::is_inside() {
         return Ok(None);
     }
@@ -93,6 +93,9 @@ pub(super) fn forwarded(settings: &Settings) -> Result<Option<ExitCode>, Command
         Ok(argv)
     };
     let Some((socket, request, root)) = request(settings, argv)? else { return Ok(None) };
+    if runs && !geteuid().is_root() {
+        amend::ready(&settings.context()?, &settings.cwd)?;
+    }
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     let streams = [input.as_fd(), output.as_fd(), error.as_fd()];
     let failed = |e: io::Error| {
@@ -126,13 +129,10 @@ fn caller(settings: &Settings) -> (u32, PathBuf, bool) {
     }
 }
 
-/// The project around a directory. Nothing is started: it may be another user's.
+/// The project around a directory, which of root's may be another user's.
 fn root(ctx: &Context, dir: &Path) -> Result<PathBuf, CommandError> {
     let root = match geteuid().is_root() {
-        true => match crate::workspace::Description::around(&ctx.home, dir) {
-            Ok(Some(found)) => found.path,
-            _ => dir.to_owned(),
-        },
+        true => amend::root_of_another(&ctx.home, dir),
         false => amend::root(ctx, dir)?,
     };
     root.canonicalize()

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::error::CommandError;
 use super::settings::Settings;
 use crate::services::keep;
+use crate::workspace::amend;
 use crate::workspace::services::Services;
 
 /// Start the services that the workspace asks for
@@ -56,7 +57,9 @@ pub(super) fn keep_if_asked() -> Option<ExitCode> {
 impl Up {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let ctx = settings.context()?;
-        let services = Services::of(&ctx, &settings.directory(self.dir))?;
+        let dir = settings.directory(self.dir);
+        amend::ready(&ctx, &dir)?;
+        let services = Services::of(&ctx, &dir)?;
         if services.up(&ctx, &self.names)? == 0 && !settings.quiet() {
             eprintln!("no services are asked for; `zagi add postgres` asks for one");
         }

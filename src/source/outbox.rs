@@ -86,19 +86,20 @@ pub struct Outbox<'a> {
 }
 
 impl<'a> Outbox<'a> {
-    /// Makes the one at `dir`, or has the one that is there use `config`. It borrows from `clone`.
+    /// Makes the one at `dir`, or has the one that is there use `config`. It borrows the `objects` of a
+    /// shared clone, if there is one.
     pub fn make(
         ctx: &'a Context,
         dir: &Path,
-        clone: &Path,
+        objects: Option<&Path>,
         config: &Config,
     ) -> Result<Outbox<'a>, SourceError> {
         for below in ["objects/info", "objects/pack", "refs"] {
             let below = dir.join(below);
             fs::create_dir_all(&below).map_err(SourceError::io(&below))?;
         }
-        let mut borrowed = clone.join("objects").into_os_string().into_encoded_bytes();
-        borrowed.push(b'\n');
+        let line = |objects: &Path| [objects.as_os_str().as_encoded_bytes(), b"\n"].concat();
+        let borrowed = objects.map(line).unwrap_or_default();
         let config = [&config.text, BARE.as_bytes()].concat();
         for (name, bytes) in [
             ("HEAD", &b"ref: refs/heads/main\n"[..]),

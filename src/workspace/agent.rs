@@ -34,6 +34,7 @@ mod changes;
 pub mod grants;
 mod home;
 mod log;
+mod notice;
 mod program;
 pub mod push;
 mod runs;
@@ -49,9 +50,8 @@ use zagi_sandbox::{Console, Exit, Plan, Profile, Weaker};
 use super::confined::{self, Who};
 use super::description::{self, Description};
 use super::error::{WorkspaceError, at};
-use super::pins;
 use super::services::Services;
-use super::session;
+use super::{amend, manage, session};
 use crate::context::Context;
 use crate::egress::{self, Rule, Rules, Seen, Way};
 use crate::event::Event;
@@ -59,6 +59,7 @@ use crate::proxy::Proxies;
 use crate::secrets::broker::Brokered;
 use grants::{Granted, Grants};
 pub use log::{Entry, What};
+use notice::Before;
 use program::PROGRAM;
 pub use secrets::{Secrets, lend};
 
@@ -95,7 +96,7 @@ pub fn prepare(
     dir: &Path,
     name: &str,
 ) -> Result<(Agent, Option<Asked>), WorkspaceError> {
-    let description = super::around(ctx, dir)?;
+    let description = amend::ready(ctx, dir)?;
     let agents = directory(ctx, &description, name);
     let mut all = Grants::default();
     let user = Granted::read(&ctx.home.root().join(grants::FILE))?;
@@ -157,6 +158,7 @@ impl Agent {
         console: Console<'_>,
         secrets: Secrets,
     ) -> Result<Exit, WorkspaceError> {
+        confined::check(ctx, &self.description.path)?;
         self.settle(ctx)?;
         let services = self.services(ctx)?;
         let log = Arc::new(log::Log::open(&self.dir, ctx.now).map_err(at(&self.dir))?);
@@ -166,7 +168,7 @@ impl Agent {
         if let Some(door) = &door {
             door.lead(&mut plan, &ctx.program);
         }
-        let inner = pins::repositories(&self.description.path);
+        let before = Before::look(&self.description.path, &*ctx.events);
         if let Some(services) = &services {
             plan = confined::serviced(plan, services.all.inside()?);
         }
@@ -204,18 +206,13 @@ impl Agent {
             log.write(what).map_err(at(&self.dir))?;
         }
         log.write(What::Ended { exit: exit.to_string() }).map_err(at(&self.dir))?;
-        self.leave(ctx, &log, &inner)?;
+        self.leave(ctx, &log)?;
+        before.after();
         Ok(exit)
     }
 
-    /// Says at its end what its user may want to do. `inner` are the repositories inside this one that
-    /// were there before.
-    fn leave(
-        &self,
-        ctx: &Context,
-        log: &log::Log,
-        inner: &[PathBuf],
-    ) -> Result<(), WorkspaceError> {
+    /// Says at its end what its user may want to do.
+    fn leave(&self, ctx: &Context, log: &log::Log) -> Result<(), WorkspaceError> {
         let warn = |text: String| ctx.events.emit(Event::Warning(text));
         for host in log.unlisted() {
             warn(format!("{host} was not reached: {}", allowing(&self.name, &host)));
@@ -226,15 +223,6 @@ impl Agent {
                 let (reference, remote) = (&waiting.reference, &waiting.remote);
                 warn(format!(
                     "{name} wants to push {reference} to {remote}: `zagi agent --approve {number}` shows it and asks"
-                ));
-            }
-        }
-        for path in pins::repositories(&self.description.path) {
-            if !inner.contains(&path) {
-                let path = path.display();
-                warn(format!(
-                    "the agent put a repository at `{path}` into this one: git runs what \
-                     `{path}/.git/config` says as soon as you ask for the status; `rm -rf {path}/.git` first"
                 ));
             }
         }
@@ -263,7 +251,7 @@ impl Agent {
 
     /// Services of its own, with data that no app has; they end with the last agent of its name.
     fn services(&self, ctx: &Context) -> Result<Option<Own>, WorkspaceError> {
-        let all = Services::of(ctx, &self.description.path)?.apart(&self.dir);
+        let all = Services::of_description(ctx, self.description.clone())?.apart(&self.dir);
         if all.is_empty() {
             return Ok(None);
         }
@@ -359,7 +347,7 @@ pub fn logs(
     dir: &Path,
     name: Option<&str>,
 ) -> Result<Vec<(String, Vec<Entry>)>, WorkspaceError> {
-    let description = super::around(ctx, dir)?;
+    let description = manage::known(ctx, dir)?;
     let all = description::directory(&ctx.home, &description.id).join("agents");
     let mut names = match name {
         Some(name) => vec![name.to_owned()],

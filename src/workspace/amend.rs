@@ -24,6 +24,7 @@ use crate::environment::provider::World;
 use crate::environment::resolve::ResolveError;
 use crate::environment::version::{Constraint, Version};
 use crate::environment::{realise, resolve, spec, system};
+use crate::home::Home;
 use crate::registry::http::Client;
 use crate::secrets::place as secrets;
 use crate::store::Store;
@@ -84,11 +85,22 @@ fn place(ctx: &Context, dir: &Path) -> Result<(Option<Description>, PathBuf), Wo
         let root = found.path.clone();
         return Ok((Some(found), root));
     }
-    let marked = |dir: &&Path| {
+    Ok((None, marked(dir).to_owned()))
+}
+
+/// The same where that is another user's: nothing is started.
+pub fn root_of_another(home: &Home, dir: &Path) -> PathBuf {
+    let workspace = Description::around(home, dir).ok().flatten();
+    workspace.map_or_else(|| marked(dir).to_owned(), |found| found.path)
+}
+
+/// The nearest directory above that git or zagi keeps something in, or `dir` itself.
+fn marked(dir: &Path) -> &Path {
+    let is_marked = |dir: &&Path| {
         [spec::PATH, secrets::PATH].iter().any(|file| dir.join(file).is_file())
             || dir.join(".git").exists()
     };
-    Ok((None, dir.ancestors().find(marked).unwrap_or(dir).to_owned()))
+    dir.ancestors().find(is_marked).unwrap_or(dir)
 }
 
 /// Asks for `wanted` in `env.toml`, and locks it.
@@ -227,20 +239,47 @@ pub fn update(ctx: &Context, dir: &Path, names: &[String]) -> Result<Amendment, 
     project.write(ctx, None, lock)
 }
 
-/// The ordinary checkout that `dir` is in, with the tools that its files ask for now: where a
-/// fresh clone brings an `env.toml`, or a pull another lock, they are made ready first.
-pub fn checkout(ctx: &Context, dir: &Path) -> Result<Checkout, WorkspaceError> {
-    let none = || WorkspaceError::NotAWorkspace(dir.to_owned());
-    let asks = |dir: &&Path| [spec::PATH, lock::PATH].iter().any(|name| dir.join(name).is_file());
-    let root = dir.ancestors().find(asks).ok_or_else(none)?;
-    if let Some(known) = Checkout::around(&ctx.home, root)
-        && known.path == root
-        && known.is_current(&ctx.home)
-    {
-        return Ok(known);
+/// The workspace that `dir` is in, or else the ordinary checkout, with the tools that its files ask for
+/// now: where a fresh clone brings an `env.toml`, or a pull another lock, they are made ready first.
+pub fn ready(ctx: &Context, dir: &Path) -> Result<Description, WorkspaceError> {
+    if let Some(found) = Description::around(&ctx.home, dir)? {
+        manage::recover(ctx, &found)?;
+        return Ok(found);
     }
-    lock(ctx, root)?;
-    Checkout::around(&ctx.home, root).ok_or_else(none)
+    let none = || WorkspaceError::NotAWorkspace(dir.to_owned());
+    let root = checkout::root(dir).ok_or_else(none)?;
+    let known = || Checkout::known(&ctx.home, root).ok_or_else(none);
+    let found = match known()? {
+        known if known.is_current(&ctx.home) => known,
+        _ => {
+            lock(ctx, root)?;
+            known()?
+        }
+    };
+    settled(ctx, found.description())
+}
+
+/// A checkout, which has copies of what it asks for and is locked, as workspaces have.
+fn settled(ctx: &Context, mut found: Description) -> Result<Description, WorkspaceError> {
+    let place = description::directory(&ctx.home, &found.id);
+    let files = Directory::new(&found.path);
+    let [toml, lock] = [spec::PATH, lock::PATH].map(|path| files.read(path).unwrap_or_default());
+    let asked = spec::Spec::parse(spec::PATH, &String::from_utf8_lossy(&toml))?;
+    let differing = [("env.toml", toml), ("env.lock", lock)].map(|(name, now)| {
+        let kept = place.join(name);
+        let same = std::fs::read(&kept).is_ok_and(|kept| kept == now);
+        (!same).then_some((kept, now))
+    });
+    if differing.iter().any(Option::is_some) {
+        std::fs::create_dir_all(&place).map_err(at(&place))?;
+        services::settle(ctx, &found.id, &asked, &place)?;
+    }
+    for (path, now) in differing.into_iter().flatten() {
+        write_whole(&path, &now).map_err(at(&path))?;
+    }
+    // Also where it asks for no tools.
+    found.env = asked.env;
+    Ok(found)
 }
 
 /// Locks what is asked for.

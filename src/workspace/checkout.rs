@@ -1,7 +1,7 @@
 //! An ordinary checkout that has an environment: made by git or by hand, not by zagi, and not a
 //! workspace. Its tools are there by the same link `.zagi/env` that workspaces have, so the hook,
-//! `zagi exec` and `zagi shell` work in it; its files, and what its package managers install, are
-//! its own.
+//! `zagi exec`, `zagi run`, agents and services work in it; its files, and what its package managers
+//! install, are its own.
 //!
 //! `$ZAGI_HOME/checkouts/<hash of the path>.json`, version 1, says what the link stands on, for
 //! the collector and for `zagi exec`:
@@ -12,14 +12,19 @@
 //! ```
 //!
 //! It counts as long as the link leads to that environment: a checkout that was deleted holds
-//! nothing.
+//! nothing. One that asks for no tools has no such file.
+//!
+//! What a workspace has in `workspaces/<id>/` (copies of `env.toml` and `env.lock`, services, agents,
+//! approvals), a checkout has in `workspaces/checkout-<hash of the path>/`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::description::write_whole;
+use super::description::{
+    self, Description, DescriptionError, Presentation, RunRecord, SourceRecord, write_whole,
+};
 use super::error::{WorkspaceError, at};
 use super::{gitdir, prepare};
 use crate::context::Context;
@@ -27,7 +32,7 @@ use crate::environment::activate::{self, LINK};
 use crate::environment::detect::Detected;
 use crate::environment::files::{Directory, Files};
 use crate::environment::lock::{self, Lock};
-use crate::environment::realise;
+use crate::environment::{realise, spec};
 use crate::home::Home;
 use crate::registry::http::Client;
 use crate::source;
@@ -51,7 +56,61 @@ pub struct Checkout {
     pub env: BTreeMap<String, String>,
 }
 
+/// The nearest directory at or above `dir` that asks for an environment.
+pub(super) fn root(dir: &Path) -> Option<&Path> {
+    dir.ancestors().find(|dir| [spec::PATH, lock::PATH].iter().any(|name| dir.join(name).is_file()))
+}
+
+/// The workspace that `dir` is in, or else the ordinary checkout. Nothing is started, nothing made ready.
+pub(super) fn found(home: &Home, dir: &Path) -> Result<Option<Description>, DescriptionError> {
+    Ok(match Description::around(home, dir)? {
+        None => Checkout::known(home, dir).map(|found| found.description()),
+        found => found,
+    })
+}
+
 impl Checkout {
+    /// The one that `dir` is in, as it was when its tools were made ready: nothing is.
+    pub(super) fn known(home: &Home, dir: &Path) -> Option<Checkout> {
+        let root = root(dir)?;
+        let found = Checkout::around(home, root).filter(|found| found.path == root);
+        // One that asks for no tools.
+        Some(found.unwrap_or_else(|| Checkout {
+            version: VERSION,
+            path: root.to_owned(),
+            environment: String::new(),
+            lock: String::new(),
+            env: BTreeMap::new(),
+        }))
+    }
+
+    /// What is known of it in the form in which a workspace is: real files, from no source of ours.
+    pub(super) fn description(&self) -> Description {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Description {
+            version: description::VERSION,
+            id: format!("checkout-{}", hash(&self.path)),
+            name,
+            path: self.path.clone(),
+            created: 0,
+            presented: Presentation::Materialised,
+            allow_other: false,
+            environment: self.environment.clone(),
+            environment_inputs: Vec::new(),
+            source: SourceRecord {
+                repository: self.path.display().to_string(),
+                revision: None,
+                commit: String::new(),
+                tree: String::new(),
+                date: 0,
+                clone: PathBuf::new(),
+            },
+            env: self.env.clone(),
+            run: RunRecord::default(),
+            dependencies: Vec::new(),
+        }
+    }
+
     /// The nearest one at or above `path`.
     pub fn around(home: &Home, path: &Path) -> Option<Checkout> {
         let (root, key) = activate::environment_of(path, &home.envs())?;
@@ -77,8 +136,12 @@ fn directory(home: &Home) -> PathBuf {
 }
 
 fn file(home: &Home, root: &Path) -> PathBuf {
-    let hash = blake3::hash(root.as_os_str().as_encoded_bytes()).to_hex();
-    directory(home).join(format!("{}.json", &hash[..32]))
+    directory(home).join(format!("{}.json", hash(root)))
+}
+
+/// By which a path is known.
+fn hash(path: &Path) -> String {
+    blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex()[..32].to_owned()
 }
 
 fn read(file: &Path) -> Option<Checkout> {

@@ -55,6 +55,15 @@ pub(super) fn bare(root: &Path, who: Who<'_>) -> Plan {
     plan
 }
 
+/// Refuses a directory that would show what is kept from whoever is confined to it.
+pub(super) fn check(ctx: &Context, root: &Path) -> Result<(), WorkspaceError> {
+    let real = |path: &Path| path.canonicalize().map_err(at(path));
+    match real(ctx.home.root())?.starts_with(real(root)?) {
+        true => Err(WorkspaceError::Encloses(root.to_owned(), ctx.home.root().to_owned())),
+        false => Ok(()),
+    }
+}
+
 /// The sandbox of `who` in a workspace, with its tools.
 pub(super) fn surround(ctx: &Context, description: &Description, who: Who<'_>) -> Plan {
     surround_with(ctx, description, who, tools::of(ctx, description, &description.path))

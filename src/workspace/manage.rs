@@ -48,6 +48,14 @@ pub fn around(ctx: &Context, path: &Path) -> Result<Description, WorkspaceError>
     Ok(found)
 }
 
+/// The same, or else the ordinary checkout that `path` is in: its tools are not made ready.
+pub fn known(ctx: &Context, path: &Path) -> Result<Description, WorkspaceError> {
+    let found = checkout::found(&ctx.home, path)?
+        .ok_or_else(|| WorkspaceError::NotAWorkspace(path.to_owned()))?;
+    recover(ctx, &found)?;
+    Ok(found)
+}
+
 /// A workspace's own directory under the home.
 pub fn directory(ctx: &Context, description: &Description) -> PathBuf {
     description::directory(&ctx.home, &description.id)

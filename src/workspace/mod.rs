@@ -71,7 +71,7 @@ pub use create::{Request, mount};
 pub use description::{Description, Presentation};
 pub use differ::{Loss, Status, loss, status};
 pub use error::WorkspaceError;
-pub use manage::{Listed, around, directory, discard, follow, init, list, unmount};
+pub use manage::{Listed, around, directory, discard, follow, init, known, list, unmount};
 pub use nfs::{NfsMount, attach};
 pub use prepare::detected;
 pub use roots::{RootsError, collect, roots};

@@ -34,7 +34,11 @@ const OWN: [&str; 2] = [grants::PATH, place::PATH];
 /// What stays as it is of a workspace's `files`, as they are now, where those are seen at `root`.
 pub(super) fn of(files: &Path, root: &Path) -> Vec<Pin> {
     let git = Path::new(".git");
-    let mut pins = repository(git);
+    let mut pins = match files.join(git).symlink_metadata() {
+        // A linked worktree, whose repository is elsewhere and not seen (git-worktree(1)).
+        Ok(about) if about.is_file() => vec![pin(git, false)],
+        _ => repository(git),
+    };
     pins.extend(OWN.map(|path| pin(path, false)));
     // Worktrees that are elsewhere, whose own repositories are here.
     let worktrees = fs::read_dir(files.join(".git/worktrees")).into_iter().flatten().flatten();
@@ -67,18 +71,21 @@ fn pin(path: impl Into<PathBuf>, directory: bool) -> Pin {
     Pin { path: path.into(), hidden: false, directory, meanwhile: String::new() }
 }
 
-/// The repositories inside this one that its index has (submodules), relative, where they are
-/// checked out.
-pub(super) fn repositories(root: &Path) -> Vec<PathBuf> {
+/// The index of the repository at `root`, if it can be read.
+pub(super) fn index(root: &Path) -> Option<gix::index::File> {
     let path = root.join(".git/index");
     // Whoever was here may have left a pipe.
     if !path.symlink_metadata().is_ok_and(|about| about.is_file()) {
-        return Vec::new();
+        return None;
     }
     let options = gix::index::decode::Options::default();
-    let Ok(index) = gix::index::File::at(&path, gix::hash::Kind::Sha1, true, options) else {
-        return Vec::new();
-    };
+    gix::index::File::at(&path, gix::hash::Kind::Sha1, true, options).ok()
+}
+
+/// The repositories inside this one that its index has (submodules), relative, where they are
+/// checked out.
+pub(super) fn repositories(root: &Path) -> Vec<PathBuf> {
+    let Some(index) = index(root) else { return Vec::new() };
     let modules = index.entries().iter().filter(|entry| entry.mode == Mode::COMMIT);
     modules
         .filter_map(|entry| gix::path::try_from_bstr(entry.path(&index)).ok())

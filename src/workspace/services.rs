@@ -35,9 +35,9 @@ pub struct Services {
 }
 
 impl Services {
-    /// Those of the workspace that `dir` is in.
+    /// Those of the workspace or checkout that `dir` is in.
     pub fn of(ctx: &Context, dir: &Path) -> Result<Services, WorkspaceError> {
-        Services::of_description(ctx, manage::around(ctx, dir)?)
+        Services::of_description(ctx, manage::known(ctx, dir)?)
     }
 
     /// Those of a workspace.

@@ -35,9 +35,15 @@ pub(super) fn of(ctx: &Context, description: &Description, path: &Path) -> Seen 
     // What is no text belongs to a path that the sandbox will refuse by name.
     let vars = vars
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let objects = home.root().join(&description.source.clone).join("objects");
     let tools = Tools { dir, trees, vars: vars.collect(), view };
-    Seen { tools, borrowed: vec![objects], own }
+    Seen { tools, borrowed: borrowed(ctx, description).into_iter().collect(), own }
+}
+
+/// The objects that the workspace's `.git` borrows. What a checkout's says that it borrows, an agent may
+/// have written.
+pub(super) fn borrowed(ctx: &Context, description: &Description) -> Option<PathBuf> {
+    let clone = Some(&description.source.clone).filter(|clone| !clone.as_os_str().is_empty())?;
+    Some(ctx.home.root().join(clone).join("objects"))
 }
 
 /// What the environment sets, and what the project and its dependencies set besides.

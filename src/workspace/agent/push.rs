@@ -46,6 +46,7 @@ use crate::ordinary;
 use crate::source::outbox::{Config, Difference, Outbox, Remote, Safety, Update, Way};
 use crate::workspace::description::Description;
 use crate::workspace::error::{WorkspaceError, at};
+use crate::workspace::tools;
 pub use desk::Waiting;
 use desk::{Desk, WAITING};
 use wire::{Answer, Outcome, Question, Wanted};
@@ -102,8 +103,8 @@ impl Door {
         };
         let desk = Desk::of(ctx, description);
         let lock = desk.lock()?;
-        let clone = ctx.home.root().join(&description.source.clone);
-        let (_, used) = desk.open(ctx, &clone, &config)?;
+        let borrowed = tools::borrowed(ctx, description);
+        let (_, used) = desk.open(ctx, borrowed.as_deref(), &config)?;
         drop(lock);
         Ok(Some(Door {
             // The terminal is the agent's.
@@ -301,7 +302,7 @@ fn update(outbox: &Outbox<'_>, wanted: &Wanted) -> Result<Update, String> {
 
 /// The pushes that wait in the workspace around `dir`, by number.
 pub fn waiting(ctx: &Context, dir: &Path) -> Result<Vec<Waiting>, WorkspaceError> {
-    Desk::of(ctx, &crate::workspace::around(ctx, dir)?).all()
+    Desk::of(ctx, &crate::workspace::known(ctx, dir)?).all()
 }
 
 /// What is to be said yes or no to.
@@ -315,7 +316,7 @@ pub struct Shown {
 
 /// What one of them would change.
 pub fn show(ctx: &Context, dir: &Path, waiting: &Waiting) -> Result<Shown, WorkspaceError> {
-    let description = crate::workspace::around(ctx, dir)?;
+    let description = crate::workspace::known(ctx, dir)?;
     let desk = Desk::of(ctx, &description);
     let base = ObjectId::from_hex(description.source.commit.as_bytes()).ok();
     let outbox = Outbox::at(ctx, &desk.repository());
@@ -332,7 +333,7 @@ pub fn approve(
     dir: &Path,
     waiting: &Waiting,
 ) -> Result<Vec<String>, WorkspaceError> {
-    let description = crate::workspace::around(ctx, dir)?;
+    let description = crate::workspace::known(ctx, dir)?;
     let desk = Desk::of(ctx, &description);
     let lock = desk.lock()?;
     desk.holds(waiting)?;
@@ -351,7 +352,7 @@ pub fn approve(
 
 /// Forgets it.
 pub fn reject(ctx: &Context, dir: &Path, waiting: &Waiting) -> Result<(), WorkspaceError> {
-    let description = crate::workspace::around(ctx, dir)?;
+    let description = crate::workspace::known(ctx, dir)?;
     let desk = Desk::of(ctx, &description);
     let _lock = desk.lock()?;
     desk.holds(waiting)?;

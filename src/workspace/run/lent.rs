@@ -18,7 +18,7 @@ use crate::environment::activate::Record;
 use crate::store::{Hold, Store, TreeId};
 use crate::workspace::confined::{self, Who};
 use crate::workspace::error::{WorkspaceError, at};
-use crate::workspace::tools::Seen;
+use crate::workspace::tools::{self, Seen};
 
 /// In a tree of the farm.
 const FILES: &str = "files";
@@ -47,7 +47,7 @@ pub(super) fn copied(
         let environment = environment.clone();
         let plan = confined::surround_with(&place.of, &place.description, who, environment);
         for Bind { source, .. } in plan.binds {
-            if source == *root || source == borrowed(place) || is_machines(&source)? {
+            if source == *root || is_borrowed(place, &source) || is_machines(&source)? {
                 continue;
             }
             if source.is_dir() {
@@ -93,7 +93,7 @@ fn instead(
         return Ok(farm.join(FILES));
     }
     place.keep_apart(ctx, source)?;
-    if source == borrowed(place) || is_machines(source)? {
+    if is_borrowed(place, source) || is_machines(source)? {
         return source.canonicalize().map_err(at(source));
     }
     match source == place.of.program || is_program(place, source) {
@@ -109,8 +109,8 @@ fn is_program(place: &Place, source: &Path) -> bool {
     record.and_then(|record| record.view).is_some_and(|view| view.zagi == source)
 }
 
-fn borrowed(place: &Place) -> PathBuf {
-    place.of.home.root().join(&place.description.source.clone).join("objects")
+fn is_borrowed(place: &Place, source: &Path) -> bool {
+    tools::borrowed(&place.of, &place.description).is_some_and(|objects| objects == source)
 }
 
 /// Whether something is root's.

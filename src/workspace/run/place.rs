@@ -15,7 +15,7 @@ use zagi_sandbox::{Hidden, Plan};
 use crate::context::Context;
 use crate::workspace::description::Description;
 use crate::workspace::error::{WorkspaceError, at};
-use crate::workspace::theirs;
+use crate::workspace::{checkout, confined, theirs};
 
 /// The workspace, and the home that it is of: another than the run's own where the broker of system
 /// mode runs it.
@@ -30,8 +30,9 @@ pub struct Place {
 
 impl Place {
     /// One of the home that `ctx` is of.
-    pub fn own(ctx: &Context, description: Description) -> Place {
-        Place { of: ctx.clone(), description, user: None }
+    pub fn own(ctx: &Context, description: Description) -> Result<Place, WorkspaceError> {
+        confined::check(ctx, &description.path)?;
+        Ok(Place { of: ctx.clone(), description, user: None })
     }
 
     /// The one at `root` of `user`'s home, which `of` is of, around `cwd`; for the broker, whose context
@@ -43,10 +44,12 @@ impl Place {
         (root, cwd): (&Path, &Path),
     ) -> Result<Place, WorkspaceError> {
         let look = || {
-            let found = Description::around(&of.home, cwd)?;
+            let found = checkout::found(&of.home, cwd)?;
             // It is the one that the broker has looked at.
             let right = found.filter(|found| found.path.canonicalize().is_ok_and(|at| at == root));
-            right.ok_or_else(|| WorkspaceError::NotAWorkspace(cwd.to_owned()))
+            let found = right.ok_or_else(|| WorkspaceError::NotAWorkspace(cwd.to_owned()))?;
+            confined::check(&of, &found.path)?;
+            Ok(found)
         };
         let description = apart(&state(ctx)?, &[], look)?;
         Ok(Place { of, description, user: Some(user) })

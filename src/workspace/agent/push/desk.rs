@@ -97,7 +97,7 @@ impl Desk {
     pub fn open<'c>(
         &self,
         ctx: &'c Context,
-        clone: &Path,
+        objects: Option<&Path>,
         config: &Config,
     ) -> Result<(Outbox<'c>, Flock<File>), WorkspaceError> {
         let alone = self.locked("used", FlockArg::LockExclusiveNonblock);
@@ -111,7 +111,7 @@ impl Desk {
         }
         drop(alone);
         let used = self.locked("used", FlockArg::LockShared)?;
-        Ok((Outbox::make(ctx, &self.repository(), clone, config)?, used))
+        Ok((Outbox::make(ctx, &self.repository(), objects, config)?, used))
     }
 
     /// That it waits still, just as somebody saw it. The lock is held.
