@@ -10,6 +10,7 @@
 //! | `survey` | what is in a revision, and whether it may be shown |
 //! | [`name`] | what may be called what |
 //! | `snapshot` | files on disk, made into a commit by their bytes alone |
+//! | [`configuration`] | what git's configuration says, read without git |
 //! | [`outbox`] | where what somebody wants to push waits |
 //! | `pack` | objects, written as one pack |
 //! | `git` | runs the git program |
@@ -22,6 +23,7 @@
 pub mod address;
 mod bare;
 pub mod checkout;
+pub mod configuration;
 mod error;
 mod excluded;
 pub mod files;

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::source::configuration::{INCLUDES, parse};
+
 /// A remote of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
@@ -21,8 +23,6 @@ pub struct Config {
     pub(super) text: Vec<u8>,
 }
 
-/// By which another file is read as a part of it (git-config(1), "Includes").
-const INCLUDES: [&str; 2] = ["include", "includeIf"];
 /// The addresses of a remote.
 const ADDRESSES: [&str; 2] = ["url", "pushurl"];
 
@@ -31,9 +31,7 @@ impl Config {
     /// directory of this machine that may not be a remote (`apart`), or is not there, is none; others are
     /// meant by their paths without links.
     pub fn of(text: &[u8], root: &Path, apart: impl Fn(&Path) -> bool) -> Option<Config> {
-        let about = gix::config::file::Metadata::from(gix::config::Source::Local);
-        let file = gix::config::File::from_bytes_no_includes(text, about, Default::default());
-        let mut file = file.ok()?;
+        let mut file = parse(text)?;
         for name in INCLUDES {
             let all = file.sections_and_ids_by_name(name).into_iter().flatten();
             for id in all.map(|(_, id)| id).collect::<Vec<_>>() {

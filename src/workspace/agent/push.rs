@@ -43,6 +43,7 @@ use super::log::{Log, What};
 use crate::context::Context;
 use crate::event::Silent;
 use crate::ordinary;
+use crate::source::configuration::LARGEST;
 use crate::source::outbox::{Config, Difference, Outbox, Remote, Safety, Update, Way};
 use crate::workspace::description::Description;
 use crate::workspace::error::{WorkspaceError, at};
@@ -62,8 +63,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const ASKING: usize = 8;
 /// A reference's name is not longer, in bytes.
 const LONGEST: usize = 250;
-/// A configuration of git's is not larger, in bytes.
-const LARGEST: u64 = 1 << 20;
 /// How many lines of each part of a difference are shown.
 const LINES: usize = 400;
 /// The namespace of branches.
