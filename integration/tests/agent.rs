@@ -208,6 +208,47 @@ fn what_others_run_later_stays_as_it_is() {
     });
 }
 
+/// The user's configuration may lead into the tree.
+#[test]
+fn hooks_and_settings_in_the_tree_stay_as_they_are() {
+    both(|who| {
+        let machine = Machine::new(who);
+        let dir = mounted(&machine);
+        let lay = "mkdir .hooks && printf '#!/bin/sh\\n' > .hooks/pre-commit && git add -A && \
+                   git config user.name T && git config user.email t@localhost && git commit -q -m hooks && \
+                   git config --global core.hooksPath .hooks/_ && \
+                   git config --global include.path $PWD/of-user && \
+                   git config includeIf.onbranch:other.path ../settings/git";
+        machine.sh(&dir, lay).ok();
+        for attack in [
+            "mkdir -p .hooks/_; echo owned > .hooks/_/pre-commit",
+            "echo owned >> .hooks/pre-commit",
+            "mv .hooks x; mkdir .hooks; echo owned > .hooks/pre-commit",
+            "mkdir settings; echo owned > settings/git",
+            "echo owned > of-user",
+        ] {
+            let look = "grep -rqs owned .hooks settings of-user";
+            let control = format!("rm -rf control; git clone -q w control; cd control; ({attack})");
+            machine.sh(&machine.work(), &format!("{control}; {look}")).ok();
+            agent(&machine, &dir, &format!("({attack}); true")).ok();
+            assert_ne!(machine.sh(&dir, look).code, 0, "{attack}");
+        }
+        // It goes on as ever beside them, and nothing is left over.
+        let said = agent(&machine, &dir, "echo more >> file && git commit -q -a -m more").ok();
+        assert_eq!(said.err, "");
+        let left = machine.sh(&dir, "git status --porcelain; ls -A").ok().out;
+        assert_eq!(left, ".git\n.hooks\nfile\n");
+        // Where it is at work itself, and by what it can exchange, nothing is kept; that is said.
+        let open = "git config --global core.hooksPath . && ln -s file link && \
+                    git config --global include.path $PWD/link";
+        machine.sh(&dir, open).ok();
+        let said = agent(&machine, &dir, "echo x > pre-commit").ok();
+        let root = dir.display();
+        assert!(said.err.contains(&format!("git's hooks are in `{root}` itself")), "{}", said.err);
+        assert!(said.err.contains(&format!("by `{root}/link`")), "{}", said.err);
+    });
+}
+
 /// What an agent leaves in its home is not followed by who copies a login there the next time.
 #[test]
 fn a_link_in_its_home_leads_nobody_out() {
@@ -249,11 +290,13 @@ fn git_runs_nothing_that_an_agent_named() {
     // A repository inside, and a worktree elsewhere, of which this one has the index and the branches.
     let lay = format!(
         "{name}; git init -q inner; (cd inner; {name}; git commit -q --allow-empty -m inner); \
-         git add inner 2>/dev/null; git commit -qm inner; git worktree add -q \"$1\""
+         git add inner 2>/dev/null; git commit -qm inner; git worktree add -q \"$1\"; \
+         git config extensions.worktreeConfig true"
     );
     let attacks = [
         "cp -r .git other; echo \"$M\" >> other/config; echo ../other > .git/commondir",
         "cp -r .git other; echo \"$M\" >> other/config; echo ../../../other | tee .git/worktrees/*/commondir",
+        "for w in .git/worktrees/*; do echo \"$M\" > $w/config.worktree; done",
         "echo \"$M\" >> inner/.git/config",
         "mv inner/.git/config c; (cat c; echo \"$M\") > inner/.git/config",
         "mv inner g && cp -r g inner && echo \"$M\" >> inner/.git/config",

@@ -19,8 +19,8 @@
 //! - the network, but through a proxy that reaches the registries and the hosts that are granted
 //!   ([`crate::egress`]);
 //! - any other secret of the project's: of those it is granted, the value only where that is raw;
-//! - a way to what others run later: `.git/hooks`, `.git/config` and the like ([`super::pins`]),
-//!   `.zagi/agents.toml` and `.zagi/secrets.enc` stay as they are ([`zagi_sandbox::Pin`]). It may
+//! - a way to what others run later: `.git/hooks`, `.git/config` and the like, and where these lead in the
+//!   tree ([`super::pins`]), `.zagi/agents.toml` and `.zagi/secrets.enc` stay as they are ([`zagi_sandbox::Pin`]). It may
 //!   commit; what it pushes goes to branches that it is granted, or waits for its user ([`push`]). A
 //!   repository that it puts inside this one is warned of.
 //!

@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::dependencies;
 use crate::egress::{self, Broker, Credential, Way};
 use crate::environment::activate;
+use crate::event::Event;
 use crate::secrets::SecretsError;
 use crate::secrets::broker::Brokered;
 
@@ -43,13 +44,13 @@ pub(super) struct Who<'a> {
 
 /// What the sandbox of `who` begins with, in a workspace at `root`. Its network leads to the proxy,
 /// the first of its listeners, and nowhere.
-pub(super) fn bare(root: &Path, who: Who<'_>) -> Plan {
+pub(super) fn bare(ctx: &Context, root: &Path, who: Who<'_>) -> Plan {
     let mut plan = Plan::new(who.profile, who.argv.to_vec()).bind(who.files, root, true);
     if let Some(own) = who.home {
         let home = plan.identity.home.clone();
         plan = plan.bind(own, home, true);
     }
-    plan.pins = pins::of(who.files, root);
+    plan.pins = pins::of(ctx, who.files, root);
     plan.listen = vec![egress::PROXY];
     plan.cwd = if who.cwd.starts_with(root) { who.cwd.to_owned() } else { root.to_owned() };
     plan
@@ -64,8 +65,11 @@ pub(super) fn check(ctx: &Context, root: &Path) -> Result<(), WorkspaceError> {
     }
 }
 
-/// The sandbox of `who` in a workspace, with its tools.
+/// The sandbox of `who` in a workspace, with its tools. What is not kept of where git is led is said.
 pub(super) fn surround(ctx: &Context, description: &Description, who: Who<'_>) -> Plan {
+    for open in pins::open(ctx, who.files) {
+        ctx.events.emit(Event::Warning(open));
+    }
     surround_with(ctx, description, who, tools::of(ctx, description, &description.path))
 }
 
@@ -77,7 +81,7 @@ pub(super) fn surround_with(
     Seen { tools, borrowed, .. }: Seen,
 ) -> Plan {
     let root = &description.path;
-    let mut plan = bare(root, who);
+    let mut plan = bare(ctx, root, who);
     let mut seen = BTreeSet::new();
     dependencies::show(&mut plan, &tools, &borrowed, &mut seen);
     plan.env = tools.vars;

@@ -3,7 +3,10 @@
 //!
 //! Git runs what its configuration and hooks say, and finds them by more than one way: a
 //! `.git/commondir` (or that of a linked worktree) leads to another directory with others, and in a
-//! repository inside the repository, where the index has one, `git status` runs by that one's own.
+//! repository inside the repository, where the index has one, `git status` runs by that one's own. And the
+//! configuration itself may lead into the workspace ([`led`]).
+
+mod led;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +15,7 @@ use gix::index::entry::Mode;
 use zagi_sandbox::Pin;
 
 use super::agent::grants;
+use crate::context::Context;
 use crate::secrets::place;
 
 /// Below `.git`; whether each is a directory.
@@ -27,12 +31,14 @@ const GIT: [(&str, bool); 6] = [
 
 /// By its being there, git reads it: what it says meanwhile is what holds without it.
 const COMMON: (&str, &str) = ("commondir", ".\n");
+/// Of a linked worktree.
+const LINKED: [&str; 2] = [COMMON.0, "config.worktree"];
 
 /// Below the workspace; no directories.
 const OWN: [&str; 2] = [grants::PATH, place::PATH];
 
 /// What stays as it is of a workspace's `files`, as they are now, where those are seen at `root`.
-pub(super) fn of(files: &Path, root: &Path) -> Vec<Pin> {
+pub(super) fn of(ctx: &Context, files: &Path, root: &Path) -> Vec<Pin> {
     let git = Path::new(".git");
     let mut pins = match files.join(git).symlink_metadata() {
         // A linked worktree, whose repository is elsewhere and not seen (git-worktree(1)).
@@ -42,11 +48,15 @@ pub(super) fn of(files: &Path, root: &Path) -> Vec<Pin> {
     pins.extend(OWN.map(|path| pin(path, false)));
     // Worktrees that are elsewhere, whose own repositories are here.
     let worktrees = fs::read_dir(files.join(".git/worktrees")).into_iter().flatten().flatten();
-    let commons =
-        worktrees.map(|entry| git.join("worktrees").join(entry.file_name()).join(COMMON.0));
-    let is_file = |path: &PathBuf| files.join(path).symlink_metadata().is_ok_and(|m| m.is_file());
-    pins.extend(commons.filter(is_file).map(|path| pin(path, false)));
-    for inner in repositories(files) {
+    let is_file = |path: &Path| files.join(path).symlink_metadata().is_ok_and(|m| m.is_file());
+    for worktree in worktrees.map(|entry| git.join("worktrees").join(entry.file_name())) {
+        if is_file(&worktree.join(COMMON.0)) {
+            pins.extend(LINKED.map(|name| pin(worktree.join(name), false)));
+        }
+    }
+    let inner = repositories(files);
+    let led = led::led(ctx, files, &inner);
+    for inner in inner {
         let git = inner.join(".git");
         match files.join(&git).symlink_metadata() {
             Ok(about) if about.is_dir() => pins.extend(repository(&git)),
@@ -54,10 +64,16 @@ pub(super) fn of(files: &Path, root: &Path) -> Vec<Pin> {
             _ => {}
         }
     }
+    pins.extend(led.kept.into_iter().map(|(path, directory)| pin(path, directory)));
     for pin in &mut pins {
         pin.path = root.join(&pin.path);
     }
     pins
+}
+
+/// What git is led to in the workspace at `files` and cannot be kept, for people.
+pub(super) fn open(ctx: &Context, files: &Path) -> impl Iterator<Item = String> {
+    led::led(ctx, files, &repositories(files)).open.into_iter()
 }
 
 fn repository(git: &Path) -> Vec<Pin> {

@@ -142,7 +142,7 @@ impl Scene {
             files: &place,
             home: Some(home.clone()),
         };
-        let plan = confined::bare(&place, who)
+        let plan = confined::bare(ctx, &place, who)
             .bind(&ctx.program, PROGRAM, false)
             .env("PATH", "/usr/bin:/bin");
         let unconfined = |source| WorkspaceError::Agent { source };
