@@ -62,6 +62,18 @@ const SCRIPTS: &[Script] = &[
          --allow-empty -m x; git config core.fsmonitor \"cat $USERS/inner-repository >&2; false\"; \
          cd ..; git add inner; git status",
     ),
+    // In the tree, where the user's configuration leads.
+    script(
+        49,
+        "hooks-path",
+        "mkdir -p .hooks; printf \"#!/bin/sh\\ncat $USERS/hooks-path >&2\\n\" > .hooks/pre-commit; \
+         chmod +x .hooks/pre-commit; git commit -q --allow-empty -m x",
+    ),
+    script(
+        49,
+        "included",
+        "printf \"[core]\\nfsmonitor = \\\"cat $USERS/included >&2; false\\\"\\n\" > settings; git status",
+    ),
     script(50, "direnv", "echo \"cat $USERS/direnv\" > .envrc; direnv allow; direnv exec . true"),
     script(50, "makefile", "printf \"all:\\n\\tcat $USERS/makefile\\n\" > GNUmakefile; make -s"),
     script(56, "remote-url", "git config --get remote.other.url"),
@@ -196,9 +208,16 @@ impl Stage {
             value("committed"),
         );
         machine.sh(&work, &script).ok();
-        for id in
-            ["daemon-root", "exec", "agent-in-agent", "inner-repository", "direnv", "makefile"]
-        {
+        for id in [
+            "daemon-root",
+            "exec",
+            "agent-in-agent",
+            "inner-repository",
+            "hooks-path",
+            "included",
+            "direnv",
+            "makefile",
+        ] {
             machine.sh(&work, &format!("echo {} > $HOME/{id}", value(id))).ok();
         }
         let shared: &[&str] = if broker.is_some() { &["--allow-other"] } else { &[] };
@@ -206,18 +225,20 @@ impl Stage {
         machine.zagi(&["mount", "--no-deps", "./origin", &other]).ok();
         let workspace = work.join("w");
         let secrets = machine.program().display().to_string();
+        // The control has the same.
+        let configured = format!(
+            "git remote add other https://x:{}@localhost/r; git config core.hooksPath .hooks; \
+             git config include.path ../settings",
+            value("remote-url"),
+        );
+        machine.sh(&work.join("origin"), &configured).ok();
         let script = format!(
-            "printf %s {} | {secrets} secrets set FORGED --raw; \
-             git remote add other https://x:{}@localhost/r; \
+            "printf %s {} | {secrets} secrets set FORGED --raw; {configured}; \
              printf 'version = 1\\n[agent.other]\\nhome = [\"agent-in-agent\"]\\n' > {}/agents.toml",
             value("forged-user"),
-            value("remote-url"),
             machine.home().display(),
         );
         machine.sh(&workspace, &script).ok();
-        // The control has the same.
-        let script = format!("git remote add other https://x:{}@localhost/r", value("remote-url"));
-        machine.sh(&work.join("origin"), &script).ok();
         let mut stage = Stage {
             dir: work.join("victim"),
             variables: String::new(),
@@ -375,7 +396,8 @@ impl Stage {
             .map(|attempt| attempt.id)
             .collect();
         // The user comes by, and does what users do.
-        let later = "exec 2>&1; git status; direnv exec . true || true; make -s";
+        let later = "exec 2>&1; git status; git -c user.name=T -c user.email=t@localhost commit -q \
+                     --allow-empty -m x || true; direnv exec . true || true; make -s";
         let later = if agents { self.machine.sh(dir, later).out } else { String::new() };
         let printed = format!("{}\n{}\n{later}", said.out, said.err);
         let files = format!("{files}\n{homes}");
