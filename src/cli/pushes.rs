@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::error::CommandError;
 use super::output::{confirmed, print, print_json, printable};
 use crate::context::Context;
+use crate::source::outbox::Lines;
 use crate::workspace::agent::push::{self, Shown, Waiting};
 use crate::workspace::session;
 
@@ -56,11 +57,12 @@ pub(super) fn approve(ctx: &Context, dir: &Path, number: u64) -> Result<ExitCode
             continue;
         }
         eprintln!("{title}\n{}", printable(&lines.text));
-        if lines.more > 0 {
-            eprintln!("… and {} lines more, which are NOT SHOWN", lines.more);
+        if lines.more > 0 || lines.cut {
+            let more = counted(lines.more, lines);
+            eprintln!("… and {more} lines more, which are NOT SHOWN");
         }
     }
-    if let Some(command) = difference.command.as_ref().filter(|_| difference.diff.more > 0) {
+    if let Some(command) = difference.command.as_ref().filter(|_| hides(&difference.diff)) {
         eprintln!("\nAll of it: {command}");
     }
     eprintln!("\n{}", printable(&sentence(&waiting, &shown)));
@@ -78,18 +80,30 @@ pub(super) fn approve(ctx: &Context, dir: &Path, number: u64) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether there is more to read than is shown.
+fn hides(diff: &Lines) -> bool {
+    // What git says of a file that it does not compare, as one that is too large.
+    let uncompared = |line: &str| line.starts_with("Binary files ");
+    diff.more > 0 || diff.cut || diff.text.lines().any(uncompared)
+}
+
+/// A number of lines.
+fn counted(number: u64, lines: &Lines) -> String {
+    format!("{}{number}", if lines.cut { "more than " } else { "" })
+}
+
 /// What is asked for, in a sentence.
 fn sentence(waiting: &Waiting, shown: &Shown) -> String {
     let Waiting { agent, reference, remote, old, new, .. } = waiting;
     let (lost, address) = (&shown.difference.lost, &shown.address);
-    let lost = lost.text.lines().count() as u64 + lost.more;
+    let number = lost.text.lines().count() as u64 + lost.more;
     let there = format!("{reference} at {remote} ({address})");
     match (old, new) {
         (Some(old), None) => format!("{agent} wants to DELETE {there}, which is at {}", short(old)),
         (None, None) => format!("{agent} wants to DELETE {there}"),
         (None, Some(new)) => format!("{agent} wants to make {there}, at {}", short(new)),
-        (Some(_), Some(new)) if lost > 0 => {
-            let new = short(new);
+        (Some(_), Some(new)) if number > 0 => {
+            let (new, lost) = (short(new), counted(number, lost));
             format!("{agent} wants to FORCE {there} to {new}: what is lost there is {lost} commits")
         }
         (Some(old), Some(new)) => {

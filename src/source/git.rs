@@ -363,7 +363,8 @@ fn failure(run: &Run<'_>, status: Option<ExitStatus>, said: &VecDeque<String>) -
     let mut reason = telling.join("; ");
     // Not every git leaves out the password of an address that it names.
     let hidden = run.hidden.iter().map(String::as_str);
-    for secret in run.settings.iter().filter_map(|(_, value)| value.to_str()).chain(hidden) {
+    let secrets = run.settings.iter().filter_map(|(_, value)| value.to_str()).chain(hidden);
+    for secret in secrets.filter(|secret| !secret.is_empty()) {
         reason = reason.replace(secret, run.address);
     }
     if reason.is_empty() {

@@ -1,8 +1,13 @@
-//! What a push would change, for people: all of it is counted, what is too much to read is said.
+//! What a push would change, for people: what is too much to read is counted, and what is too much to count
+//! is said.
+//!
+//! It is somebody else's, who may have made it as large as they like: git compares no large files, takes no large
+//! piece of memory, and is ended when it has said enough.
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 
 use gix::ObjectId;
 
@@ -12,6 +17,13 @@ use crate::source::git::{Git, Run};
 
 /// A longer line is cut, in bytes.
 const LONGEST: usize = 2000;
+/// More of what git says is not read, in bytes.
+const COUNTED: u64 = 64 << 20;
+/// Settings: larger files are not compared line by line, whatever anybody's attributes say of them.
+const SETTINGS: [(&str, &str); 3] =
+    [("core.bigFileThreshold", "4m"), ("core.attributesFile", "/dev/null"), ("attr.tree", "")];
+/// Variables: as much memory it takes at once, for a commit's message say; and as above.
+const LIMITS: [(&str, &str); 2] = [("GIT_ALLOC_LIMIT", "256m"), ("GIT_ATTR_NOSYSTEM", "1")];
 
 /// The beginning of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +32,8 @@ pub struct Lines {
     pub text: String,
     /// How many more there are.
     pub more: u64,
+    /// There are more than these, too: they were not counted to the end.
+    pub cut: bool,
 }
 
 /// What an update changes.
@@ -111,24 +125,31 @@ impl Outbox<'_> {
         args: &[&str],
         most: usize,
     ) -> Result<Lines, SourceError> {
-        let tmp = self.ctx.home.tmp();
-        let mut file = tempfile::tempfile_in(&tmp).map_err(SourceError::io(&tmp))?;
+        let failed = |e| SourceError::io(&self.dir)(e);
+        let (reading, writing) = io::pipe().map_err(failed)?;
+        let writing = File::from(OwnedFd::from(writing));
         let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
-        let run = Run {
-            env: &self.lazy(),
-            // Larger ones are not compared line by line.
-            settings: &[("core.bigFileThreshold", OsStr::new("4m"))],
-            output: Some(&file),
-            hidden,
-            ..self.here(remote, &args)
-        };
-        git.run(run)?;
-        file.rewind().and_then(|()| first(&file, most)).map_err(SourceError::io(&tmp))
+        let settings = SETTINGS.map(|(name, value)| (name, OsStr::new(value)));
+        let limits = LIMITS.map(|(name, value)| (name, OsStr::new(value)));
+        let env = [&self.lazy()[..], &limits].concat();
+        std::thread::scope(|scope| {
+            // With the end that is read from goes git.
+            let lines = scope.spawn(move || first(reading, most, COUNTED));
+            let (env, settings, output) = (&env[..], &settings[..], Some(&writing));
+            let ran = git.run(Run { env, settings, output, hidden, ..self.here(remote, &args) });
+            drop(writing);
+            let lines = lines.join().expect("reading does not panic").map_err(failed)?;
+            if !lines.cut {
+                ran?;
+            }
+            Ok(lines)
+        })
     }
 }
 
-fn first(file: &File, most: usize) -> io::Result<Lines> {
-    let mut reader = BufReader::new(file);
+/// The first `most` lines of the first `bytes`.
+fn first(from: impl Read, most: usize, bytes: u64) -> io::Result<Lines> {
+    let mut reader = BufReader::new(from.take(bytes.saturating_add(1)));
     let (mut kept, mut line, mut all, mut begun) = (Vec::new(), Vec::new(), 0_u64, false);
     loop {
         let part = reader.fill_buf()?;
@@ -155,29 +176,33 @@ fn first(file: &File, most: usize) -> io::Result<Lines> {
             kept.push(line);
         }
     }
+    let cut = reader.into_inner().limit() == 0;
     let more = all - kept.len() as u64;
     let text = kept.iter().map(|line| format!("{}\n", String::from_utf8_lossy(line))).collect();
-    Ok(Lines { text, more })
+    Ok(Lines { text, more, cut })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]
     fn what_is_not_shown_is_counted() {
-        let mut file = tempfile::tempfile().expect("made");
         let long = "x".repeat(1 << 20);
-        write!(file, "a\n{long}\nb\n\nlast").expect("written");
-        let of = |most| {
-            (&file).rewind().expect("whole");
-            first(&file, most).expect("read")
-        };
-        let all = of(9);
-        assert_eq!((all.text.len(), all.more), (2 + LONGEST + 1 + 2 + 1 + 5, 0));
-        assert_eq!(of(2).more, 3);
-        assert_eq!(of(0), Lines { text: String::new(), more: 5 });
+        let text = format!("a\n{long}\nb\n\nlast");
+        let of = |most, bytes| first(text.as_bytes(), most, bytes).expect("read");
+        let whole = text.len() as u64;
+        let all = of(9, whole);
+        assert_eq!((all.text.len(), all.more, all.cut), (2 + LONGEST + 1 + 2 + 1 + 5, 0, false));
+        assert_eq!(of(2, whole).more, 3);
+        assert_eq!(of(0, whole), Lines { text: String::new(), more: 5, cut: false });
+        assert_eq!(of(1, 5), Lines { text: "a\n".into(), more: 1, cut: true });
+        assert!(of(9, whole - 1).cut);
+    }
+
+    #[test]
+    fn what_never_ends_is_read_no_further() {
+        let lines = first(io::repeat(b'\n'), 2, 1000).expect("read");
+        assert_eq!(lines, Lines { text: "\n\n".into(), more: 999, cut: true });
     }
 }
