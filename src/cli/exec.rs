@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use super::error::CommandError;
 use super::settings::Settings;
 use crate::environment::activate::{Activation, Record, read_own};
-use crate::workspace::{self, amend};
+use crate::workspace;
 
 /// Run a command with the workspace's tools
 ///
@@ -53,7 +53,7 @@ pub(super) struct Inside {
 /// The environment of the workspace that the command was started in.
 pub(super) fn environment(settings: &Settings) -> Result<Inside, CommandError> {
     let ctx = settings.context()?;
-    let found = amend::ready(&ctx, &settings.cwd)?;
+    let found = workspace::ready(&ctx, &settings.cwd)?;
     let envs = ctx.home.envs();
     let (mut activation, enter) = match found.environment.as_str() {
         "" => (Activation::default(), None),

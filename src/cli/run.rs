@@ -16,7 +16,7 @@ use super::settings::Settings;
 use super::system::{lender, only_root};
 use crate::secrets::broker::{Broker, Granted, granted};
 use crate::workspace::run::{self, Place, Release, approval};
-use crate::workspace::{amend, session};
+use crate::workspace::{self, session};
 
 /// Run the workspace's app, with its services and its secrets
 ///
@@ -84,7 +84,7 @@ fn inside(command: &[OsString]) -> CommandError {
 fn place(settings: &Settings, session: &Session<'_>) -> Result<Place, CommandError> {
     let ctx = &session.ctx;
     Ok(match &settings.lent {
-        None => Place::own(ctx, amend::ready(ctx, &settings.cwd)?)?,
+        None => Place::own(ctx, workspace::ready(ctx, &settings.cwd)?)?,
         Some(lent) => Place::lent(ctx, lender(ctx, lent), lent.user, (&lent.root, &lent.cwd))?,
     })
 }

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::home::Home;
 use crate::secrets::place::Place;
 use crate::system::{self, ARGUMENT, Lent, Reply, Request};
-use crate::workspace::{amend, session};
+use crate::workspace::{self, amend, session};
 
 /// Keep the secrets of this machine's users, and run their apps (system mode)
 ///
@@ -94,7 +94,7 @@ pub(super) fn forwarded(settings: &Settings, runs: bool) -> Result<Option<ExitCo
     };
     let Some((socket, request, root)) = request(settings, argv)? else { return Ok(None) };
     if runs && !geteuid().is_root() {
-        amend::ready(&settings.context()?, &settings.cwd)?;
+        workspace::ready(&settings.context()?, &settings.cwd)?;
     }
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     let streams = [input.as_fd(), output.as_fd(), error.as_fd()];

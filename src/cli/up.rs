@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::error::CommandError;
 use super::settings::Settings;
 use crate::services::keep;
-use crate::workspace::amend;
+use crate::workspace;
 use crate::workspace::services::Services;
 
 /// Start the services that the workspace asks for
@@ -58,7 +58,7 @@ impl Up {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let ctx = settings.context()?;
         let dir = settings.directory(self.dir);
-        amend::ready(&ctx, &dir)?;
+        workspace::ready(&ctx, &dir)?;
         let services = Services::of(&ctx, &dir)?;
         if services.up(&ctx, &self.names)? == 0 && !settings.quiet() {
             eprintln!("no services are asked for; `zagi add postgres` asks for one");

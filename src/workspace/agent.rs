@@ -51,7 +51,7 @@ use super::confined::{self, Who};
 use super::description::{self, Description};
 use super::error::{WorkspaceError, at};
 use super::services::Services;
-use super::{amend, manage, session};
+use super::{manage, ready, session};
 use crate::context::Context;
 use crate::egress::{self, Rule, Rules, Seen, Way};
 use crate::event::Event;
@@ -96,7 +96,7 @@ pub fn prepare(
     dir: &Path,
     name: &str,
 ) -> Result<(Agent, Option<Asked>), WorkspaceError> {
-    let description = amend::ready(ctx, dir)?;
+    let description = ready::ready(ctx, dir)?;
     let agents = directory(ctx, &description, name);
     let mut all = Grants::default();
     let user = Granted::read(&ctx.home.root().join(grants::FILE))?;

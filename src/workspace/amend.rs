@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::checkout::{self, Checkout};
+use super::checkout;
 use super::description::{self, Description, write_whole};
 use super::error::{WorkspaceError, at};
 use super::{flakes, gitdir, manage, mounts, prepare, services};
@@ -237,49 +237,6 @@ pub fn update(ctx: &Context, dir: &Path, names: &[String]) -> Result<Amendment, 
     let lock =
         project.decide(ctx, &text, |tool| tools.is_empty() || tools.iter().any(|t| t == tool))?;
     project.write(ctx, None, lock)
-}
-
-/// The workspace that `dir` is in, or else the ordinary checkout, with the tools that its files ask for
-/// now: where a fresh clone brings an `env.toml`, or a pull another lock, they are made ready first.
-pub fn ready(ctx: &Context, dir: &Path) -> Result<Description, WorkspaceError> {
-    if let Some(found) = Description::around(&ctx.home, dir)? {
-        manage::recover(ctx, &found)?;
-        return Ok(found);
-    }
-    let none = || WorkspaceError::NotAWorkspace(dir.to_owned());
-    let root = checkout::root(dir).ok_or_else(none)?;
-    let known = || Checkout::known(&ctx.home, root).ok_or_else(none);
-    let found = match known()? {
-        known if known.is_current(&ctx.home) => known,
-        _ => {
-            lock(ctx, root)?;
-            known()?
-        }
-    };
-    settled(ctx, found.description())
-}
-
-/// A checkout, which has copies of what it asks for and is locked, as workspaces have.
-fn settled(ctx: &Context, mut found: Description) -> Result<Description, WorkspaceError> {
-    let place = description::directory(&ctx.home, &found.id);
-    let files = Directory::new(&found.path);
-    let [toml, lock] = [spec::PATH, lock::PATH].map(|path| files.read(path).unwrap_or_default());
-    let asked = spec::Spec::parse(spec::PATH, &String::from_utf8_lossy(&toml))?;
-    let differing = [("env.toml", toml), ("env.lock", lock)].map(|(name, now)| {
-        let kept = place.join(name);
-        let same = std::fs::read(&kept).is_ok_and(|kept| kept == now);
-        (!same).then_some((kept, now))
-    });
-    if differing.iter().any(Option::is_some) {
-        std::fs::create_dir_all(&place).map_err(at(&place))?;
-        services::settle(ctx, &found.id, &asked, &place)?;
-    }
-    for (path, now) in differing.into_iter().flatten() {
-        write_whole(&path, &now).map_err(at(&path))?;
-    }
-    // Also where it asks for no tools.
-    found.env = asked.env;
-    Ok(found)
 }
 
 /// Locks what is asked for.

@@ -21,7 +21,6 @@ use crate::context::Context;
 use crate::dependencies;
 use crate::egress::{self, Broker, Credential, Way};
 use crate::environment::activate;
-use crate::event::Event;
 use crate::secrets::SecretsError;
 use crate::secrets::broker::Brokered;
 
@@ -65,11 +64,8 @@ pub(super) fn check(ctx: &Context, root: &Path) -> Result<(), WorkspaceError> {
     }
 }
 
-/// The sandbox of `who` in a workspace, with its tools. What is not kept of where git is led is said.
+/// The sandbox of `who` in a workspace, with its tools.
 pub(super) fn surround(ctx: &Context, description: &Description, who: Who<'_>) -> Plan {
-    for open in pins::open(ctx, who.files) {
-        ctx.events.emit(Event::Warning(open));
-    }
     surround_with(ctx, description, who, tools::of(ctx, description, &description.path))
 }
 
@@ -215,18 +211,18 @@ fn author(root: &Path) -> BTreeMap<String, String> {
     if ["HEAD", "config", "config.worktree", "commondir"].into_iter().any(waits) {
         return BTreeMap::new();
     }
-    let ask = |key: &str| {
-        let out = Command::new("git").arg("-C").arg(root).args(["config", "--get", key]).output();
-        let text = String::from_utf8(out.ok()?.stdout).ok()?;
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-    };
+    let asked = ["config", "--null", "--get-regexp", r"^user\.(name|email)$"];
+    let said = Command::new("git").arg("-C").arg(root).args(asked).output();
+    let said = said.ok().and_then(|said| String::from_utf8(said.stdout).ok()).unwrap_or_default();
     let mut vars = BTreeMap::new();
-    for (key, names) in [
-        ("user.name", ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"]),
-        ("user.email", ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"]),
-    ] {
-        if let Some(value) = ask(key) {
-            vars.extend(names.map(|name| (name.to_owned(), value.clone())));
+    // Of several the last holds.
+    for (key, value) in said.split('\0').filter_map(|one| one.split_once('\n')) {
+        let names = match key {
+            "user.name" => ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"],
+            _ => ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"],
+        };
+        if !value.trim().is_empty() {
+            vars.extend(names.map(|name| (name.to_owned(), value.trim().to_owned())));
         }
     }
     vars

@@ -27,6 +27,7 @@
 //! | `session` | `zagi run` from inside an agent |
 //! | `agent` | somebody's agent at work in it, confined |
 //! | `checkout` | ordinary checkouts that have an environment |
+//! | `ready` | what a command works in, with its tools |
 //! | `daemon` | who holds the mounts |
 //! | `doctor` | what this machine offers |
 //! | `mounts` | what the kernel says is mounted |
@@ -57,6 +58,7 @@ mod mounts;
 mod nfs;
 mod pins;
 mod prepare;
+mod ready;
 mod roots;
 pub mod run;
 pub mod services;
@@ -74,4 +76,5 @@ pub use error::WorkspaceError;
 pub use manage::{Listed, around, directory, discard, follow, init, known, list, unmount};
 pub use nfs::{NfsMount, attach};
 pub use prepare::detected;
+pub use ready::ready;
 pub use roots::{RootsError, collect, roots};

@@ -16,6 +16,7 @@ use zagi_sandbox::Pin;
 
 use super::agent::grants;
 use crate::context::Context;
+use crate::event::Event;
 use crate::secrets::place;
 
 /// Below `.git`; whether each is a directory.
@@ -37,7 +38,8 @@ const LINKED: [&str; 2] = [COMMON.0, "config.worktree"];
 /// Below the workspace; no directories.
 const OWN: [&str; 2] = [grants::PATH, place::PATH];
 
-/// What stays as it is of a workspace's `files`, as they are now, where those are seen at `root`.
+/// What stays as it is of a workspace's `files`, as they are now, where those are seen at `root`. Where git is
+/// led and nothing can be kept, that is said.
 pub(super) fn of(ctx: &Context, files: &Path, root: &Path) -> Vec<Pin> {
     let git = Path::new(".git");
     let mut pins = match files.join(git).symlink_metadata() {
@@ -64,16 +66,12 @@ pub(super) fn of(ctx: &Context, files: &Path, root: &Path) -> Vec<Pin> {
             _ => {}
         }
     }
+    led.open.into_iter().for_each(|open| ctx.events.emit(Event::Warning(open)));
     pins.extend(led.kept.into_iter().map(|(path, directory)| pin(path, directory)));
     for pin in &mut pins {
         pin.path = root.join(&pin.path);
     }
     pins
-}
-
-/// What git is led to in the workspace at `files` and cannot be kept, for people.
-pub(super) fn open(ctx: &Context, files: &Path) -> impl Iterator<Item = String> {
-    led::led(ctx, files, &repositories(files)).open.into_iter()
 }
 
 fn repository(git: &Path) -> Vec<Pin> {

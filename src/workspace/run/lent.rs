@@ -9,12 +9,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zagi_sandbox::{Bind, Plan, Profile};
 
 use super::place::Place;
 use crate::context::Context;
 use crate::environment::activate::Record;
+use crate::event::Silent;
 use crate::store::{Hold, Store, TreeId};
 use crate::workspace::confined::{self, Who};
 use crate::workspace::error::{WorkspaceError, at};
@@ -45,7 +47,9 @@ pub(super) fn copied(
     let take = || {
         let mut all = Vec::new();
         let environment = environment.clone();
-        let plan = confined::surround_with(&place.of, &place.description, who, environment);
+        // What is to be said is said when it starts.
+        let of = Context { events: Arc::new(Silent), ..place.of.clone() };
+        let plan = confined::surround_with(&of, &place.description, who, environment);
         for Bind { source, .. } in plan.binds {
             if source == *root || is_borrowed(place, &source) || is_machines(&source)? {
                 continue;
