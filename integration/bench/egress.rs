@@ -19,7 +19,7 @@ use zagi::egress::{Broker, Credential, Rules, Wanted, Way, serve};
 use zagi::proxy::Proxies;
 use zagi::redact::Needles;
 use zagi::secrets::audit::{Log, Use};
-use zagi_integration::https::Https;
+use zagi_integration::https;
 
 const KEY: &str = "sk_live_0123456789abcdef0123456789";
 const PLACEHOLDER: &str = "zagi-placeholder-0123456789abcdef0123456789abcdef";
@@ -144,7 +144,7 @@ fn proxy(way: Way) -> u16 {
 }
 
 fn main() {
-    let server = Https::start(KEY);
+    let server = https::start(KEY);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let host = format!("localhost:{}", server.port);
     let mut needles = Needles::default();

@@ -9,7 +9,7 @@ use zagi::redteam::{Canaries, Canary};
 
 use super::{Mode, Shown};
 use crate::broker::Broker;
-use crate::https::Https;
+use crate::https::{self, Https};
 use crate::machine::{Machine, Said};
 
 /// Sends one request by hand, over TLS to the host; prints what came back.
@@ -93,7 +93,7 @@ fn stage(mode: Mode) -> Stage {
     let canaries = Canaries::new(["value", "sent-on"]).expect("the kernel has random bytes");
     // A token has no colons.
     let key = canaries.of("value").expect("it has one").text().replace(':', "_");
-    let upstream = Https::start(&key);
+    let upstream = https::start(&key);
     let work = machine.work();
     let system = std::env::var("SSL_CERT_FILE")
         .unwrap_or_else(|_| "/etc/ssl/certs/ca-certificates.crt".into());

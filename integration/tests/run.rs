@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use zagi_integration::https::Https;
+use zagi_integration::https::{self, Https};
 use zagi_integration::machine::{Machine, Said, Who};
 
 /// What the application needs and nobody may see.
@@ -66,7 +66,7 @@ fn free() -> u16 {
 impl App {
     fn new(who: Who) -> App {
         let mut machine = Machine::new(who);
-        let upstream = Https::start(KEY);
+        let upstream = https::start(KEY);
         let port = free();
         // What this machine trusts already, and the upstream.
         let system = std::env::var("SSL_CERT_FILE")

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use zagi_integration::broker::{ASK, Broker};
-use zagi_integration::https::Https;
+use zagi_integration::https::{self, Https};
 use zagi_integration::machine::{Machine, Said, Who, processes};
 
 const KEY: &str = "sk_live_c4nary0b7e5a1d99";
@@ -32,7 +32,7 @@ impl System {
     /// Whose project has this `env.toml`.
     fn with(environment: &str) -> System {
         let machine = Machine::new(Who::Ordinary);
-        let upstream = Https::start(KEY);
+        let upstream = https::start(KEY);
         let broker = Broker::start(&machine, Some(&upstream.certificate));
         let origin = super::git::repository(&machine, "app");
         let app = "echo \"has $KEY and $RAW\"; echo made > made; id -u; sleep \"${1:-0}\"\n";

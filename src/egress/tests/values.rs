@@ -5,88 +5,46 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
-};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::super::authority::provider;
 use super::super::{Broker, Credential, Rules, Seen, Wanted, Way, serve, serve_hosts};
 use crate::proxy::Proxies;
 use crate::redact::Needles;
 
+#[path = "../../../tests/support/https.rs"]
+mod https;
+
+use https::Https;
+
 const VALUE: &str = "sk_live_4eC39HqLyjWDarjtT1zdp7dc";
 const PLACEHOLDER: &str = "zagi-placeholder-0123456789abcdef";
 
-/// A server for `localhost` with an authority of its own, that shows what it was sent.
-struct Server {
-    port: u16,
-    certificate: String,
-    got: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn new() -> Server {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::Pkcs8(key))
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (config, got) = (Arc::new(config), Arc::new(Mutex::new(Vec::new())));
-        let seen = got.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let connection = ServerConnection::new(config.clone()).unwrap();
-                let (mut stream, seen) = (StreamOwned::new(connection, stream), seen.clone());
-                std::thread::spawn(move || while answer(&mut stream, &seen) {});
+/// A server that shows what it was sent, and the value.
+fn server() -> Https {
+    Https::serve(|head| {
+        let out = match head.split(' ').nth(1) {
+            Some("/chunks") => {
+                let (a, b) = VALUE.split_at(VALUE.len() / 2);
+                format!(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{a}\r\n{:x}\r\n{b}\r\n0\r\nX: y\r\n\r\n",
+                    a.len(),
+                    b.len()
+                )
             }
-        });
-        Server { port, certificate: made.cert.pem(), got }
-    }
-
-    fn got(&self) -> Vec<String> {
-        std::mem::take(&mut *self.got.lock().unwrap())
-    }
-}
-
-fn answer(stream: &mut (impl Read + Write), got: &Mutex<Vec<String>>) -> bool {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        match stream.read(&mut byte) {
-            Ok(1) => head.push(byte[0]),
-            _ => return false,
-        }
-    }
-    let head = String::from_utf8(head).unwrap();
-    got.lock().unwrap().push(head.clone());
-    let path = head.split(' ').nth(1).unwrap().to_owned();
-    let out = match path.as_str() {
-        "/chunks" => {
-            let half = VALUE.len() / 2;
-            let (a, b) = VALUE.split_at(half);
-            format!(
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{a}\r\n{:x}\r\n{b}\r\n0\r\nX: y\r\n\r\n",
-                a.len(),
-                b.len()
-            )
-        }
-        "/encoded" => {
-            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx".into()
-        }
-        "/switch" => "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n".into(),
-        "/empty" => "HTTP/1.1 204 No Content\r\n\r\n".into(),
-        _ => format!(
-            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-Seen: {VALUE}\r\nAlt-Svc: h3\r\nContent-Length: {}\r\n\r\n{head}",
-            head.len()
-        ),
-    };
-    stream.write_all(out.as_bytes()).and_then(|()| stream.flush()).is_ok()
+            Some("/encoded") => {
+                "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx".into()
+            }
+            Some("/switch") => "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n".into(),
+            Some("/empty") => "HTTP/1.1 204 No Content\r\n\r\n".into(),
+            _ => format!(
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-Seen: {VALUE}\r\nAlt-Svc: h3\r\nContent-Length: {}\r\n\r\n{head}",
+                head.len()
+            ),
+        };
+        out.into_bytes()
+    })
 }
 
 struct Key {
@@ -123,7 +81,7 @@ impl Credential for Key {
 
 /// The way out, by both of its doors.
 struct Out {
-    server: Server,
+    server: Https,
     proxy: u16,
     hosts: u16,
     key: Arc<Key>,
@@ -132,7 +90,7 @@ struct Out {
 }
 
 fn out() -> Out {
-    let server = Server::new();
+    let server = server();
     let hosts = TcpListener::bind("127.0.0.2:0").unwrap();
     let key = Arc::new(Key { host: format!("localhost:{}", server.port), used: Mutex::default() });
     let mut needles = Needles::default();
@@ -211,7 +169,7 @@ fn a_value_is_put_in_and_taken_out_of_what_comes_back() {
     // Two on one connection; the second says that it is the last.
     let second = out.request("GET /chunks", "Connection: close\r\n");
     let said = out.ask(&format!("{first}{second}"));
-    let got = out.server.got();
+    let got = out.server.heads();
     assert_eq!(got.len(), 2, "{said}");
     assert!(got[0].starts_with("GET /reflect?a=b HTTP/1.1\r\n"));
     assert!(got[0].contains(&format!("\r\nAuthorization: Bearer {VALUE}\r\n")), "{}", got[0]);
@@ -263,7 +221,7 @@ fn it_goes_nowhere_else() {
             said.starts_with(&format!("HTTP/1.1 {status} ")) && said.contains(why),
             "{request}: {said}"
         );
-        assert_eq!(out.server.got(), [""; 0], "{request}");
+        assert_eq!(out.server.heads(), [""; 0], "{request}");
     }
     assert_eq!(*out.key.used.lock().unwrap(), [""; 0]);
     // What cannot be searched does not come back.
@@ -314,5 +272,5 @@ fn who_asks_for_another_host_is_refused() {
     write!(stream, "CONNECT localhost:{} HTTP/1.1\r\n\r\n", out.server.port).unwrap();
     let mut stream = out.tls(stream, "example.com", &[]);
     assert!(stream.write_all(b"x").and_then(|()| stream.flush()).is_err());
-    assert_eq!(out.server.got(), [""; 0]);
+    assert_eq!(out.server.heads(), [""; 0]);
 }
