@@ -2,22 +2,23 @@
 //! up, at other places than usual.
 
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::machine::{self, Machine, Said};
 
-/// The broker's user.
-const USER: &str = "zagi-broker";
+/// Makes what root starts the broker's user's.
+pub const BECOMING: [&str; 4] =
+    ["setpriv", "--reuid=zagi-broker", "--regid=zagi-broker", "--clear-groups"];
 
 /// A program of Python's that asks the broker past `zagi`: socket, home, project and words; what is printed is its reply,
-/// or what the command printed.
+/// or what the command printed. For whom, where root asks, is in `$ASK_FOR`; in `$ASK_FIRST` what it does
+/// when it is connected.
 pub const ASK: &str = "
 import json, os, socket, struct, sys
-s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
-ask = dict(version=2, user=0, home=sys.argv[2], root=sys.argv[3], cwd=sys.argv[3], argv=sys.argv[4:], vars=[])
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); exec(os.environ.get('ASK_FIRST', ''))
+ask = dict(version=2, user=int(os.environ.get('ASK_FOR', 0)), home=sys.argv[2], root=sys.argv[3], cwd=sys.argv[3], argv=sys.argv[4:], vars=[])
 text = json.dumps(ask).encode(); text = struct.pack('<I', len(text)) + text
 socket.send_fds(s, [text], [0, 1, 2])
 n, = struct.unpack('<I', s.recv(4, socket.MSG_WAITALL)); print(s.recv(n, socket.MSG_WAITALL).decode())
@@ -47,6 +48,14 @@ impl Broker {
     /// # Panics
     /// Where that cannot be done: it takes root.
     pub fn start(machine: &Machine, roots: Option<&str>) -> Broker {
+        Broker::start_within(machine, roots, &[])
+    }
+
+    /// The same, started by root by these words: they become what the words after them say.
+    ///
+    /// # Panics
+    /// As [`Broker::start`].
+    pub fn start_within(machine: &Machine, roots: Option<&str>, words: &[&str]) -> Broker {
         let dir = tempfile::Builder::new().prefix("zagi-broker-").tempdir().expect("made");
         // Root's, and to be passed through by everybody.
         let open = std::fs::Permissions::from_mode(0o755);
@@ -64,16 +73,20 @@ impl Broker {
         };
         let said = script("setup").ok();
         assert!(said.out.contains("set up for zagi-test"), "{said:?}");
-        let (user, socket) = (account(USER), run.join("socket"));
-        let mut command = Command::new(&program);
+        std::fs::create_dir(dir.path().join("bin")).expect("ours");
+        let socket = run.join("socket");
+        let all: Vec<&str> = words.iter().copied().chain(BECOMING).collect();
+        let mut command = Command::new(all[0]);
+        command.args(&all[1..]).arg(&program);
         command.args(["broker", "--socket"]).arg(&socket).arg("--state").arg(&state);
-        command.env_clear().env("HOME", &state).env("PATH", "/usr/bin:/bin").current_dir("/");
+        let path = format!("{}:/usr/bin:/bin", dir.path().join("bin").display());
+        command.env_clear().env("HOME", &state).env("PATH", path).current_dir("/");
         if let Some(roots) = roots {
             let file = dir.path().join("roots.pem");
             std::fs::write(&file, roots).expect("written");
             command.env("SSL_CERT_FILE", file);
         }
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).stdin(Stdio::null());
+        command.stdin(Stdio::null());
         let process = command.spawn().expect("it starts");
         let begun = Instant::now();
         while !socket.exists() {
@@ -95,6 +108,16 @@ impl Broker {
     /// Its process.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Where programs are found first.
+    pub fn programs(&self) -> PathBuf {
+        self.dir.path().join("bin")
+    }
+
+    /// Where it is asked.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/socket")
     }
 
     /// Where it keeps what is its users'.

@@ -2,6 +2,7 @@
 
 mod agent;
 mod exchange;
+mod peer;
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -17,8 +17,9 @@
 //! other users in) and the environment, and writes nothing: the app runs from a copy, and a
 //! secrets file that was changed is handed back for the caller to write.
 //!
-//! Who asks is known by the socket (`SO_PEERCRED`, unix(7)): the kernel's word, from when the
-//! connection was made. What shows a value or gives it to others (`get`, `share`, `grant`, `set --keep`, an approval) is done
+//! Who asks is known by the socket: the kernel's word, from when the connection was made; and they must live, in the
+//! broker's own user namespace, so that nothing confined is answered whatever its user's number is (module `peer`).
+//! What shows a value or gives it to others (`get`, `share`, `grant`, `set --keep`, an approval) is done
 //! for root alone: the user says `sudo`, which no process of theirs can by itself. A confined agent
 //! has no way to the socket; the `zagi agent` that started it asks for what its name is granted.
 //!
@@ -26,9 +27,11 @@
 //! |---|---|
 //! | `wire` | what is asked and answered |
 //! | `serve` | the broker |
+//! | `peer` | who asks it |
 //! | `agent` | the secrets of an agent, which runs as its user |
 
 pub mod agent;
+mod peer;
 mod serve;
 mod wire;
 

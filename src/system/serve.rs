@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use super::peer::Peer;
 use super::wire::{self, Reply, Request, VERSION};
 use super::{ARGUMENT, Lent};
 use crate::secrets::place::Place;
@@ -36,6 +37,9 @@ pub fn serve(
     if nix::unistd::geteuid().is_root() {
         return Err(io::Error::other("the broker is not to be root: give it a user of its own"));
     }
+    // Where the kernel does not tell who asks, that is said now and not to each of them.
+    let (own, _other) = UnixStream::pair()?;
+    Peer::of(&own).and_then(|own| own.user()).map_err(io::Error::other)?;
     private(state)?;
     // Of one that was killed. The directory is this user's.
     match fs::remove_file(socket) {
@@ -43,7 +47,7 @@ pub fn serve(
         _ => {}
     }
     let listener = UnixListener::bind(socket)?;
-    // Who asks is known by the kernel's word, so everybody may.
+    // Who asks is known by the kernel's word (module `peer`), so everybody may.
     fs::set_permissions(socket, fs::Permissions::from_mode(0o666))?;
     for stream in listener.incoming() {
         let Ok(stream) = stream else {
@@ -81,13 +85,15 @@ struct Broker {
 fn one(broker: &Broker, stream: &UnixStream) -> Result<Reply, String> {
     let failed = |e: io::Error| e.to_string();
     let _ = stream.set_read_timeout(Some(PATIENCE));
-    let peer = rustix::net::sockopt::socket_peercred(stream).map_err(|e| e.to_string())?;
+    let peer = Peer::of(stream);
     let (request, streams) = wire::receive_request(stream).map_err(failed)?;
+    // Only now, since who is still to send something hears no refusal.
+    let peer = peer?.user()?;
     if request.version != VERSION {
         return Err(format!("version {} is not known here", request.version));
     }
-    let root_asked = peer.uid.is_root();
-    let user = if root_asked { request.user } else { peer.uid.as_raw() };
+    let root_asked = peer == 0;
+    let user = if root_asked { request.user } else { peer };
     if user == nix::unistd::geteuid().as_raw() {
         return Err("the broker is asked by others, not by what it runs".into());
     }
