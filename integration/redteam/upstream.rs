@@ -34,6 +34,12 @@ def ask(name, head, alpn=None, body=b''):
                     first, end, rest = answer.partition(b'\r\n\r\n')
                     said = re.search(rb'(?i)content-length: *(\d+)', first)
                     if end and len(rest) >= max(1, int(said[1]) if said else 1): break
+                # The host has the second yet to answer.
+                if name == 'two-requests':
+                    tls.settimeout(2)
+                    try:
+                        while more := tls.recv(65536): answer += more
+                    except TimeoutError: pass
     except OSError as e: answer = str(e).encode()
     sys.stdout.buffer.write(b'--- ' + name.encode() + b'\n' + answer + b'\n')
 bearer = 'Host: HOST\nAuthorization: Bearer KEY\nConnection: close\n\n'
