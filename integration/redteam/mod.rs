@@ -111,12 +111,10 @@ pub fn measure(mode: Mode) -> Vec<Shown> {
     all.extend(trap::measure(mode));
     all.extend(upstream::measure(mode));
     all.extend(vault::measure(mode));
-    match mode {
-        Mode::System => {
-            all.extend(outside::measure());
-            all.extend(lent::measure());
-        }
-        Mode::Root | Mode::User => all.extend(closed::measure(mode.who())),
+    all.extend(closed::measure(mode));
+    if mode == Mode::System {
+        all.extend(outside::measure());
+        all.extend(lent::measure());
     }
     all.sort_by(|a, b| (a.vector, &a.id).cmp(&(b.vector, &b.id)));
     all

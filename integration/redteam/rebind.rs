@@ -10,6 +10,7 @@ use std::process::Command;
 use zagi::redteam::Canaries;
 
 use super::{Mode, Shown, ends};
+use crate::broker::Broker;
 use crate::machine::{Machine, Said};
 
 /// What the name server says of each name, in the order of its answers; the last one stays.
@@ -27,7 +28,7 @@ const PORT: u16 = 8765;
 /// Makes the network, serves names and pages in it, and runs a command there. Its arguments: the file
 /// that is to be `/etc/resolv.conf`, names with answers, values, the command.
 const WORLD: &str = r#"
-import fcntl, http.server, ipaddress, json, os, socket, struct, subprocess, sys, threading
+import ctypes, fcntl, http.server, ipaddress, json, os, socket, struct, subprocess, sys, threading
 resolv, names, values = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 open(resolv, 'w').write('nameserver 127.0.0.53\noptions timeout:2\n')
 subprocess.run(['mount', '--make-rprivate', '/'], check=True)
@@ -39,8 +40,8 @@ own = struct.pack('HH4s8x', socket.AF_INET, 0, socket.inet_aton('198.51.100.9'))
 fcntl.ioctl(four, 0x8916, struct.pack('16s16s', b'lo:1', own))
 fcntl.ioctl(six, 0x8916, struct.pack('16sIi', socket.inet_pton(socket.AF_INET6, '2001:db8::9'), 128, socket.if_nametoindex('lo')))
 asked = {}
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.53', 53))
 def serve_names():
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.53', 53))
     while True:
         question, who = s.recvfrom(512)
         end = question.index(b'\0', 12) + 5
@@ -64,8 +65,14 @@ class Both(http.server.ThreadingHTTPServer):
     def server_bind(s):
         s.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0); s.socket.bind(s.server_address)
 pages = Both(('::', PORT), Page)
-for run in (serve_names, pages.serve_forever): threading.Thread(target=run, daemon=True).start()
-sys.exit(subprocess.run(sys.argv[4:]).returncode)
+# What serves ends with what runs there, whoever ends that: prctl(2), PR_SET_PDEATHSIG
+ready, tell = os.pipe()
+if not os.fork():
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+    for n in 0, 1, 2: os.dup2(os.open('/dev/null', os.O_RDWR), n)
+    threading.Thread(target=serve_names).start(); os.write(tell, b'.'); pages.serve_forever()
+os.read(ready, 1); os.close(ready); os.close(tell)
+os.execvp(sys.argv[4], sys.argv[4:])
 "#;
 
 /// Asks for each page, three times; directly, and by a proxy in both of its languages.
@@ -93,7 +100,7 @@ pub(super) fn measure(mode: Mode) -> Vec<Shown> {
     let script = "mkdir -p origin $HOME; cd origin; git init -q; echo x > f; git add f; \
                   git -c user.name=T -c user.email=t@localhost commit -qm first";
     machine.sh(&work, script).ok();
-    let _broker = mode.broker(&machine);
+    let broker = mode.broker(&machine);
     let shared: &[&str] = if mode == Mode::System { &["--allow-other"] } else { &[] };
     machine.zagi(&[&["mount", "--no-deps", "./origin", "w"], shared].concat()).ok();
     let dir = work.join("w");
@@ -119,11 +126,18 @@ pub(super) fn measure(mode: Mode) -> Vec<Shown> {
     let control = run(&[]);
     let inside = run(&[&program, "agent", "--name", "t", "--"]);
     let mut shown = rows(&canaries, &control, &inside, "");
-    if mode != Mode::System {
-        // There it is the broker that resolves, in the machine's own network.
-        let inside = run(&[&program, "run", "--"]);
-        shown.extend(rows(&canaries, &control, &inside, "app-"));
-    }
+    let inside = match broker {
+        None => run(&[&program, "run", "--"]),
+        // There it is the broker that resolves and reaches: in that network, and who asks is elsewhere.
+        Some(broker) => {
+            drop(broker);
+            let world = world(&machine, &canaries);
+            let words: Vec<&str> = world.iter().map(String::as_str).collect();
+            let _broker = Broker::start_within(&machine, None, &words);
+            Said::of(&mut machine.zagi_in(&dir, &[&["run", "--"], &client[..]].concat()))
+        }
+    };
+    shown.extend(rows(&canaries, &control, &inside, "app-"));
     shown
 }
 
@@ -147,21 +161,29 @@ fn rows(canaries: &Canaries, control: &Said, inside: &Said, before: &str) -> Vec
     NAMES.map(row).into()
 }
 
-/// Runs a command of the user's in that network.
-fn there(machine: &Machine, dir: &Path, canaries: &Canaries, argv: &[&str]) -> Said {
-    let own = machine.command(argv[0], dir);
+/// The words that start a command in that network.
+fn world(machine: &Machine, canaries: &Canaries) -> Vec<String> {
     let values: serde_json::Map<String, serde_json::Value> = NAMES
         .map(|(name, _)| (name.to_owned(), canaries.of(name).expect("each has one").text().into()))
         .into_iter()
         .collect();
     let names: serde_json::Map<String, serde_json::Value> =
         NAMES.map(|(name, said)| (name.to_owned(), said.into())).into_iter().collect();
-    let resolv = machine.work().join("resolv.conf");
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--net", "/usr/bin/python3", "-c"]);
-    command.arg(WORLD.replace("PORT", &PORT.to_string())).arg(resolv);
-    command.arg(serde_json::Value::from(names).to_string());
-    command.arg(serde_json::Value::from(values).to_string());
+    let resolv = machine.work().join("resolv.conf").display().to_string();
+    let values = serde_json::Value::from(values).to_string();
+    let mut words =
+        ["unshare", "--mount", "--net", "/usr/bin/python3", "-c"].map(str::to_owned).to_vec();
+    words.push(WORLD.replace("PORT", &PORT.to_string()));
+    words.extend([resolv, serde_json::Value::from(names).to_string(), values]);
+    words
+}
+
+/// Runs a command of the user's in that network.
+fn there(machine: &Machine, dir: &Path, canaries: &Canaries, argv: &[&str]) -> Said {
+    let own = machine.command(argv[0], dir);
+    let world = world(machine, canaries);
+    let mut command = Command::new(&world[0]);
+    command.args(&world[1..]);
     command.arg(own.get_program()).args(own.get_args()).args(&argv[1..]);
     command.env_clear();
     // The user's own proxy is not in that network.

@@ -44,7 +44,7 @@ pub struct Vector {
     /// The attacks of the user's own processes that system mode stops.
     #[serde(default)]
     pub outside: Vec<String>,
-    /// Why nothing of it is tried again in system mode.
+    /// Why some of `shown` is not tried again in system mode.
     #[serde(default)]
     pub system: String,
     /// What it waits for.
@@ -82,7 +82,7 @@ pub fn wrong(shown: &[Shown], mode: Mode) -> Vec<String> {
         for id in vector.shown.iter().chain(&vector.open).chain(outside) {
             known.insert((vector.number, id.as_str()));
             let Some(one) = shown.iter().find(|s| s.vector == vector.number && s.id == *id) else {
-                if !system || vector.outside.contains(id) {
+                if vector.system.is_empty() || !system || vector.outside.contains(id) {
                     wrong.push(format!("{} {id} was not tried", vector.number));
                 }
                 continue;
@@ -98,10 +98,9 @@ pub fn wrong(shown: &[Shown], mode: Mode) -> Vec<String> {
             }
         }
     }
-    for vector in vectors.iter().filter(|_| system) {
-        let tried = shown.iter().any(|one| one.vector == vector.number);
-        if tried != vector.system.is_empty() {
-            wrong.push(format!("{}: tried in system mode, or why not", vector.number));
+    for vector in vectors.iter().filter(|vector| system && !vector.system.is_empty()) {
+        if left_out(vector, shown).is_empty() {
+            wrong.push(format!("{}: all of it was tried in system mode", vector.number));
         }
     }
     let unknown = shown.iter().filter(|one| !known.contains(&(one.vector, one.id.as_str())));
@@ -189,7 +188,7 @@ pub fn render([root, user, system]: [&[Shown]; 3], about: &str) -> String {
                 vector.hunts,
                 cell(vector, root),
                 cell(vector, user),
-                again(cell(vector, system), vector),
+                again(cell(vector, system), vector, system),
             );
         }
     }
@@ -211,9 +210,18 @@ pub fn render([root, user, system]: [&[Shown]; 3], about: &str) -> String {
     out
 }
 
-/// A vector of which nothing was tried in system mode.
-fn again(cell: String, vector: &Vector) -> String {
-    if cell.is_empty() { format!("as in user mode: {}", vector.system) } else { cell }
+/// What is not tried again in system mode.
+fn left_out(vector: &Vector, shown: &[Shown]) -> Vec<String> {
+    let tried = |id: &String| shown.iter().any(|s| s.vector == vector.number && s.id == *id);
+    vector.shown.iter().filter(|id| !tried(id)).map(|id| format!("`{id}`")).collect()
+}
+
+/// With what was not tried in system mode, and why.
+fn again(cell: String, vector: &Vector, shown: &[Shown]) -> String {
+    match left_out(vector, shown) {
+        left if left.is_empty() => cell,
+        left => format!("{cell}; not tried again: {} ({})", left.join(", "), vector.system),
+    }
 }
 
 /// In one line of so many letters, without what is another at each run.

@@ -1,14 +1,14 @@
 //! Attacks on `.zagi/secrets.enc`, on the record of its uses, and on a process that holds its values.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use zagi::redteam::{Canaries, Canary};
 
 use super::agent::{Running, SEARCH};
 use super::{Mode, Shown, ends};
-use crate::broker::Broker;
+use crate::broker::{BECOMING, Broker};
 use crate::machine::{self, Machine, Said};
 
 /// A project with secrets, of a user who has opened them before.
@@ -42,11 +42,8 @@ pub(super) fn measure(mode: Mode) -> Vec<Shown> {
     let stage = Stage { dir: work.join("web"), machine, broker, canaries };
     let mut shown = vec![stage.rolled_back(), stage.forged()];
     shown.extend(stage.audit());
-    if stage.broker.is_none() {
-        // There a process that holds values is another's: `outside`, `lent`.
-        shown.extend(stage.held());
-        shown.extend(stage.left());
-    }
+    shown.extend(stage.held());
+    shown.extend(stage.left());
     shown
 }
 
@@ -74,7 +71,7 @@ impl Stage {
         if self.broker.is_none() {
             return self.sh(script);
         }
-        let mut sh = std::process::Command::new("sh");
+        let mut sh = Command::new("sh");
         sh.args(["-ec", &format!("H={}; {script}", self.home().display())]);
         Said::of(sh.current_dir(&self.dir))
     }
@@ -158,14 +155,7 @@ impl Stage {
         let said = self.reveal("C");
         self.inside("mv ../l $H/audit/secrets.log").ok();
         shown.push(Shown::new(55, "cut", self.got("cut", &control), self.got("cut", &said)));
-        if self.broker.is_none() {
-            // The limits of who asks are not the broker's.
-            self.set("D", "killed", "--raw");
-            let control = self.reveal("D");
-            let said = self.sh("ulimit -f 0; $Z secrets get D --reveal");
-            let (control, inside) = (self.got("killed", &control), self.got("killed", &said));
-            shown.push(Shown::new(55, "killed", control, inside));
-        }
+        shown.push(self.killed());
         self.set("E", "full", "--raw");
         let full = Full::new(&self.home());
         let control = self.reveal("E");
@@ -176,23 +166,82 @@ impl Stage {
         shown
     }
 
-    /// What `$EDITOR` is.
+    /// Ended by the kernel where it would write the row.
+    fn killed(&self) -> Shown {
+        self.set("D", "killed", "--raw");
+        let control = self.reveal("D");
+        let said = match &self.broker {
+            None => self.sh("ulimit -f 0; $Z secrets get D --reveal"),
+            // The limits of who asks are not the broker's: who is its user limits it.
+            Some(broker) => {
+                let (file, log) = (self.dir.join(".zagi/secrets.enc"), self.log());
+                let size = |path: &Path| std::fs::metadata(path).expect("it is there").len();
+                // What else it writes is written: its copy of the file is shorter than the record.
+                while size(&log) < 2 * size(&file) {
+                    assert_eq!(self.got("killed", &self.reveal("D")), Ok(()));
+                }
+                let limit = |most: &str| {
+                    let (pid, most) = (broker.id().to_string(), format!("--fsize={most}:"));
+                    let mut prlimit = Command::new(BECOMING[0]);
+                    prlimit.args(&BECOMING[1..]).args(["prlimit", "--pid", &pid, &most]);
+                    Said::of(&mut prlimit).ok();
+                };
+                limit(&size(&log).to_string());
+                let said = self.reveal("D");
+                limit("unlimited");
+                assert_eq!(self.got("killed", &self.reveal("D")), Ok(()), "the broker lives");
+                let err = if said.err.is_empty() {
+                    format!("its process ended with {}", said.code)
+                } else {
+                    said.err
+                };
+                Said { err, ..said }
+            }
+        };
+        Shown::new(55, "killed", self.got("killed", &control), self.got("killed", &said))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home().join("audit/secrets.log")
+    }
+
+    /// What `$EDITOR` is, and `vi` to the broker, which takes no word for it. `$N` is where it leaves notes.
     fn editor(&self, script: &str) {
-        let path = self.machine.work().join("editor");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}")).expect("it can be written");
-        self.machine.give(&path);
-        self.sh("chmod +x ../editor").ok();
+        let work = self.machine.work();
+        self.machine.sh(&work, "test -d notes || { mkdir notes; chmod 777 notes; }").ok();
+        let text = format!("#!/bin/sh\nN={}\n{script}", self.notes().display());
+        let written = work.join("editor.sh");
+        std::fs::write(&written, text).expect("it can be written");
+        machine::install(&written, &work.join("editor"));
+        if let Some(broker) = &self.broker {
+            machine::install(&written, &broker.programs().join("vi"));
+        }
+    }
+
+    fn notes(&self) -> PathBuf {
+        self.machine.work().join("notes")
+    }
+
+    /// All values in that editor, by who may do that there.
+    fn edit(&self) -> Command {
+        if let Some(broker) = &self.broker {
+            return broker.sudo(&self.machine, &self.dir, "secrets edit", "");
+        }
+        let mut script = self.machine.command("script", &self.dir);
+        let program = self.machine.program().display();
+        let edit = format!("ulimit -c unlimited; exec {program} secrets edit");
+        script.args(["-qec", &edit, "/dev/null"]).env("EDITOR", self.machine.work().join("editor"));
+        script
     }
 
     /// A process that has values in memory while an editor is open: read, and made to die.
     fn held(&self) -> Vec<Shown> {
         self.set("F", "held", "--raw");
         self.set("G", "core", "--raw");
-        self.editor("echo $1 > edited\necho $PPID > editing\nsleep 60 & echo $! > sleeping\nwait\nrm -rf ${1%/*}\n");
-        let program = self.machine.program().display().to_string();
-        let mut script = self.machine.command("script", &self.dir);
-        let edit = format!("ulimit -c unlimited; exec {program} secrets edit");
-        script.args(["-qec", &edit, "/dev/null"]).env("EDITOR", self.machine.work().join("editor"));
+        self.editor(
+            "echo $1 > $N/edited\necho $PPID > $N/editing\nsleep 60 & echo $! > $N/sleeping\nwait\nrm -rf ${1%/*}\n",
+        );
+        let mut script = self.edit();
         script.stdin(Stdio::piped()).stdout(Stdio::null());
         let _editing = Running(script.spawn().expect("script is installed"));
         // A process that has the same values, and takes no care.
@@ -200,9 +249,16 @@ impl Stage {
         careless.args(["-c", "ulimit -c unlimited; exec sleep 60"]);
         let values = format!("{} {}", self.canary("held").text(), self.canary("core").text());
         let careless = Running(careless.env("VALUES", values).spawn().expect("sh is there"));
-        let pid = holder(&self.dir.join("editing"));
+        let pid = holder(&self.notes().join("editing"));
+        let edited = std::fs::read_to_string(self.notes().join("edited")).expect("text");
+        let edited = std::fs::read(edited.trim()).expect("root may");
+        assert!(self.canary("held").found_in(&edited).is_some(), "it has the values");
         let look = |pid: u32| {
-            let mut python = self.machine.command("/usr/bin/python3", &self.dir);
+            // In system mode by root: the user cannot, which is `outside-broker`.
+            let mut python = match self.broker {
+                None => self.machine.command("/usr/bin/python3", &self.dir),
+                Some(_) => Command::new("/usr/bin/python3"),
+            };
             Said::of(python.args(["-c", SEARCH, "held", &pid.to_string()]))
         };
         // Whoever cannot read it is told so on standard output.
@@ -219,33 +275,45 @@ impl Stage {
                 }
             }),
         );
-        let dies = |pid: u32| {
-            self.sh(&format!(
-                "rm -f core*; kill -ABRT {pid}; for i in $(seq 200); do \
-                 grep -q '^State:.[ZX]' /proc/{pid}/status 2>/dev/null || test ! -d /proc/{pid} && break; \
-                 sleep 0.02; done; cat core*"
-            ))
-        };
-        let died = |said: Said| self.got("core", &said);
-        let (control, inside) = (died(dies(careless.id())), died(dies(pid)));
+        let mut shown = vec![held];
+        // There it is another's to end: `outside-core`.
+        if self.broker.is_none() {
+            let died = |pid: u32| self.got("core", &self.dies(pid));
+            let (control, inside) = (died(careless.id()), died(pid));
+            shown.push(Shown::new(24, "core", control, inside));
+        }
         // The file is left in memory when its process dies so.
-        self.sh(
-            "kill $(cat sleeping) || true; rm -rf $(dirname $(cat edited)) core* edit* sleeping",
-        )
-        .ok();
-        vec![held, Shown::new(24, "core", control, inside)]
+        let clean = "cd $N; kill $(cat sleeping) || true; rm -rf $(dirname $(cat edited)) ../web/core* edit* sleeping";
+        self.inside(&format!("N={}; {clean}", self.notes().display())).ok();
+        shown
+    }
+
+    /// What is in the core of a process that is made to die.
+    fn dies(&self, pid: u32) -> Said {
+        self.sh(&format!(
+            "rm -f core*; kill -ABRT {pid}; for i in $(seq 200); do \
+             grep -q '^State:.[ZX]' /proc/{pid}/status 2>/dev/null || test ! -d /proc/{pid} && break; \
+             sleep 0.02; done; cat core*"
+        ))
     }
 
     /// What is left in the tree, in git's objects, and beside an editor's file.
     fn left(&self) -> Vec<Shown> {
         self.set("J", "backup", "--raw");
         self.set("K", "objects", "--raw");
-        self.editor("cp $1 $1~\ncp $1 ${1%/*}/.secrets.swp\necho >> $1\n");
+        self.editor("cp $1 $1~\ncp $1 ${1%/*}/.secrets.swp\necho L=new >> $1\nrm -f $N/left\ndirname $1 > $N/left\n");
         let look = "grep -rah . . $HOME/ /dev/shm/zagi-edit-* 2>/dev/null; \
                     git cat-file --batch --batch-all-objects --buffer";
         let git = "git -c user.name=T -c user.email=t@localhost commit -qm all";
-        let edit = "EDITOR=$PWD/../editor script -qec \"$Z secrets edit\" /dev/null";
-        let said = self.sh(&format!("{edit} >&2; git add -A; {git}; {look}"));
+        let edited = Said::of(self.edit().stdin(Stdio::null())).ok();
+        let left = std::fs::read_to_string(self.notes().join("left")).expect("it was edited");
+        let committed = self.sh(&format!("git add -A; {git}; {look}"));
+        // Where the user cannot look: the editor's directory, and what the broker keeps.
+        let home = self.home();
+        let rest = format!("grep -rah . {} {} 2>/dev/null || true", left.trim(), home.display());
+        let rest = self.inside(&rest);
+        let out = [edited.out, committed.out, rest.out].concat();
+        let said = Said { code: 0, out, err: [edited.err, committed.err].concat() };
         // The same values in a file of their own, edited and committed alike.
         let control = self.sh(&format!(
             "mkdir ../plain; cd ../plain; git init -q; printf 'J=%s\\nK=%s\\n' {} {} > .env; \
@@ -291,7 +359,7 @@ impl Full {
     fn new(home: &Path) -> Full {
         let audit = home.join("audit");
         let root = |script: &str| {
-            let mut sh = std::process::Command::new("sh");
+            let mut sh = Command::new("sh");
             Said::of(sh.args(["-ec", script, "sh"]).arg(&audit)).ok();
         };
         root(
@@ -303,7 +371,7 @@ impl Full {
 
 impl Drop for Full {
     fn drop(&mut self) {
-        let mut sh = std::process::Command::new("sh");
+        let mut sh = Command::new("sh");
         let _ = sh.args(["-c", "umount \"$1\"", "sh"]).arg(&self.0).status();
     }
 }
