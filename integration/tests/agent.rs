@@ -82,6 +82,25 @@ fn it_works_in_the_same_directory_with_the_same_tools() {
     });
 }
 
+/// Also where the repository has nothing of zagi's yet.
+#[test]
+fn it_may_ask_for_tools_and_grant_itself_nothing() {
+    both(|who| {
+        let machine = Machine::new(who);
+        let dir = mounted(&machine);
+        let script = "echo '[tools]' > .zagi/env.toml && cat .zagi/env.toml; \
+                      for name in agents.toml secrets.enc; do echo x > .zagi/$name || echo no; done; \
+                      mv .zagi other || echo no";
+        assert_eq!(agent(&machine, &dir, script).ok().out, "[tools]\nno\nno\nno\n");
+        let left = "ls -A .zagi; git status --short";
+        assert_eq!(machine.sh(&dir, left).ok().out, "env.toml\n?? .zagi/\n");
+        // Nothing is left where it asks for none.
+        machine.sh(&dir, "rm .zagi/env.toml").ok();
+        agent(&machine, &dir, "true").ok();
+        assert_eq!(machine.sh(&dir, left).ok().out, "");
+    });
+}
+
 /// What it ran is in its log: not only what it was started as, and of one program not without end.
 #[test]
 fn what_it_runs_is_logged() {
@@ -237,7 +256,7 @@ fn hooks_and_settings_in_the_tree_stay_as_they_are() {
         let said = agent(&machine, &dir, "echo more >> file && git commit -q -a -m more").ok();
         assert_eq!(said.err, "");
         let left = machine.sh(&dir, "git status --porcelain; ls -A").ok().out;
-        assert_eq!(left, ".git\n.hooks\nfile\n");
+        assert_eq!(left, ".git\n.hooks\n.zagi\nfile\n");
         // Where it is at work itself, and by what it can exchange, nothing is kept; that is said.
         let open = "git config --global core.hooksPath . && ln -s file link && \
                     git config --global include.path $PWD/link";

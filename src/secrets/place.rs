@@ -19,7 +19,8 @@ use super::sign::{hex, random};
 
 /// The file, relative to the project's root.
 pub const PATH: &str = ".zagi/secrets.enc";
-const DIRECTORY: &str = ".zagi";
+/// The directory that it is in.
+pub const DIRECTORY: &str = ".zagi";
 const NAME: &str = "secrets.enc";
 /// Of a new file: there is nothing in it that others may not read.
 const MODE: u32 = 0o644;

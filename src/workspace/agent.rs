@@ -41,6 +41,7 @@ mod runs;
 mod secrets;
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,6 +58,7 @@ use crate::egress::{self, Rule, Rules, Seen, Way};
 use crate::event::Event;
 use crate::proxy::Proxies;
 use crate::secrets::broker::Brokered;
+use crate::secrets::place::DIRECTORY;
 use grants::{Granted, Grants};
 pub use log::{Entry, What};
 use notice::Before;
@@ -263,8 +265,14 @@ impl Agent {
         Ok(Some(Own { all, lock: Some(lock) }))
     }
 
-    /// Makes its home, with copies of what it may begin with.
+    /// Makes its home, with copies of what it may begin with; and a place for `env.toml`, which it may write:
+    /// where files that stay absent have no directory, nothing can be made beside them.
     fn settle(&self, ctx: &Context) -> Result<(), WorkspaceError> {
+        let place = self.description.path.join(DIRECTORY);
+        match std::fs::create_dir(&place) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(at(&place)(e)),
+            _ => {}
+        }
         let home = self.dir.join("home");
         std::fs::create_dir_all(&home).map_err(at(&home))?;
         let Some(user) = ctx.var("HOME").map(PathBuf::from) else { return Ok(()) };
@@ -355,7 +363,7 @@ pub fn logs(
             Ok(found) => {
                 found.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(at(&all)(e)),
         },
     };
