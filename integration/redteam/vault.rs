@@ -243,7 +243,7 @@ impl Stage {
         );
         let mut script = self.edit();
         script.stdin(Stdio::piped()).stdout(Stdio::null());
-        let _editing = Running(script.spawn().expect("script is installed"));
+        let mut editing = Running(script.spawn().expect("script is installed"));
         // A process that has the same values, and takes no care.
         let mut careless = self.machine.command("sh", &self.dir);
         careless.args(["-c", "ulimit -c unlimited; exec sleep 60"]);
@@ -285,6 +285,8 @@ impl Stage {
         // The file is left in memory when its process dies so.
         let clean = "cd $N; kill $(cat sleeping) || true; rm -rf $(dirname $(cat edited)) ../web/core* edit* sleeping";
         self.inside(&format!("N={}; {clean}", self.notes().display())).ok();
+        // What it would say of the file is not said while others change that.
+        editing.0.wait().expect("ours");
         shown
     }
 
