@@ -4,6 +4,7 @@ mod agent;
 mod exchange;
 mod peer;
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -105,11 +106,27 @@ const RUN: [&str; 4] = ["run", "--", "sh", "app.sh"];
 #[test]
 fn not_even_the_users_own_processes_see_a_value() {
     let mut system = System::new();
+    what_changes_meanwhile_is_no_matter_of_an_app(&system);
     what_shows_or_approves_is_roots_to_ask(&system);
     the_control_is_seen(&system);
     the_app_and_the_broker_are_not(&system);
     what_is_the_brokers_own_is_shown_by_nobodys_word(&system);
     a_dead_broker_gives_nothing(&mut system);
+}
+
+/// A secret is set while an app runs: both end well, and the secret stays.
+fn what_changes_meanwhile_is_no_matter_of_an_app(system: &System) {
+    let mut run = system.machine.zagi_in(&system.dir, &["run", "--", "sh", "-c", "echo up; cat"]);
+    let mut app = run.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was built");
+    let mut line = String::new();
+    let output = app.stdout.take().expect("piped");
+    BufReader::new(output).read_line(&mut line).expect("it says that it is up");
+    assert_eq!(line, "up\n");
+    system.set("LATER", "later-value", "--raw");
+    drop(app.stdin.take());
+    assert_eq!(app.wait().expect("ours").code(), Some(0));
+    assert!(system.zagi(&["secrets", "list"]).ok().out.contains("LATER"));
+    system.zagi(&["secrets", "remove", "LATER"]).ok();
 }
 
 fn what_shows_or_approves_is_roots_to_ask(system: &System) {

@@ -129,7 +129,7 @@ impl Pins {
         };
         write(&self.pin_file(&document.project), &pin)?;
         let project = document.project.clone();
-        let at = At { version: VERSION, root: place.root().to_owned(), project };
+        let at = At { version: VERSION, root: place.known().to_owned(), project };
         write(&self.at_file(place), &at)
     }
 
@@ -156,7 +156,7 @@ impl Pins {
     }
 
     fn at_file(&self, place: &Place) -> PathBuf {
-        let hash = blake3::hash(place.root().as_os_str().as_encoded_bytes()).to_hex();
+        let hash = blake3::hash(place.known().as_os_str().as_encoded_bytes()).to_hex();
         self.dir.join("at").join(format!("{}.json", &hash[..32]))
     }
 }

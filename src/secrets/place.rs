@@ -29,6 +29,8 @@ const MODE: u32 = 0o644;
 #[derive(Debug, Clone)]
 pub struct Place {
     root: PathBuf,
+    /// The root that it is known by: of which it is a copy.
+    known: PathBuf,
     /// The file's whole path, for messages.
     pub path: PathBuf,
 }
@@ -36,23 +38,23 @@ pub struct Place {
 impl Place {
     /// Of the project at `root`.
     pub fn new(root: &Path) -> Place {
-        Place { root: root.to_owned(), path: root.join(PATH) }
+        Place { root: root.to_owned(), known: root.to_owned(), path: root.join(PATH) }
     }
 
-    /// The same, called what it is a copy of: the one of the project at `root`.
+    /// The same, known as what it is a copy of: the one of the project at `root`.
     pub fn called(self, root: &Path) -> Place {
-        Place { path: root.join(PATH), ..self }
+        Place { known: root.to_owned(), path: root.join(PATH), ..self }
     }
 
     /// Of the project whose root is `open`, for as long as that is: whatever `root` leads to meanwhile.
     pub fn opened(root: &Path, open: &impl AsRawFd) -> Place {
         let through = format!("/proc/self/fd/{}", open.as_raw_fd());
-        Place { root: through.into(), path: root.join(PATH) }
+        Place { root: through.into(), known: root.to_owned(), path: root.join(PATH) }
     }
 
-    /// The project's root.
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// The root of the project that it is known by.
+    pub fn known(&self) -> &Path {
+        &self.known
     }
 
     /// The file's text; `None` where there is none.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::peer::Peer;
 use super::wire::{self, Reply, Request, VERSION};
 use super::{ARGUMENT, Lent};
-use crate::secrets::place::Place;
+use crate::secrets::place::{DIRECTORY, Place};
 
 /// How long a question may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,23 +101,25 @@ fn one(broker: &Broker, stream: &UnixStream) -> Result<Reply, String> {
     let looked = zagi_sandbox::without(&broker.state, &[], || look(&request, user));
     let before = looked.map_err(|e| e.to_string())??;
     let own = broker.state.join("users").join(user.to_string());
-    let hash = blake3::hash(request.root.as_os_str().as_encoded_bytes()).to_hex();
-    let place = own.join("places").join(&hash[..32]);
-    for dir in [&own, &own.join("home"), &place] {
+    let places = own.join("places");
+    for dir in [&own, &own.join("home"), &places] {
         private(dir).map_err(failed)?;
     }
-    bring(before.as_deref(), &place).map_err(failed)?;
+    // A copy of the request's own: others may change the file while this one's command goes on.
+    let copy = tempfile::tempdir_in(&places).map_err(failed)?;
+    let place = copy.path();
+    bring(before.as_deref(), place).map_err(failed)?;
     let lent = Lent {
         user,
         home: request.home.clone(),
         root: request.root.clone(),
         cwd: request.cwd.clone(),
-        place: place.clone(),
+        place: place.to_owned(),
         root_asked,
     };
     let child = start(broker, &own, &request, &lent, streams).map_err(failed)?;
     let status = attend(child, stream).map_err(failed)?;
-    let after = Place::new(&place).read().map_err(|e| e.to_string())?;
+    let after = Place::new(place).read().map_err(|e| e.to_string())?;
     let changed = after.filter(|after| before.as_ref() != Some(after)).map(|after| (before, after));
     Ok(Reply::Ended { code: code(status), changed })
 }
@@ -150,19 +152,11 @@ fn look(request: &Request, user: u32) -> Result<Option<String>, String> {
     Place::opened(&request.root, &root).read().map_err(|e| e.to_string())
 }
 
-/// Puts the text of the project's secrets file into `place`.
+/// Puts the text of the project's secrets file, if there is one, into `place`, which is new.
 fn bring(text: Option<&str>, place: &Path) -> io::Result<()> {
-    let copy = Place::new(place).path;
-    if let Some(dir) = copy.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    match text {
-        Some(text) => fs::write(&copy, text),
-        None => match fs::remove_file(&copy) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        },
-    }
+    let Some(text) = text else { return Ok(()) };
+    fs::create_dir(place.join(DIRECTORY))?;
+    fs::write(Place::new(place).path, text)
 }
 
 fn start(
