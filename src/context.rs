@@ -55,6 +55,21 @@ pub struct Context {
 }
 
 impl Context {
+    /// For a test: with this home, at the epoch, offline, with these variables and no others.
+    #[cfg(test)]
+    pub(crate) fn of_test(home: &std::path::Path, vars: BTreeMap<OsString, OsString>) -> Context {
+        Context {
+            home: Home::open(home).expect("it can be made"),
+            config: Arc::new(Config::default()),
+            offline: true,
+            platform: Platform { os: "linux".into(), arch: "x86_64".into() },
+            now: 0,
+            events: Arc::new(crate::event::Silent),
+            vars: Arc::new(vars),
+            program: "/no/program".into(),
+        }
+    }
+
     /// One of the user's variables, if it is set and not empty.
     pub fn var(&self, name: &str) -> Option<&std::ffi::OsStr> {
         self.vars.get(std::ffi::OsStr::new(name)).map(OsString::as_os_str).filter(|v| !v.is_empty())

@@ -57,9 +57,8 @@ pub(super) fn keep_if_asked() -> Option<ExitCode> {
 impl Up {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let ctx = settings.context()?;
-        let dir = settings.directory(self.dir);
-        workspace::ready(&ctx, &dir)?;
-        let services = Services::of(&ctx, &dir)?;
+        let found = workspace::ready(&ctx, &settings.directory(self.dir))?;
+        let services = Services::of_description(&ctx, found)?;
         if services.up(&ctx, &self.names)? == 0 && !settings.quiet() {
             eprintln!("no services are asked for; `zagi add postgres` asks for one");
         }

@@ -134,13 +134,8 @@ fn installed(ctx: &Context) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use super::*;
-    use crate::config::Config;
-    use crate::context::Platform;
-    use crate::event::Silent;
-    use crate::home::Home;
 
     /// What is led to from `config` in a directory, with these files and variables; the directory is `{}`.
     fn leads(files: &[(&str, &str)], vars: &[(&str, &str)]) -> (Leads, PathBuf, tempfile::TempDir) {
@@ -164,16 +159,7 @@ mod tests {
     fn context(at: &Path, vars: &[(&str, String)]) -> Context {
         let vars: BTreeMap<_, _> =
             vars.iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Context {
-            home: Home::open(&at.join("zagi")).expect("made"),
-            config: Arc::new(Config::default()),
-            offline: true,
-            platform: Platform::current(),
-            now: 0,
-            events: Arc::new(Silent),
-            vars: Arc::new(vars),
-            program: "/no/program".into(),
-        }
+        Context::of_test(&at.join("zagi"), vars)
     }
 
     fn paths(all: &[&str]) -> BTreeSet<PathBuf> {

@@ -55,13 +55,17 @@ pub(super) fn bare(ctx: &Context, root: &Path, who: Who<'_>) -> Plan {
     plan
 }
 
-/// Refuses a directory that would show what is kept from whoever is confined to it.
+/// Refuses a directory that would show the home of zagi, or of the user, to whoever is confined to it.
 pub(super) fn check(ctx: &Context, root: &Path) -> Result<(), WorkspaceError> {
-    let real = |path: &Path| path.canonicalize().map_err(at(path));
-    match real(ctx.home.root())?.starts_with(real(root)?) {
-        true => Err(WorkspaceError::Encloses(root.to_owned(), ctx.home.root().to_owned())),
-        false => Ok(()),
+    let real = root.canonicalize().map_err(at(root))?;
+    let homes = [Some(ctx.home.root()), ctx.var("HOME").map(Path::new)].into_iter().flatten();
+    for home in homes {
+        // One that is not there is in nothing.
+        if home.canonicalize().is_ok_and(|home| home.starts_with(&real)) {
+            return Err(WorkspaceError::Encloses(root.to_owned(), home.to_owned()));
+        }
     }
+    Ok(())
 }
 
 /// The sandbox of `who` in a workspace, with its tools.

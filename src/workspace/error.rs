@@ -84,7 +84,7 @@ pub enum WorkspaceError {
     Gone(PathBuf),
     #[error("`{0}` is not in a workspace")]
     NotAWorkspace(PathBuf),
-    #[error("`{0}` has the home of zagi in it, `{1}`, which no sandbox is shown")]
+    #[error("`{0}` has `{1}` in it, which no sandbox is shown")]
     Encloses(PathBuf, PathBuf),
     #[error("`{0}` is not mounted")]
     NotMounted(PathBuf),

@@ -22,7 +22,7 @@ pub fn ready(ctx: &Context, dir: &Path) -> Result<Description, WorkspaceError> {
     let root = checkout::root(dir).ok_or_else(none)?;
     let known = || Checkout::known(&ctx.home, root).ok_or_else(none);
     let mut found = known()?;
-    let asks = Asks::of(ctx, &found);
+    let mut asks = Asks::of(ctx, &found);
     let is_current = match found.environment.as_str() {
         "" => asks.differing.is_empty() && asks.no_tools(ctx),
         _ => found.is_current(&ctx.home),
@@ -30,8 +30,9 @@ pub fn ready(ctx: &Context, dir: &Path) -> Result<Description, WorkspaceError> {
     if !is_current {
         amend::lock(ctx, root)?;
         found = known()?;
+        asks = Asks::of(ctx, &found);
     }
-    settled(ctx, &found)
+    settled(ctx, &found, asks)
 }
 
 /// What a checkout's tree asks for, which is kept as workspaces keep it.
@@ -68,10 +69,9 @@ impl Asks {
 }
 
 /// A checkout, which is locked, with what is kept of it.
-fn settled(ctx: &Context, found: &Checkout) -> Result<Description, WorkspaceError> {
+fn settled(ctx: &Context, found: &Checkout, asks: Asks) -> Result<Description, WorkspaceError> {
     let mut description = found.description();
     let place = description::directory(&ctx.home, &description.id);
-    let asks = Asks::of(ctx, found);
     let asked = spec::Spec::parse(spec::PATH, &asks.text)?;
     if !asks.differing.is_empty() {
         std::fs::create_dir_all(&place).map_err(at(&place))?;

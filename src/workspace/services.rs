@@ -41,7 +41,7 @@ impl Services {
     }
 
     /// Those of a workspace.
-    pub(super) fn of_description(
+    pub fn of_description(
         ctx: &Context,
         description: Description,
     ) -> Result<Services, WorkspaceError> {

@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::{Addresses, Config};
-use crate::context::Platform;
-use crate::event::Silent;
 use crate::home::Home;
 
 const NODE_LOCK: &str = r#"{"lockfileVersion":3}"#;
@@ -23,16 +21,7 @@ struct World {
 impl World {
     fn new(files: &[(&str, &str)]) -> World {
         let dir = tempfile::tempdir().expect("made");
-        let ctx = Context {
-            home: Home::open(dir.path()).expect("made"),
-            config: Arc::new(Config::default()),
-            offline: false,
-            platform: Platform { os: "linux".into(), arch: "x86_64".into() },
-            now: 0,
-            events: Arc::new(Silent),
-            vars: Arc::default(),
-            program: "/no/program".into(),
-        };
+        let ctx = Context::of_test(dir.path(), BTreeMap::new());
         let files = files.iter().map(|(p, t)| ((*p).to_owned(), t.as_bytes().to_vec())).collect();
         let ids = Ids { tree: "t1".into(), commit: "c1".into() };
         World { ctx, files, ids, environment: "e1".into(), _dir: dir }

@@ -181,13 +181,8 @@ fn lead(root: &Path, (base, path): (&Path, &Path)) -> Way {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::sync::Arc;
 
     use super::*;
-    use crate::config::Config;
-    use crate::context::Platform;
-    use crate::event::Silent;
-    use crate::home::Home;
 
     struct Tree {
         files: PathBuf,
@@ -205,16 +200,10 @@ mod tests {
         fs::write(files.join(".git/config"), here(own)).expect("written");
         fs::write(at.join("user"), here(user)).expect("written");
         let vars = [("GIT_CONFIG_NOSYSTEM", "1".into()), ("GIT_CONFIG_GLOBAL", at.join("user"))];
-        let ctx = Context {
-            home: Home::open(&at.join("zagi")).expect("made"),
-            config: Arc::new(Config::default()),
-            offline: true,
-            platform: Platform::current(),
-            now: 0,
-            events: Arc::new(Silent),
-            vars: Arc::new(vars.map(|(key, value)| (key.into(), value.into())).into()),
-            program: "/no/program".into(),
-        };
+        let ctx = Context::of_test(
+            &at.join("zagi"),
+            vars.map(|(key, value)| (key.into(), value.into())).into(),
+        );
         Tree { files, ctx, _dir: dir }
     }
 
