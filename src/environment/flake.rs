@@ -211,13 +211,7 @@ pub fn evaluate(ctx: &Context, flake: &Flake, tree: &Tree<'_>) -> Result<Tool, F
         arguments.push("--offline".into());
     }
     arguments.push(address(tree, copied.as_ref().map(tempfile::TempDir::path)));
-    // A build beside others of the same machine was seen to fail and, asked for again, to succeed;
-    // why is not known. What fails by itself fails twice.
-    let again = |why: String| match why.contains("failed to build") {
-        true => nix.evaluate(&arguments),
-        false => Err(why),
-    };
-    let said = nix.evaluate(&arguments).or_else(again).map_err(FlakeError::Refused)?;
+    let said = nix.evaluate(&arguments).map_err(FlakeError::Refused)?;
     tool(ctx, &nix, &catalog, flake, &serde_json::from_str(&said)?)
 }
 

@@ -173,21 +173,33 @@ pub(super) fn options(caches: &[(String, Vec<String>)]) -> Vec<OsString> {
 }
 
 /// What Nix ends with: its last error, and the place in a file that it names after it. Lines of
-/// that file may follow, which say nothing by themselves.
+/// that file may follow, which say nothing by themselves. Where the last only says that something
+/// else was not built, the one before says what and why; what its builder wrote last goes with it.
 fn reason(said: &str) -> String {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let Some(at) = lines.iter().rposition(|line| line.starts_with("error:")) else {
+    let errors = |until: usize| lines[..until].iter().rposition(|line| line.starts_with("error:"));
+    let Some(last) = errors(lines.len()) else {
         return lines.last().map_or("it failed", |line| line).to_owned();
     };
-    let place = lines[at + 1..].iter().find(|line| line.starts_with("at /"));
-    let error = match lines[at].strip_prefix("error:").map(str::trim) {
+    let text = |at: usize| match lines[at].strip_prefix("error:").map(str::trim) {
         // The text begins on the line below.
         Some("") => lines.get(at + 1).copied().unwrap_or("it failed"),
         error => error.unwrap_or_default(),
     };
-    match place {
-        Some(place) => format!("{error} {}", place.trim_end_matches(':')),
-        None => error.to_owned(),
+    let cause = match text(last).ends_with("failed to build") {
+        true => errors(last).unwrap_or(last),
+        false => last,
+    };
+    let (error, after) = (text(cause), &lines[cause + 1..]);
+    if let Some(place) = after.iter().find(|line| line.starts_with("at /")) {
+        return format!("{error} {}", place.trim_end_matches(':'));
+    }
+    let wrote: Vec<&str> = after.iter().filter_map(|line| line.strip_prefix("> ")).collect();
+    match wrote.last_chunk::<3>().map_or(wrote.as_slice(), |last| last) {
+        [] => error.to_owned(),
+        wrote => {
+            format!("{} (it wrote: {})", error.trim_end_matches([';', ':']), wrote.join(" / "))
+        }
     }
 }
 
@@ -213,6 +225,13 @@ mod tests {
                 "boom",
             ),
             ("error:\n       builder failed\n", "builder failed"),
+            (
+                "error: builder for '/nix/store/a.drv' failed with exit code 1;\n       last 2 log \
+                 lines:\n       > one\n       > two\n       For full logs, run 'nix log a'.\n\
+                 error: 1 dependencies of derivation '/nix/store/b.drv' failed to build\n",
+                "builder for '/nix/store/a.drv' failed with exit code 1 (it wrote: one / two)",
+            ),
+            ("error: 1 dependencies of x failed to build\n", "1 dependencies of x failed to build"),
             ("out of order\n", "out of order"),
             ("", "it failed"),
         ] {

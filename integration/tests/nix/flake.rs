@@ -11,6 +11,7 @@ use super::{configure, machine as machine_without_nix, trust, with_nix};
 /// A shell with programs of its own, one that the catalogue knows (`node`) and one that every
 /// system has (`ls`). Everything that it tries besides must come to nothing: to change Nix's
 /// configuration, to see a file of the user's, to run at once, to change how programs run.
+/// Scripts end as those of [`super::cache`] do, for the same reason.
 const FLAKE: &str = r#"{
   nixConfig = {
     extra-substituters = [ "http://127.0.0.1:9/evil" ];
@@ -22,7 +23,7 @@ const FLAKE: &str = r#"{
       inherit name;
       system = "@system@";
       builder = "/bin/bash";
-      args = [ "-ec" script ];
+      args = [ "-ec" (script + "\nexit 0") ];
       PATH = "/usr/bin:/bin";
     } // more);
     words = mk "words-1.0" {} ''
@@ -250,6 +251,12 @@ fn what_cannot_be_evaluated_is_said_in_nixs_words() {
     let said = run(&machine, "$zagi mount --materialise ./p w").ok();
     let told = "`flake.nix` is not used: Nix says: undefined variable 'nope' at /nix/store/";
     assert!(said.err.contains(told) && said.err.contains("flake.nix:2:23;"), "{said:?}");
+
+    // What cannot be built is told by who was building.
+    let machine = only(&FLAKE.replace("mkdir -p $out/share", "echo no such header; exit 3"));
+    let said = run(&machine, "$zagi mount --materialise ./p w").ok();
+    let told = "-words-1.0.drv' failed with exit code 3 (it wrote: no such header); what else";
+    assert!(said.err.contains(told), "{said:?}");
 
     // A file of the user's, in the lock or not: it is not read.
     let input = "{\n  inputs.x = { url = \"path:@secret@\"; flake = false; };\n\
