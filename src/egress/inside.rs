@@ -39,28 +39,41 @@ pub fn variables() -> impl Iterator<Item = (&'static str, String)> {
     proxy.into_iter().chain(others.map(|(name, value)| (name, value.to_owned())))
 }
 
-/// Where to listen for a program that is led by `rules`: at the proxy's address, and at those of
-/// what the user's own configuration has on loopback, where programs look themselves.
+/// Where to listen for a program that is led by `rules`: at the proxy's address, and [`near`].
 pub fn listens(rules: &Rules) -> Vec<SocketAddrV4> {
-    all(rules).map(|(address, _)| address).collect()
-}
-
-fn all(rules: &Rules) -> impl Iterator<Item = (SocketAddrV4, Option<Target>)> {
-    let own = rules.loopback().into_iter().filter(|(address, _)| *address != PROXY);
-    let own = own.map(|(address, target)| (address, Some(target)));
-    std::iter::once((PROXY, None)).chain(own).take(MOST)
+    std::iter::once(PROXY).chain(near(rules, &[PROXY])).collect()
 }
 
 /// Serves the listeners of [`listens`] in threads, until the answer is dropped.
-pub fn serve_all(listeners: Vec<TcpListener>, way: &Arc<Way>) -> Serving {
-    let mut serving = Serving(Vec::new());
-    for (listener, (_, target)) in listeners.into_iter().zip(all(&way.rules)) {
+pub fn serve_all(mut listeners: Vec<TcpListener>, way: &Arc<Way>) -> Serving {
+    let others = listeners.split_off(listeners.len().min(1));
+    let mut serving = serve_near(others, way, &[PROXY]);
+    for listener in listeners {
         serving.0.extend(listener.try_clone());
         let way = way.clone();
-        std::thread::spawn(move || match target {
-            None => serve(&listener, &way),
-            Some(target) => serve_loopback(&listener, &way, target),
-        });
+        std::thread::spawn(move || serve(&listener, &way));
+    }
+    serving
+}
+
+/// Where to listen besides, for what may be reached on this machine's loopback: programs look for
+/// it there themselves. `taken` are addresses where somebody listens already.
+pub fn near(rules: &Rules, taken: &[SocketAddrV4]) -> Vec<SocketAddrV4> {
+    all_near(rules, taken).map(|(address, _)| address).collect()
+}
+
+fn all_near(rules: &Rules, taken: &[SocketAddrV4]) -> impl Iterator<Item = (SocketAddrV4, Target)> {
+    let free = rules.loopback().into_iter().filter(|(address, _)| !taken.contains(address));
+    free.take(MOST.saturating_sub(taken.len()))
+}
+
+/// Serves the listeners of [`near`] in threads, until the answer is dropped.
+pub fn serve_near(listeners: Vec<TcpListener>, way: &Arc<Way>, taken: &[SocketAddrV4]) -> Serving {
+    let mut serving = Serving(Vec::new());
+    for (listener, (_, target)) in listeners.into_iter().zip(all_near(&way.rules, taken)) {
+        serving.0.extend(listener.try_clone());
+        let way = way.clone();
+        std::thread::spawn(move || serve_loopback(&listener, &way, target));
     }
     serving
 }

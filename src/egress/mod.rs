@@ -55,7 +55,7 @@ mod upstream;
 mod way;
 
 pub use broker::{Broker, BrokerError, Credential, Elsewhere, Wanted};
-pub use inside::{PROXY, Serving, listens, serve_all, variables};
+pub use inside::{PROXY, Serving, listens, near, serve_all, serve_near, variables};
 pub use registries::registries;
 pub use request::{Seen, Tell};
 pub use rule::{Rule, RuleError, Rules};

@@ -60,6 +60,11 @@ impl Rule {
         matches!(self.host, Host::Name(_))
     }
 
+    /// Whether it names a service at this machine's own loopback.
+    pub fn is_of_this_machine(&self) -> bool {
+        self.loopback().next().is_some()
+    }
+
     fn names(&self, target: &Target) -> bool {
         let is_host = match &self.host {
             Host::Name(name) => *name == target.host,
@@ -140,7 +145,7 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     named: Vec<Rule>,
-    /// Those that the user's own configuration has.
+    /// Those of [`Rules::and_near`].
     own: Vec<Rule>,
     everything: bool,
 }
@@ -157,8 +162,8 @@ impl Rules {
         Rules { everything: true, ..Rules::default() }
     }
 
-    /// Those and `rules`, which the user's own configuration has: what they name is meant also where
-    /// it is of this machine or its network.
+    /// Those and `rules`, which the user's own configuration has, or which name this machine: what
+    /// they name is meant also where it is of this machine or its network.
     pub fn and_near(mut self, rules: impl IntoIterator<Item = Rule>) -> Rules {
         self.own.extend(rules);
         self
@@ -179,8 +184,8 @@ impl Rules {
         self.everything || self.named.iter().chain(&self.own).any(|rule| rule.names(target))
     }
 
-    /// What the user's own configuration names of this machine's loopback, which programs look for
-    /// there whatever proxy they know: each with the address that stands for it inside.
+    /// What those that may be near name of this machine's loopback, which programs look for there
+    /// whatever proxy they know: each with the address that stands for it inside.
     pub(super) fn loopback(&self) -> Vec<(SocketAddrV4, Target)> {
         let mut found: Vec<(SocketAddrV4, Target)> = Vec::new();
         for (address, target) in self.own.iter().flat_map(Rule::loopback) {

@@ -176,6 +176,8 @@ impl Agent {
         }
         let needles = Arc::new(secrets.needles()?);
         let (credentials, way) = self.way_out(ctx, &log, &mut plan, &secrets)?;
+        let taken = plan.listen.clone();
+        plan.listen.extend(egress::near(&way.rules, &taken));
         log.write(What::Began { argv: argv.to_vec() }).map_err(at(&self.dir))?;
         let failed = |source| WorkspaceError::Agent { source };
         let watch = changes::Watch::start(ctx, &self.description.path);
@@ -188,7 +190,10 @@ impl Agent {
         }
         let runs = child.runs.take();
         let runs = runs.map(|runs| runs::Watch::start(runs, log.clone(), needles));
-        let mut listeners = std::mem::take(&mut child.listeners).into_iter();
+        let mut listeners = std::mem::take(&mut child.listeners);
+        let near = listeners.split_off(listeners.len().min(taken.len()));
+        let _near = egress::serve_near(near, &way, &taken);
+        let mut listeners = listeners.into_iter();
         let proxy = listeners.next();
         if let Some(listener) = listeners.next() {
             secrets.serve(listener, credentials, &self.name, way.tell.clone());
@@ -240,7 +245,9 @@ impl Agent {
         secrets: &Secrets,
     ) -> Result<(Vec<Arc<Brokered>>, Arc<Way>), WorkspaceError> {
         let hosts = self.grants.hosts.iter().filter_map(|host| host.parse::<Rule>().ok());
-        let rules: Rules = hosts.collect();
+        // Who grants a service of this machine means one that programs look for at loopback.
+        let (here, elsewhere): (Vec<_>, Vec<_>) = hosts.partition(Rule::is_of_this_machine);
+        let rules = Rules::from_iter(elsewhere).and_near(here);
         let rules = rules.and_near(egress::registries(&ctx.config.addresses));
         let (credentials, put) = secrets.lead(ctx, plan, (&self.name, &self.dir))?;
         let log = log.clone();

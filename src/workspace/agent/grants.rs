@@ -3,7 +3,7 @@
 //! ```toml
 //! version = 1
 //! [agent.claude]                        # the name: that of the program, or `--name`
-//! hosts = ["api.example.com", "*.example.net", "db.example.org:5432"]
+//! hosts = ["api.example.com", "*.example.net", "db.example.org:5432", "localhost:11434"]
 //! home = [".config/tool/login.json"]    # copied from the user's home, once
 //! push = ["claude/*"]                   # branches that it pushes without being asked about; `*` at the end only
 //! [agent.claude.limits]
@@ -11,6 +11,9 @@
 //! memory-mb = 8192
 //! cpu-percent = 200
 //! ```
+//!
+//! A name that leads to this machine or its network is refused; what is granted there is granted by
+//! address, or as `localhost`, and is at that address inside, too.
 //!
 //! There are three, and what they grant adds up; of limits the last one counts:
 //!
