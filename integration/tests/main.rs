@@ -21,6 +21,7 @@ mod nfs;
 mod nix;
 mod posix;
 mod privacy;
+mod programs;
 mod projects;
 mod push;
 mod redteam;

@@ -352,8 +352,11 @@ pub(crate) fn file(root: &OwnedFd, path: &Path, content: &[u8]) -> io::Result<Ow
 fn etc(root: &OwnedFd, plan: &Plan, resolver: &[u8], hosts: &[u8]) -> Result<(), Failure> {
     let id = &plan.identity;
     let (uid, gid, name, home) = (id.uid, id.gid, &id.name, id.home.display());
+    // Many ask here for a shell, and not the variable.
+    let plain = |shell: &&String| shell.starts_with('/') && !shell.contains([':', '\n']);
+    let shell = plan.env.get("SHELL").filter(plain).map_or("/bin/sh", String::as_str);
     let passwd = format!(
-        "root:x:0:0:root:/root:/usr/sbin/nologin\n{name}:x:{uid}:{gid}:{name}:{home}:/bin/sh\n\
+        "root:x:0:0:root:/root:/usr/sbin/nologin\n{name}:x:{uid}:{gid}:{name}:{home}:{shell}\n\
          nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
     );
     let group = format!("root:x:0:\n{name}:x:{gid}:\nnogroup:x:65534:\n");

@@ -74,7 +74,8 @@ impl AgentCommand {
         let ctx = settings.context()?;
         let argv = words(self.command)?;
         let program = argv.first().and_then(|program| Path::new(program).file_name());
-        let name = self.name.or_else(|| Some(program?.to_str()?.to_owned()));
+        let program = program.and_then(|program| Some(program.to_str()?.to_owned()));
+        let name = self.name.or_else(|| program.clone());
         if let Some(name) = name.as_ref().filter(|name| !grants::is_name(name)) {
             let error = CommandError::failed(format!("`{name}` cannot be an agent's name"));
             return Err(error.hint("give it one: `zagi agent --name NAME -- CMD`"));
@@ -93,7 +94,8 @@ impl AgentCommand {
             return show(&all, self.json);
         }
         let name = name.expect("clap requires a command");
-        let (mut agent, asked) = agent::prepare(&ctx, &settings.cwd, &name)?;
+        let program = program.as_deref().unwrap_or_default();
+        let (mut agent, asked) = agent::prepare(&ctx, &settings.cwd, &name, program)?;
         if let Some(asked) = asked {
             let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
             if terminal {

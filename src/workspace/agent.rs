@@ -92,19 +92,17 @@ impl Asked {
     }
 }
 
-/// The agent `name` in the workspace around `dir`, and what its repository asks for besides.
+/// The agent `name`, which runs `program`, in the workspace around `dir`, and what its repository
+/// asks for besides.
 pub fn prepare(
     ctx: &Context,
     dir: &Path,
     name: &str,
+    program: &str,
 ) -> Result<(Agent, Option<Asked>), WorkspaceError> {
     let description = ready::ready(ctx, dir)?;
     let agents = directory(ctx, &description, name);
-    let mut all = Grants::default();
-    let user = Granted::read(&ctx.home.root().join(grants::FILE))?;
-    for granted in [Some(Granted::built_in()), user].into_iter().flatten() {
-        all.add(granted.to(name).unwrap_or(&Grants::default()));
-    }
+    let all = grants::Files::read(ctx)?.grant(name, program);
     let mut agent = Agent { dir: agents, description, name: name.to_owned(), grants: all };
     let Some(granted) = Granted::read(&agent.description.path.join(grants::PATH))? else {
         return Ok((agent, None));
@@ -146,8 +144,9 @@ impl Agent {
 
     fn grant(&mut self, asked: &Asked) {
         if let Some(grants) = asked.granted.to(&self.name) {
-            // A stranger has no say over the user's home.
-            self.grants.add(&Grants { home: Vec::new(), ..grants.clone() });
+            // A stranger has no say over the user's home, and over what its programs are told.
+            let (home, arguments) = (Vec::new(), Vec::new());
+            self.grants.add(&Grants { home, arguments, ..grants.clone() });
         }
     }
 
@@ -164,6 +163,7 @@ impl Agent {
         self.settle(ctx)?;
         let services = self.services(ctx)?;
         let log = Arc::new(log::Log::open(&self.dir, ctx.now).map_err(at(&self.dir))?);
+        let argv = &self.command(argv);
         let mut plan = self.plan(ctx, argv, cwd)?;
         let grants = (self.name.as_str(), &self.grants);
         let door = push::Door::open(ctx, &self.description, grants, &log)?;
@@ -234,6 +234,12 @@ impl Agent {
             }
         }
         Ok(())
+    }
+
+    /// What is run of what was asked for.
+    fn command(&self, argv: &[String]) -> Vec<String> {
+        let (program, given) = argv.split_at(argv.len().min(1));
+        [program, &self.grants.arguments, given].concat()
     }
 
     /// Where its network leads, and its secrets go.

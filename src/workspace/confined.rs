@@ -85,6 +85,11 @@ pub(super) fn surround_with(
     let mut seen = BTreeSet::new();
     dependencies::show(&mut plan, &tools, &borrowed, &mut seen);
     plan.env = tools.vars;
+    // One that is the user's own is not seen there.
+    let of_system = |shell: &String| ["/bin/", "/usr/"].iter().any(|dir| shell.starts_with(dir));
+    if !plan.env.get("SHELL").is_some_and(of_system) {
+        plan.env.insert("SHELL".into(), "/bin/sh".into());
+    }
     dependencies::withhold(&mut plan.env);
     dependencies::certificates(ctx, &mut plan, &mut seen);
     plan.env.extend(author(root));

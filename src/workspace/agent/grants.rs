@@ -5,6 +5,7 @@
 //! [agent.claude]                        # the name: that of the program, or `--name`
 //! hosts = ["api.example.com", "*.example.net", "db.example.org:5432", "localhost:11434"]
 //! home = [".config/tool/login.json"]    # copied from the user's home, once
+//! arguments = ["--flag"]                # of the program that is called so, before those that are given
 //! push = ["claude/*"]                   # branches that it pushes without being asked about; `*` at the end only
 //! [agent.claude.limits]
 //! processes = 512
@@ -17,10 +18,11 @@
 //!
 //! There are three, and what they grant adds up; of limits the last one counts:
 //!
-//! - the one that is built in: what well-known agents cannot work without;
+//! - the one that is built in: what well-known agents cannot work without, by the name of the program,
+//!   also where the agent is given another;
 //! - `$ZAGI_HOME/agents.toml`, the user's;
 //! - `.zagi/agents.toml` of the repository, which is a stranger: it counts when the user has
-//!   approved exactly this text, and grants nothing of the user's home.
+//!   approved exactly this text, and grants nothing of the user's home and no arguments.
 //!
 //! An agent can write to none of them.
 
@@ -30,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::context::Context;
 use crate::egress::Rule;
 use crate::ordinary;
 
@@ -51,6 +54,9 @@ pub struct Grants {
     pub hosts: Vec<String>,
     /// Files of the user's home that its own home begins with, relative.
     pub home: Vec<PathBuf>,
+    /// What the program of this name is started with, before what is given: that it is confined
+    /// already, say.
+    pub arguments: Vec<String>,
     /// Branches that it may push to any of the repository's remotes: a name, or the beginning of
     /// names and `*`.
     pub push: Vec<String>,
@@ -105,6 +111,28 @@ pub struct Granted {
     agents: BTreeMap<String, Grants>,
     /// Its text.
     pub text: String,
+}
+
+/// The two that are read whatever the repository is: the one that is built in, and the user's.
+#[derive(Debug)]
+pub struct Files([Option<Granted>; 2]);
+
+impl Files {
+    /// Reads them.
+    pub fn read(ctx: &Context) -> Result<Files, GrantsError> {
+        let user = Granted::read(&ctx.home.root().join(FILE))?;
+        Ok(Files([Some(Granted::built_in()), user]))
+    }
+
+    /// What they grant the agent `name`, which runs `program`.
+    pub fn grant(&self, name: &str, program: &str) -> Grants {
+        let of = |name| self.0.iter().flatten().filter_map(move |file| file.to(name));
+        let built_in = self.0[0].as_ref().and_then(|file| file.to(program));
+        let mut all = built_in.filter(|_| name != program).cloned().unwrap_or_default();
+        of(name).for_each(|grants| all.add(grants));
+        all.arguments = of(program).flat_map(|grants| grants.arguments.clone()).collect();
+        all
+    }
 }
 
 impl Granted {
@@ -180,6 +208,7 @@ impl Grants {
     pub fn add(&mut self, other: &Grants) {
         self.hosts.extend(other.hosts.iter().cloned());
         self.home.extend(other.home.iter().cloned());
+        self.arguments.extend(other.arguments.iter().cloned());
         self.push.extend(other.push.iter().cloned());
         let (own, other) = (&mut self.limits, other.limits);
         own.processes = other.processes.or(own.processes);
@@ -231,6 +260,25 @@ mod tests {
             grants.limits,
             Limits { processes: Some(7), memory_mb: None, cpu_percent: Some(50) }
         );
+    }
+
+    #[test]
+    fn arguments_are_the_programs_and_what_it_cannot_do_without_too() {
+        let text = "version = 1\n[agent.a]\nhosts = [\"a.example.com\"]\narguments = [\"-a\"]\n\
+                    [agent.claude]\nhosts = [\"c.example.com\"]\narguments = [\"-c\"]\n";
+        let files = Files([Some(Granted::built_in()), Some(parse(text).expect("valid"))]);
+        let (own, other) = (files.grant("claude", "claude"), files.grant("a", "claude"));
+        let theirs = |grants: &Grants| grants.hosts.iter().any(|host| host == "api.anthropic.com");
+        assert!(theirs(&own) && theirs(&other));
+        assert_eq!(own.arguments, other.arguments);
+        assert_eq!(own.arguments.last().map(String::as_str), Some("-c"));
+        assert!(own.hosts.contains(&"c.example.com".into()));
+        assert!(other.hosts.contains(&"a.example.com".into()));
+        assert!(!other.hosts.contains(&"c.example.com".into()));
+        // Another program by that name is told nothing, and reaches what the name is granted.
+        let shell = files.grant("claude", "sh");
+        assert!(theirs(&shell) && shell.arguments.is_empty());
+        assert_eq!(files.grant("x", "sh"), Grants::default());
     }
 
     #[test]
