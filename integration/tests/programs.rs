@@ -193,36 +193,42 @@ fn claude_code_and_codex_work_and_reach_nothing_of_the_users() {
     let mut machine = Machine::new(Who::Ordinary);
     let dir = begin(&mut machine, &model);
     let home = machine.sh(&machine.work(), "echo $HOME").ok().out.trim().to_owned();
-    let commands = |who: &str| {
+    let commands = |program: &str, who: &str| {
         [
             format!("cat {home}/.ssh/id_ed25519"),
             format!("echo {who} > .git/hooks/pre-push; echo hooks $?"),
             format!("echo {who} >> file && git commit -qam 'of {who}' && git log -1 --format=%s"),
-            "zagi --version; node --version; echo shell $0".to_owned(),
+            format!("zagi --version; node --version; echo shell $0; {program} --version"),
         ]
     };
     let (no_sandbox, free) = (r#"{"sandbox":{"enabled":false}}"#, "danger-full-access");
-    for (outside, inside) in [
+    for (outside, inside, version) in [
         (
             &["claude", "--settings", no_sandbox, "-p", "go", "--allowedTools", "Bash"][..],
             &["--", "claude", "-p", "go", "--allowedTools", "Bash"][..],
+            "2.1.197 (Claude Code)",
         ),
         // By a name that has its host, and not its maker's.
-        (&["codex", "exec", "-s", free, "go"], &["--name", "second", "--", "codex", "exec", "go"]),
+        (
+            &["codex", "exec", "-s", free, "go"],
+            &["--name", "second", "--", "codex", "exec", "go"],
+            "codex-cli 0.171.0",
+        ),
     ] {
-        let own = format!("{home}/.local/bin/{}", outside[0]);
+        let name = outside[0];
+        let own = format!("{home}/.local/bin/{name}");
         let outside = [&["exec", "--", &own], &outside[1..]].concat();
         let mut program = machine.zagi_in(&dir, &outside);
-        let (told, answers) = model.lead(&commands("outside"), &mut program);
+        let (told, answers) = model.lead(&commands("true", "outside"), &mut program);
         assert!(told.contains(CANARY) && answers.contains("hooks 0"), "the control: {answers}");
         machine.sh(&dir, "rm .git/hooks/pre-push").ok();
 
         let mut program = machine.zagi_in(&dir, &[&["agent"], inside].concat());
-        let (told, answers) = model.lead(&commands("inside"), &mut program);
+        let (told, answers) = model.lead(&commands(name, "inside"), &mut program);
         assert!(!told.contains(CANARY), "{answers}");
         assert!(!answers.contains("hooks 0"), "{answers}");
         machine.sh(&dir, "test ! -e .git/hooks/pre-push").ok();
-        for words in ["of inside", "zagi 0.", "v20.", "shell /bin/bash"] {
+        for words in ["of inside", "zagi 0.", "v20.", "shell /bin/bash", version] {
             assert!(answers.contains(words), "{words}: {answers}");
         }
         assert_eq!(machine.git(&dir, &["log", "-1", "--format=%s"]).ok().out, "of inside\n");

@@ -65,6 +65,9 @@ use notice::Before;
 use program::PROGRAM;
 pub use secrets::{Secrets, lend};
 
+/// Programs of its own, below its home (systemd's file-hierarchy(7)).
+const BIN: &str = ".local/bin";
+
 /// An agent that is about to start.
 #[derive(Debug)]
 pub struct Agent {
@@ -329,9 +332,18 @@ impl Agent {
         std::fs::write(&mark, session::ADDRESS.to_string()).map_err(at(&mark))?;
         plan.listen.push(session::ADDRESS);
         plan = plan.bind(mark, session::MARK, false).bind(&ctx.program, PROGRAM, false);
-        program::show(ctx, &mut plan);
-        let path = plan.env.entry("PATH".into()).or_default();
-        path.push_str(&format!(":{}", PROGRAM.rsplit_once('/').map_or("", |(dir, _)| dir)));
+        if let Some(file) = program::show(ctx, &mut plan) {
+            // It looks for itself there, and so does who starts it once more.
+            let own = Path::new(BIN).join(argv.first().map_or("", String::as_str));
+            if let Err(e) = home::link(&self.dir.join("home"), &own, &file) {
+                let own = own.display();
+                let text = format!("`~/{own}` of the agent is not its program: {e}");
+                ctx.events.emit(Event::Warning(text));
+            }
+        }
+        let own = PROGRAM.rsplit_once('/').map_or("", |(dir, _)| dir);
+        let more = format!(":{own}:{}/{BIN}", plan.identity.home.display());
+        plan.env.entry("PATH".into()).or_default().push_str(&more);
         Ok(plan)
     }
 }

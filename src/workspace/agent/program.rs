@@ -17,26 +17,23 @@ pub(super) const PROGRAM: &str = "/zagi/bin/zagi";
 /// Directories of programs that every sandbox has.
 const SYSTEM: [&str; 3] = ["/usr", "/bin", "/sbin"];
 
-/// Shows the plan's program, if it is on the user's PATH and not on the plan's.
-pub(super) fn show(ctx: &Context, plan: &mut Plan) {
-    let Some(name) = plan.argv.first().cloned() else { return };
+/// Shows the plan's program, if it is on the user's PATH and not on the plan's. Says which it is,
+/// if it is none of the system's.
+pub(super) fn show(ctx: &Context, plan: &mut Plan) -> Option<PathBuf> {
+    let name = plan.argv.first().cloned()?;
     if name.contains('/') || has(plan, &name) {
-        return;
+        return None;
     }
     let path = ctx.var("PATH").unwrap_or_default();
     let mut found = std::env::split_paths(path).map(|dir| dir.join(&name));
-    let Some(file) = found.find(|file| is_program(file)) else { return };
-    let Ok(file) = file.canonicalize() else { return };
-    let Some(text) = file.to_str() else { return };
-    plan.argv[0] = text.to_owned();
-    if !SYSTEM.iter().any(|dir| file.starts_with(dir)) {
-        let shown = around(&file);
-        plan.binds.push(zagi_sandbox::Bind {
-            source: shown.clone(),
-            target: shown,
-            writable: false,
-        });
+    let file = found.find(|file| is_program(file))?.canonicalize().ok()?;
+    plan.argv[0] = file.to_str()?.to_owned();
+    if SYSTEM.iter().any(|dir| file.starts_with(dir)) {
+        return None;
     }
+    let shown = around(&file);
+    plan.binds.push(zagi_sandbox::Bind { source: shown.clone(), target: shown, writable: false });
+    Some(file)
 }
 
 /// Whether the plan's own PATH has it: in a directory of the system's or one that is shown.
