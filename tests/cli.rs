@@ -121,21 +121,21 @@ fn errors_say_what_why_and_what_to_run() {
         &["exec", "--", "true"],
         1,
         "error: `DIR` is not in a workspace\n\n\
-         hint: `zagi mount REPO DIR` makes one, `zagi list` shows those that there are; `zagi init` gives an ordinary checkout its environment\n",
+         hint: `zagi mount REPO DIR` makes one, `zagi list` shows those that there are; an ordinary checkout gets its environment by `zagi init`, and says by `git status` what changed in it\n",
     );
     fails(
         dir,
         &["events"],
         1,
         "error: `DIR` is not in a workspace\n\n\
-         hint: `zagi mount REPO DIR` makes one, `zagi list` shows those that there are; `zagi init` gives an ordinary checkout its environment\n",
+         hint: `zagi mount REPO DIR` makes one, `zagi list` shows those that there are; an ordinary checkout gets its environment by `zagi init`, and says by `git status` what changed in it\n",
     );
     fails(
         dir,
         &["unmount", "x"],
         1,
         "error: `DIR/x` is not in a workspace\n\n\
-         hint: `zagi mount REPO DIR` makes one, `zagi list` shows those that there are; `zagi init` gives an ordinary checkout its environment\n",
+         hint: `zagi mount REPO DIR` makes one, `zagi list` shows those that there are; an ordinary checkout gets its environment by `zagi init`, and says by `git status` what changed in it\n",
     );
     fails(
         dir,

@@ -20,8 +20,8 @@ use crate::secrets::place::Place;
 use crate::system::agent::{self as lent, Link, Served, Told};
 use crate::workspace::agent::{self, Entry, Secrets, What, grants};
 
-/// Of a longer word the beginning is shown.
-const WORD: usize = 120;
+/// Of a longer word both ends are shown, half of this each.
+const WORD: usize = 200;
 
 /// Start an agent that sees this workspace and its tools, and nothing else of yours
 ///
@@ -264,10 +264,14 @@ fn ran(program: &str, argv: &[String], cut: bool) -> String {
 
 /// A word of a command, so that it looks like no other and not like several.
 fn word(word: &str) -> String {
-    match word.char_indices().nth(WORD) {
-        Some((end, _)) => whole(&format!("{}…", &word[..end])),
-        None => whole(word),
+    let many = word.chars().count();
+    if many <= WORD {
+        return whole(word);
     }
+    // What wraps commands of an agent stands at both ends of them.
+    let start = word.chars().take(WORD / 2);
+    let end = word.chars().skip(many - WORD / 2);
+    whole(&start.chain(['…']).chain(end).collect::<String>())
 }
 
 /// The same, however long it is.
@@ -307,8 +311,9 @@ mod tests {
         }
         let deep = format!("/{}/evil", "d".repeat(WORD));
         assert_eq!(ran(&deep, &["git".to_owned()], false), format!("{deep} (as git)"));
-        let long = ran("/bin/a", &["a".to_owned(), "b".repeat(WORD + 1)], true);
-        assert_eq!(long, format!("a {}… …", "b".repeat(WORD)));
+        let (start, end) = ("b".repeat(WORD / 2), "é".repeat(WORD / 2));
+        let long = ran("/bin/a", &["a".to_owned(), format!("{start}bé{end}")], true);
+        assert_eq!(long, format!("a {start}…{end} …"));
     }
 
     #[test]

@@ -179,7 +179,8 @@ fn workspace(e: &WorkspaceError) -> Option<String> {
         }
         WorkspaceError::NotAWorkspace(_) => {
             "`zagi mount REPO DIR` makes one, `zagi list` shows those that there are; \
-             `zagi init` gives an ordinary checkout its environment"
+             an ordinary checkout gets its environment by `zagi init`, and says by `git status` \
+             what changed in it"
                 .into()
         }
         WorkspaceError::NotMounted(dir) => format!("`zagi mount {}` resumes it", dir.display()),

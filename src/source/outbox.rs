@@ -40,6 +40,8 @@ const ASKED: &str = "refs/zagi/asked";
 const EMPTY: u64 = 12 + 20;
 /// A pack that is pushed is not larger, in bytes.
 const MOST: u64 = 4 << 30;
+/// As much memory git takes at once for a part of one. It keeps files of more on disk.
+const MEMORY: &str = "512m";
 
 /// A reference, and what it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,12 +121,18 @@ impl<'a> Outbox<'a> {
     }
 
     fn git(&self, args: &[&str]) -> Result<Vec<u8>, SourceError> {
+        self.git_with(&[], args)
+    }
+
+    fn git_with(
+        &self,
+        more: &[(&'static str, &OsStr)],
+        args: &[&str],
+    ) -> Result<Vec<u8>, SourceError> {
         let git = Git::find(self.ctx)?;
         let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
-        git.run(Run {
-            env: &in_repository(&self.dir),
-            ..self.here("what waits to be pushed", &args)
-        })
+        let env = [&in_repository(&self.dir)[..], more].concat();
+        git.run(Run { env: &env, ..self.here("what waits to be pushed", &args) })
     }
 
     /// A run in the repository, and nowhere else: an address that is no whole one leads to nothing.
@@ -263,7 +271,9 @@ impl<'a> Outbox<'a> {
             return Ok(());
         }
         // It is git's as soon as it has an index; one that is damaged gets none, and goes.
-        self.git(&["index-pack", &file.path().to_string_lossy()])?;
+        let limit = [("GIT_ALLOC_LIMIT", OsStr::new(MEMORY))];
+        let path = file.path().to_string_lossy();
+        self.git_with(&limit, &["index-pack", "--threads=1", &path])?;
         let path = file.path().to_owned();
         file.into_temp_path().keep().map_err(|e| SourceError::io(&path)(e.error))?;
         Ok(())

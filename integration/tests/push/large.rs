@@ -12,12 +12,16 @@ fn what_is_too_large_is_told_and_neither_compared_nor_counted_to_its_end() {
     );
     let large = "yes 'a line that is not shown' | head -c 5000000 > large";
     let many = "for n in $(seq 30); do (echo $n; yes | head -c 2000000) > many-$n; done";
-    stage.agent(&format!(
+    let said = stage.agent(&format!(
         "{large} && git add -A && {COMMIT} large && git push origin HEAD:refs/heads/large; \
          {many}; git add -A && {COMMIT} many && git push origin HEAD:refs/heads/many; \
          yes | head -c 300000000 > message; git commit -q --allow-empty -F message; \
-         git push origin HEAD:refs/heads/message"
+         git push origin HEAD:refs/heads/message; \
+         yes | head -c 600000000 > message; git commit -q --amend --allow-empty -F message; \
+         git push origin HEAD:refs/heads/larger"
     ));
+    // Who takes it in has that much memory for no part of it.
+    assert!(said.err.contains("over limit"), "{said:?}");
     let said = stage.approve(1, "n");
     for text in
         ["Binary files /dev/null and b/large differ", "Bin 0 -> 5000000 bytes", "All of it: git "]
