@@ -79,13 +79,13 @@ mod tests {
     fn the_runs_own_directory_is_a_word() {
         let long = format!("/own/run/{}", "d/".repeat(75));
         let log = format!(
-            "collected 5 items\n\u{1b}[31mImportError: '/own/run/work/cold/t.py'\u{1b}[0m\n\
+            "collected 5 items\n\u{1b}[31mImportError: '/own/run/cold/t.py'\u{1b}[0m\n\
              hint: see /own/run/log\nerror: {long}\n"
         );
         let short = format!("error: RUN/{}", "d/".repeat(75));
         assert_eq!(
             of(&log, Path::new("/own/run")),
-            format!("ImportError: 'RUN/work/cold/t.py' … {}…", &short[..LONGEST])
+            format!("ImportError: 'RUN/cold/t.py' … {}…", &short[..LONGEST])
         );
     }
 

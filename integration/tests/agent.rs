@@ -150,12 +150,17 @@ fn its_own_program_may_be_the_users() {
     let dir = mounted(&machine);
     let make = "mkdir -p $HOME/.local/bin $HOME/.npm/lib/node_modules/@x/agent && \
                 cd $HOME/.npm/lib/node_modules/@x/agent && printf '#!/bin/sh\\n. \"$(dirname \"$0\")/part.sh\"\\n' > cli && \
-                echo 'echo it runs; command -v own-agent; ls -A ~/.npm ~/.local/bin 2>&1' > part.sh && chmod +x cli && \
+                echo 'echo it runs; command -v own-agent; grep -c :/bin/sh$ /etc/passwd; echo $SHELL; ls -A ~/.npm ~/.local/bin 2>&1' > part.sh && chmod +x cli && \
                 ln -s $PWD/cli $HOME/.local/bin/own-agent && echo $HOME/.local/bin";
     let bin = machine.sh(&machine.work(), make).ok().out;
     machine.set("PATH", &format!("{}:/usr/bin:/bin", bin.trim()));
+    // A shell of the user's own is not seen.
+    machine.set("SHELL", &format!("{}/fish", bin.trim()));
     let said = Said::of(&mut machine.zagi_in(&dir, &["agent", "--", "own-agent"]));
-    assert!(said.out.starts_with("it runs\n/zagi/home/.local/bin/own-agent\n"), "{said:?}");
+    assert!(
+        said.out.starts_with("it runs\n/zagi/home/.local/bin/own-agent\n1\n/bin/sh\n"),
+        "{said:?}"
+    );
     assert!(said.out.contains("cannot access") && said.out.ends_with("\nown-agent\n"), "{said:?}");
 }
 

@@ -202,17 +202,19 @@ fn claude_code_and_codex_work_and_reach_nothing_of_the_users() {
         ]
     };
     let (no_sandbox, free) = (r#"{"sandbox":{"enabled":false}}"#, "danger-full-access");
-    for (outside, inside, version) in [
+    for (outside, inside, version, told_of_sandbox) in [
         (
             &["claude", "--settings", no_sandbox, "-p", "go", "--allowedTools", "Bash"][..],
             &["--", "claude", "-p", "go", "--allowedTools", "Bash"][..],
             "2.1.197 (Claude Code)",
+            "--settings {\"sandbox\":{\"enabled\":false}} -p go",
         ),
         // By a name that has its host, and not its maker's.
         (
             &["codex", "exec", "-s", free, "go"],
             &["--name", "second", "--", "codex", "exec", "go"],
             "codex-cli 0.171.0",
+            "-c sandbox_mode=\"danger-full-access\" exec go",
         ),
     ] {
         let name = outside[0];
@@ -232,5 +234,8 @@ fn claude_code_and_codex_work_and_reach_nothing_of_the_users() {
             assert!(answers.contains(words), "{words}: {answers}");
         }
         assert_eq!(machine.git(&dir, &["log", "-1", "--format=%s"]).ok().out, "of inside\n");
+        // Its own sandbox, which not every machine has what it takes for.
+        let log = Said::of(&mut machine.zagi_in(&dir, &["agent", "--log"])).ok().out;
+        assert!(log.contains(&format!("began     {name} {told_of_sandbox}")), "{log}");
     }
 }

@@ -11,8 +11,8 @@
 //!   case; whatever else stands in a request's place for a host is refused.
 //! - A name is resolved here, once, and the addresses that came of it are the ones that are reached.
 //!   Those of this machine and of its own network (loopback, private, link local: also where clouds
-//!   tell passwords) are refused, unless a rule names that very address, or is of the user's own
-//!   configuration ([`Rules::and_near`]): a mirror may be near.
+//!   tell passwords) are refused, unless a rule names that very address, or may be near
+//!   ([`Rules::and_near`]): a mirror of the user's own configuration, `localhost` that was granted.
 //! - Where the user's variables name a proxy for a host ([`crate::proxy`]), it is reached through
 //!   that one. The password in its address stays here.
 //! - A tunnel to port 443 begins with TLS that asks for the host of the tunnel: a front that serves

@@ -147,9 +147,8 @@ impl Agent {
 
     fn grant(&mut self, asked: &Asked) {
         if let Some(grants) = asked.granted.to(&self.name) {
-            // A stranger has no say over the user's home, and over what its programs are told.
-            let (home, arguments) = (Vec::new(), Vec::new());
-            self.grants.add(&Grants { home, arguments, ..grants.clone() });
+            // A stranger has no say over the user's home.
+            self.grants.add(&Grants { home: Vec::new(), ..grants.clone() });
         }
     }
 

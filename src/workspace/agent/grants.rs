@@ -113,24 +113,28 @@ pub struct Granted {
     pub text: String,
 }
 
-/// The two that are read whatever the repository is: the one that is built in, and the user's.
+/// The two that are read whatever the repository is.
 #[derive(Debug)]
-pub struct Files([Option<Granted>; 2]);
+pub struct Files {
+    built_in: Granted,
+    user: Option<Granted>,
+}
 
 impl Files {
     /// Reads them.
     pub fn read(ctx: &Context) -> Result<Files, GrantsError> {
         let user = Granted::read(&ctx.home.root().join(FILE))?;
-        Ok(Files([Some(Granted::built_in()), user]))
+        Ok(Files { built_in: Granted::built_in(), user })
     }
 
     /// What they grant the agent `name`, which runs `program`.
     pub fn grant(&self, name: &str, program: &str) -> Grants {
-        let of = |name| self.0.iter().flatten().filter_map(move |file| file.to(name));
-        let built_in = self.0[0].as_ref().and_then(|file| file.to(program));
-        let mut all = built_in.filter(|_| name != program).cloned().unwrap_or_default();
-        of(name).for_each(|grants| all.add(grants));
-        all.arguments = of(program).flat_map(|grants| grants.arguments.clone()).collect();
+        let of = |name| [Some(&self.built_in), self.user.as_ref()].map(|file| file?.to(name));
+        let needed = self.built_in.to(program).filter(|_| name != program);
+        let mut all = needed.cloned().unwrap_or_default();
+        of(name).into_iter().flatten().for_each(|grants| all.add(grants));
+        let arguments = of(program).into_iter().flatten().flat_map(|grants| &grants.arguments);
+        all.arguments = arguments.cloned().collect();
         all
     }
 }
@@ -204,11 +208,10 @@ impl Granted {
 }
 
 impl Grants {
-    /// Adds what another file grants.
+    /// Adds what another file grants; arguments are the program's and not granted.
     pub fn add(&mut self, other: &Grants) {
         self.hosts.extend(other.hosts.iter().cloned());
         self.home.extend(other.home.iter().cloned());
-        self.arguments.extend(other.arguments.iter().cloned());
         self.push.extend(other.push.iter().cloned());
         let (own, other) = (&mut self.limits, other.limits);
         own.processes = other.processes.or(own.processes);
@@ -266,7 +269,7 @@ mod tests {
     fn arguments_are_the_programs_and_what_it_cannot_do_without_too() {
         let text = "version = 1\n[agent.a]\nhosts = [\"a.example.com\"]\narguments = [\"-a\"]\n\
                     [agent.claude]\nhosts = [\"c.example.com\"]\narguments = [\"-c\"]\n";
-        let files = Files([Some(Granted::built_in()), Some(parse(text).expect("valid"))]);
+        let files = Files { built_in: Granted::built_in(), user: parse(text).ok() };
         let (own, other) = (files.grant("claude", "claude"), files.grant("a", "claude"));
         let theirs = |grants: &Grants| grants.hosts.iter().any(|host| host == "api.anthropic.com");
         assert!(theirs(&own) && theirs(&other));
